@@ -1,0 +1,58 @@
+"""Reading large arrays in blocks, on all cores. Imports only `errors`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import gen_batches
+from threadpoolctl import threadpool_limits
+
+from clip_al.errors import InvalidInputError
+
+Result = TypeVar("Result")
+
+BLOCK_BYTES = 32 * 2**20
+"""Size of the blocks in which large arrays are read, about what a CPU cache can feed."""
+
+
+def block_rows(n_columns: int, itemsize: int = 4) -> int:
+    """Return how many rows of `n_columns` items fill one block, at least 1.
+
+    Examples
+    --------
+    >>> block_rows(1024)
+    8192
+    """
+    return max(1, BLOCK_BYTES // max(1, n_columns * itemsize))
+
+
+def unit_block(image_emb_nd: NDArray[Any], rows: slice) -> NDArray[np.float32]:
+    """Return some rows as unit-length float32; no copy where they already are."""
+    block = np.asarray(image_emb_nd[rows], dtype=np.float32)
+    length_n = np.sqrt(np.einsum("nd,nd->n", block, block))
+    if length_n.min() == 0.0:
+        row = (rows.start or 0) + int(np.argmin(length_n))
+        raise InvalidInputError(
+            f"Every embedding must have a direction; row {row} is all zeros. Encode it again."
+        )
+    if np.abs(length_n - 1.0).max() > 1e-4:
+        block = block / length_n[:, None]
+    return block
+
+
+def map_blocks(
+    function: Callable[[slice], Result], n: int, rows_per_block: int
+) -> Iterator[Result]:
+    """Apply `function` to slices of range(n) on all cores; yield the results in order.
+
+    Each call has BLAS to itself on one thread: a block then stays in that core's cache
+    from the product to what is made of it, and results do not depend on the core count.
+    """
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(n_cores) as pool:
+        yield from pool.map(function, gen_batches(n, rows_per_block))

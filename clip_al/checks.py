@@ -1,0 +1,204 @@
+"""Validation of arrays and numbers at the public boundary. Imports only `errors` and `blocks`.
+
+Each check returns its value in the form that the kernels trust, never modifies it, and
+copies only where the type must change.
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from clip_al.blocks import block_rows
+from clip_al.errors import InvalidInputError, InvalidTypeError
+
+
+def check_embeddings(X: Any, name: str = "X", *, width: int | None = None) -> NDArray[Any]:
+    """Return `X` as a non-empty 2-D array of finite floats; float arrays are not copied.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, d)
+        Embeddings, one row an image; a memory-mapped array stays one.
+    name : str
+        What the caller calls it, for the messages.
+    width : int, optional
+        The number of columns that it must have.
+
+    Raises
+    ------
+    InvalidInputError
+        Where `X` is not 2-D, is empty, has another width, or holds NaN or infinity.
+    InvalidTypeError
+        Where `X` does not hold numbers.
+
+    Notes
+    -----
+    One pass over `X` in blocks; O(n d) time, O(block) memory.
+    """
+    array: NDArray[Any] = np.asanyarray(X)
+    if array.dtype.kind not in "fiu":
+        raise InvalidTypeError(
+            f"`{name}` must hold numbers, one row an image; got dtype {array.dtype}. "
+            "Encode the images first, with `ClipEncoder.encode_images`."
+        )
+    if array.ndim != 2:
+        raise InvalidInputError(
+            f"`{name}` must be 2-D, (images, features); got shape {array.shape}. "
+            f"Reshape it{'; one image is `' + name + '[None, :]`' if array.ndim == 1 else ''}."
+        )
+    if array.shape[0] == 0:
+        raise InvalidInputError(
+            f"`{name}` must hold at least one image; got shape {array.shape}. "
+            "Stop the loop when the pool is used up."
+        )
+    if width is not None and array.shape[1] != width:
+        raise InvalidInputError(
+            f"`{name}` must have {width} columns; got {array.shape[1]}. Encode both with one model."
+        )
+    if array.dtype.kind != "f":
+        array = array.astype(np.float32)
+    check_finite(array, name)
+    return array
+
+
+def check_finite(array: NDArray[Any], name: str) -> None:
+    """Raise an error that names the first rows of a 2-D array that hold NaN or infinity."""
+    step = block_rows(array.shape[1], array.itemsize)
+    for start in range(0, array.shape[0], step):
+        block = array[start : start + step]
+        # A finite sum proves finite entries at the cost of one addition each; only a
+        # block whose sum is not finite (rarely: overflow) is looked at entry by entry.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(block.sum(dtype=np.float64)):
+                continue
+        bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
+        if bad.size:
+            rows = ", ".join(str(start + row) for row in bad[:5])
+            raise InvalidInputError(
+                f"`{name}` must be finite; row {rows}{' and others' if bad.size > 5 else ''} "
+                "holds NaN or infinity. Drop those rows (images that an encoder skipped are NaN) "
+                "or encode them again."
+            )
+
+
+def check_probabilities(probabilities: Any, *, n_images: int | None = None) -> NDArray[Any]:
+    """Return class probabilities as a 2-D float array whose rows sum to 1.
+
+    Parameters
+    ----------
+    probabilities : array-like of shape (n, k)
+        One row an image, one column a class.
+    n_images : int, optional
+        The number of rows that it must have.
+    """
+    array: NDArray[Any] = np.asanyarray(probabilities)
+    if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[1] == 0:
+        raise InvalidInputError(
+            "`probabilities` must be a 2-D array of numbers, (images, classes); got shape "
+            f"{array.shape} and dtype {array.dtype}. Pass what `predict_proba` returns."
+        )
+    if n_images is not None and array.shape[0] != n_images:
+        raise InvalidInputError(
+            f"`probabilities` must have one row for each of the {n_images} images; got "
+            f"{array.shape[0]}. Predict on the same pool, in the same order."
+        )
+    if array.shape[0] == 0:
+        raise InvalidInputError(
+            "`probabilities` must hold at least one image; got none. Pass a non-empty pool."
+        )
+    array = array if array.dtype.kind == "f" else array.astype(np.float64)
+    check_finite(array, "probabilities")
+    # einsum sums a narrow row several times faster than ndarray.sum(axis=1) does.
+    sums = np.einsum("ij->i", array, dtype=np.float64)
+    worst = int(np.argmax(np.abs(sums - 1.0)))
+    if array.min() < -1e-6 or abs(sums[worst] - 1.0) > 1e-2:
+        low = float(array.min())
+        what = (
+            f"a value of {low:.4g}"
+            if low < -1e-6
+            else f"row {worst}, which sums to {sums[worst]:.4g}"
+        )
+        raise InvalidInputError(
+            f"`probabilities` must be at least 0 and each row must sum to 1; got {what}. "
+            "Apply a softmax to logits, and normalise scores."
+        )
+    return array
+
+
+def check_n_instances(n_instances: Any, n_pool: int, name: str = "n_instances") -> int:
+    """Return a budget as an int in [1, n_pool]."""
+    number = _whole(n_instances, name)
+    if n_pool == 0:
+        raise InvalidInputError(
+            "The pool must hold at least one image; got none. Stop the loop when it is used up."
+        )
+    if not 1 <= number <= n_pool:
+        what = "Lower it" if number > n_pool else "Raise it"
+        raise InvalidInputError(
+            f"`{name}` must be in [1, {n_pool}], the size of the pool; got {number}. {what}."
+        )
+    return number
+
+
+def check_indices(indices: ArrayLike, n: int, name: str = "indices") -> NDArray[np.int64]:
+    """Return distinct positions in [0, n) as an int64 array; a boolean mask is converted."""
+    array = np.asarray(indices)
+    if array.dtype == np.bool_:
+        if array.shape != (n,):
+            raise InvalidInputError(
+                f"`{name}`, as a mask, must have shape ({n},); got {array.shape}. "
+                "Make one entry for each image."
+            )
+        return np.flatnonzero(array).astype(np.int64)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise InvalidTypeError(
+            f"`{name}` must be a 1-D array of whole numbers or a boolean mask; got shape "
+            f"{array.shape} and dtype {array.dtype}. Pass positions in the array of images."
+        )
+    array = array.astype(np.int64, copy=False)
+    if array.size and (array.min() < 0 or array.max() >= n):
+        bad = array[(array < 0) | (array >= n)][0]
+        raise InvalidInputError(
+            f"`{name}` must be in [0, {n - 1}], the positions of {n} images; got {bad}. "
+            "Count from 0 in the array that was passed in."
+        )
+    # Counting is linear where np.unique sorts, but only pays off when n is not far larger.
+    if array.size * 8 > n:
+        repeated = np.flatnonzero(np.bincount(array, minlength=1) > 1)
+    else:
+        values, counts = np.unique(array, return_counts=True)
+        repeated = values[counts > 1]
+    if repeated.size:
+        raise InvalidInputError(
+            f"`{name}` must name each image once; got {repeated[0]} more than once. "
+            "Remove the duplicates, for instance with `np.unique`."
+        )
+    return array
+
+
+def check_choice(value: Any, choices: Collection[str], name: str) -> str:
+    """Return `value` if it is one of `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        listed = ", ".join(repr(choice) for choice in choices)
+        raise InvalidInputError(f"`{name}` must be one of {listed}; got {value!r}. Choose one.")
+    return value
+
+
+def check_positive_int(value: Any, name: str, *, largest: int | None = None) -> int:
+    """Return `value` as an int of at least 1 and at most `largest`."""
+    number = _whole(value, name)
+    if number < 1 or (largest is not None and number > largest):
+        bound = "at least 1" if largest is None else f"in [1, {largest}]"
+        raise InvalidInputError(f"`{name}` must be {bound}; got {number}. Change it.")
+    return number
+
+
+def _whole(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise InvalidTypeError(f"`{name}` must be a whole number; got {value!r}. Pass an int.")
+    return int(value)

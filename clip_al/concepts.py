@@ -1,0 +1,371 @@
+"""Concept profiles: the top-m concepts of each image, and how strongly it shows them.
+
+    embeddings (n, d) × vocabulary (v, d) ──▶ standardised similarity, a block at a time
+                                          ──▶ ids (n, m) and similarities (n, m)
+
+The similarity of all images to all concepts, n × v numbers, never exists at once: each
+worker thread multiplies one block, which stays in its cache, and keeps the top m.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from clip_al.blocks import block_rows, map_blocks, unit_block
+from clip_al.checks import (
+    check_choice,
+    check_embeddings,
+    check_indices,
+    check_positive_int,
+)
+from clip_al.errors import InvalidInputError, ModelMismatchError
+from clip_al.vocabulary import ConceptVocabulary
+
+WEIGHTINGS = ("binary", "softmax")
+SMALLEST_STD = 1e-6
+LANES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class ConceptStatistics:
+    """Mean and spread of each concept's similarity over a pool.
+
+    Parameters
+    ----------
+    mean_v, std_v : ndarray of shape (v,), float64
+        Mean and standard deviation of the cosine between the pool's images and each
+        concept. A spread below 1e-6 (all images alike) is stored as 1.
+    n : int
+        Number of images that were measured.
+    """
+
+    mean_v: NDArray[np.float64]
+    std_v: NDArray[np.float64]
+    n: int
+
+    @classmethod
+    def from_embeddings(cls, Z: Any, vocabulary: ConceptVocabulary) -> ConceptStatistics:
+        """Measure a pool of at least two images.
+
+        Notes
+        -----
+        The covariance of the embeddings, (d, d), gives the variance of every concept's
+        similarity, so no similarity is computed: O(n d²) time against O(n d v), O(d²)
+        memory for each worker, one pass over `Z`.
+        """
+        text_emb_vd = _text_embeddings(vocabulary)
+        image_emb_nd = check_embeddings(_unwrap(Z, vocabulary), "Z", width=text_emb_vd.shape[1])
+        n = image_emb_nd.shape[0]
+        if n < 2:
+            raise InvalidInputError(
+                "Standardising needs a pool of at least 2 images; got 1. Pass the pool's "
+                "`statistics=`, or `standardize=False`."
+            )
+
+        def moments(rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+            block = unit_block(image_emb_nd, rows)
+            return block.sum(axis=0, dtype=np.float64), (block.T @ block).astype(np.float64)
+
+        d = image_emb_nd.shape[1]
+        sum_d, gram_dd = np.zeros(d), np.zeros((d, d))
+        for block_sum_d, block_gram_dd in map_blocks(moments, n, block_rows(d)):
+            sum_d += block_sum_d
+            gram_dd += block_gram_dd
+        mean_d = sum_d / n
+        covariance_dd = gram_dd / n - np.outer(mean_d, mean_d)
+        text = text_emb_vd.astype(np.float64)
+        variance_v = np.einsum("vd,vd->v", text @ covariance_dd, text)
+        std_v = np.sqrt(np.maximum(variance_v, 0.0))
+        std_v[std_v < SMALLEST_STD] = 1.0
+        return cls(mean_v=text @ mean_d, std_v=std_v, n=n)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ConceptProfiles:
+    """The top-m concepts of each of n images.
+
+    Make them with `from_embeddings`; the constructor takes what that computes.
+
+    Parameters
+    ----------
+    ids : ndarray of shape (n, m), int32
+        Positions in the vocabulary, most similar first, ties by lowest position.
+    similarities : ndarray of shape (n, m), float32
+        Standardised cosine of image and concept (plain cosine without standardising).
+    vocabulary : ConceptVocabulary
+        What `ids` point into.
+    statistics : ConceptStatistics or None
+        What the cosines were standardised by; None for plain cosines.
+
+    References
+    ----------
+    "A Highly Efficient Diversity-based Input Selection for DNN Improvement Using VLMs",
+    arXiv 2601.08024, section III-A: the m concepts nearest to an image in CLIP's space.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from clip_al import ConceptProfiles, ConceptVocabulary
+    >>> vocabulary = ConceptVocabulary.from_names(["dog", "grass", "sky"])
+    >>> vocabulary = vocabulary.with_embeddings(np.eye(3))
+    >>> Z = np.array([[0.9, 0.4, 0.1], [0.1, 0.2, 0.9]])
+    >>> profiles = ConceptProfiles.from_embeddings(Z, vocabulary, m=2, standardize=False)
+    >>> profiles.names(0)
+    ['dog', 'grass']
+    """
+
+    ids: NDArray[np.int32]
+    similarities: NDArray[np.float32]
+    vocabulary: ConceptVocabulary
+    statistics: ConceptStatistics | None
+
+    @classmethod
+    def from_embeddings(
+        cls,
+        Z: Any,
+        vocabulary: ConceptVocabulary,
+        m: int = 10,
+        *,
+        standardize: bool = True,
+        statistics: ConceptStatistics | None = None,
+    ) -> ConceptProfiles:
+        """Name the m most similar concepts of each image.
+
+        Parameters
+        ----------
+        Z : array-like or EmbeddingTable of shape (n, d)
+            Image embeddings, any float type, not modified; rows are scaled to unit length
+            where they are not. A memory-mapped array is read in blocks.
+        vocabulary : ConceptVocabulary
+            With embeddings of the same model, (v, d).
+        m : int
+            Concepts per image, in [1, v].
+        standardize : bool
+            Subtract each concept's mean similarity over the pool and divide by its
+            standard deviation. Without it a few concepts that are near to every image
+            ("hubs") fill most profiles.
+        statistics : ConceptStatistics, optional
+            Those of another pool, so that a shard, a later pool or a single image is
+            profiled like it; measured on `Z` when not given.
+
+        Returns
+        -------
+        ConceptProfiles
+
+        Raises
+        ------
+        InvalidInputError
+            Where `Z` is empty, not 2-D, not finite, or of another width; where m is out of
+            range; where the vocabulary has no embeddings.
+        ModelMismatchError
+            Where `Z` is a table made by another model than the vocabulary's.
+
+        Notes
+        -----
+        O(n v d) time for the product, O(n v) for the top m, and one block of similarities
+        for each core as memory. Any number of cores gives the same bytes.
+        """
+        text_emb_vd = _text_embeddings(vocabulary)
+        v, d = text_emb_vd.shape
+        image_emb_nd = check_embeddings(_unwrap(Z, vocabulary), "Z", width=d)
+        m = check_positive_int(m, "m", largest=v)
+        if statistics is not None and statistics.mean_v.shape != (v,):
+            raise InvalidInputError(
+                f"`statistics` must be of this vocabulary, {v} concepts; got those of "
+                f"{statistics.mean_v.shape[0]}. Measure them with it."
+            )
+        if standardize and statistics is None:
+            statistics = ConceptStatistics.from_embeddings(image_emb_nd, vocabulary)
+        statistics = statistics if standardize else None
+
+        # Standardising is affine in the text embedding, so it costs nothing per image.
+        scale_v = np.ones(v) if statistics is None else 1.0 / statistics.std_v
+        shift_v = np.zeros(v) if statistics is None else -statistics.mean_v * scale_v
+        scaled_dv = np.ascontiguousarray((text_emb_vd * scale_v[:, None]).T, dtype=np.float32)
+        offset_v = shift_v.astype(np.float32)
+        n = image_emb_nd.shape[0]
+        ids_nm = np.empty((n, m), dtype=np.int32)
+        sims_nm = np.empty((n, m), dtype=np.float32)
+
+        def profile(rows: slice) -> None:
+            sim_bv = unit_block(image_emb_nd, rows) @ scaled_dv
+            _top_concepts(sim_bv, offset_v, ids_nm[rows], sims_nm[rows])
+
+        for _ in map_blocks(profile, n, max(64, block_rows(v) // 8)):
+            pass
+        return cls(ids=ids_nm, similarities=sims_nm, vocabulary=vocabulary, statistics=statistics)
+
+    @property
+    def m(self) -> int:
+        """Number of concepts per image."""
+        return int(self.ids.shape[1])
+
+    @property
+    def n_concepts(self) -> int:
+        """Size of the vocabulary, v."""
+        return len(self.vocabulary)
+
+    def __len__(self) -> int:
+        return int(self.ids.shape[0])
+
+    def __repr__(self) -> str:
+        return f"ConceptProfiles(n={len(self)}, m={self.m}, n_concepts={self.n_concepts})"
+
+    def names(self, index: int) -> list[str]:
+        """Return the names of one image's concepts, most similar first."""
+        return [self.vocabulary.names[concept] for concept in self.ids[index]]
+
+    def weights(self, weighting: str = "softmax") -> NDArray[np.float32]:
+        """Return the nonzero entries of the unit concept vectors.
+
+        Parameters
+        ----------
+        weighting : {"softmax", "binary"}
+            "binary": 1/√m each, the plain reading of the paper. "softmax": proportional
+            to exp(similarity), which tells apart images that share a concept strongly.
+
+        Returns
+        -------
+        ndarray of shape (n, m), float32
+            In (0, 1]; each row has Euclidean length 1.
+        """
+        check_choice(weighting, WEIGHTINGS, "weighting")
+        if weighting == "binary":
+            return np.full(self.ids.shape, 1.0 / np.sqrt(self.m), dtype=np.float32)
+        # Similarities fall along a row, so the first is the largest: exp cannot overflow.
+        weights_nm: NDArray[np.float32] = np.exp(self.similarities - self.similarities[:, :1])
+        weights_nm /= np.sqrt(np.einsum("nm,nm->n", weights_nm, weights_nm))[:, None]
+        return weights_nm
+
+    def take(self, indices: ArrayLike) -> ConceptProfiles:
+        """Return the profiles of the images at `indices`, in that order."""
+        rows = check_indices(indices, len(self))
+        return ConceptProfiles(
+            ids=self.ids[rows],
+            similarities=self.similarities[rows],
+            vocabulary=self.vocabulary,
+            statistics=self.statistics,
+        )
+
+    def profile(self, Z: Any) -> ConceptProfiles:
+        """Profile further images as these were, with the same vocabulary and statistics."""
+        return ConceptProfiles.from_embeddings(
+            Z,
+            self.vocabulary,
+            self.m,
+            standardize=self.statistics is not None,
+            statistics=self.statistics,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write ids, similarities and statistics to an .npz file; the vocabulary is not kept."""
+        arrays: dict[str, Any] = {"ids": self.ids, "similarities": self.similarities}
+        arrays["names"] = np.array(self.vocabulary.names)
+        if self.statistics is not None:
+            arrays |= {"mean_v": self.statistics.mean_v, "std_v": self.statistics.std_v}
+            arrays["n"] = np.int64(self.statistics.n)
+        with Path(path).open("wb") as file:
+            np.savez(file, **arrays)
+
+    @classmethod
+    def load(cls, path: str | Path, vocabulary: ConceptVocabulary) -> ConceptProfiles:
+        """Read what `save` wrote; `vocabulary` must have the same names."""
+        with np.load(path, allow_pickle=False) as file:
+            if tuple(file["names"].tolist()) != vocabulary.names:
+                raise InvalidInputError(
+                    f"`vocabulary` must be the one that {path} was made with, "
+                    f"{len(file['names'])} concepts; got another of {len(vocabulary)}. "
+                    "Load that one."
+                )
+            statistics = (
+                ConceptStatistics(file["mean_v"], file["std_v"], int(file["n"]))
+                if "mean_v" in file
+                else None
+            )
+            return cls(file["ids"], file["similarities"], vocabulary, statistics)
+
+
+def _text_embeddings(vocabulary: ConceptVocabulary) -> NDArray[np.float32]:
+    if vocabulary.embeddings is None:
+        raise InvalidInputError(
+            "`vocabulary` must have embeddings; got names alone. "
+            "Call `vocabulary.encode(encoder)` or `.with_embeddings(T)` first."
+        )
+    return vocabulary.embeddings
+
+
+def _unwrap(Z: Any, vocabulary: ConceptVocabulary) -> Any:
+    """Return the array of an EmbeddingTable, after comparing models; anything else as it is."""
+    model = getattr(Z, "model_id", None)
+    if model is not None and vocabulary.model is not None and model != vocabulary.model:
+        raise ModelMismatchError(
+            f"The images and the vocabulary must be encoded by one model; got {model} and "
+            f"{vocabulary.model}. Encode the vocabulary with {model}."
+        )
+    return getattr(Z, "embeddings", Z)
+
+
+FAST = {"nnan", "ninf", "nsz"}  # lets the maximum of a run be one vector instruction
+
+
+@numba.njit(nogil=True, cache=True, fastmath=FAST)
+def _top_concepts(sim_bv, offset_v, ids_bm, sims_bm):  # type: ignore[no-untyped-def]
+    """Write the m largest of ``sim + offset`` of each row, largest first, lowest id first.
+
+    The m-th largest maximum of runs of 16 is at most the m-th largest value, so only runs
+    that reach it are looked at entry by entry: one vectorised pass over the row and a few
+    dozen comparisons, where a heap would compare every entry.
+    """
+    b, v = sim_bv.shape
+    m = ids_bm.shape[1]
+    run_max = np.empty((v + LANES - 1) // LANES, np.float32)
+    run_ids, largest = np.empty(m, np.int32), np.empty(m, np.float32)
+    for i in range(b):
+        row = sim_bv[i]
+        for j in range(v):
+            row[j] += offset_v[j]
+        _run_maxima(row, run_max)
+        bound = np.float32(-3.0e38)
+        if len(run_max) >= m:
+            found = 0
+            for r in range(len(run_max)):
+                found = _insert(largest, run_ids, found, run_max[r], r)
+            bound = largest[m - 1]
+        found = 0
+        for r in range(len(run_max)):
+            if run_max[r] >= bound:
+                for j in range(r * LANES, min(v, (r + 1) * LANES)):
+                    if row[j] >= bound:
+                        found = _insert(sims_bm[i], ids_bm[i], found, row[j], j)
+
+
+@numba.njit(nogil=True, cache=True, fastmath=FAST)
+def _run_maxima(row, run_max):  # type: ignore[no-untyped-def]
+    n_full = len(row) // LANES
+    for r in range(n_full):
+        best = row[r * LANES]
+        for j in range(1, LANES):
+            best = max(best, row[r * LANES + j])
+        run_max[r] = best
+    if n_full < len(run_max):
+        run_max[n_full] = row[n_full * LANES :].max()
+
+
+@numba.njit(nogil=True, cache=True, fastmath=FAST)
+def _insert(values_m, ids_m, found, x, j):  # type: ignore[no-untyped-def]
+    """Insert x, with id j, behind all that are at least as large; return how many are held."""
+    m = len(values_m)
+    if found == m and x <= values_m[m - 1]:
+        return found
+    p = min(found, m - 1)
+    while p > 0 and values_m[p - 1] < x:
+        values_m[p], ids_m[p] = values_m[p - 1], ids_m[p - 1]
+        p -= 1
+    values_m[p], ids_m[p] = x, j
+    return min(found + 1, m)

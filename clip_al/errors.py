@@ -1,0 +1,67 @@
+"""Exceptions and warnings of clip_al. Imports nothing of ours.
+
+Every error is also the built-in a caller would expect (`ValueError`, `TypeError`,
+`ImportError`), so existing ``except`` clauses keep working.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class ClipAlError(Exception):
+    """Base of every exception that clip_al raises on purpose."""
+
+
+class InvalidInputError(ClipAlError, ValueError):
+    """A value does not hold what the function needs; the message says what to do."""
+
+
+class InvalidTypeError(ClipAlError, TypeError):
+    """An argument is of a type that the function cannot take."""
+
+
+class ModelMismatchError(InvalidInputError):
+    """Two things that must come from one model come from two."""
+
+
+class MissingDependencyError(ClipAlError, ImportError):
+    """An optional package is not installed; the message names the extra."""
+
+
+class UnreadableImageError(InvalidInputError):
+    """Some images could not be read; all the others were.
+
+    Parameters
+    ----------
+    failures : sequence of (str, str)
+        One (path or position, reason) per unreadable image.
+    remedy : str
+        What the caller can do about it.
+    """
+
+    def __init__(self, failures: Sequence[tuple[str, str]], remedy: str) -> None:
+        self.failures = list(failures)
+        self.remedy = remedy
+        super().__init__(f"{describe_failures(self.failures)} {remedy}")
+
+    def __reduce__(self) -> tuple[type, tuple[list[tuple[str, str]], str]]:
+        return type(self), (self.failures, self.remedy)
+
+
+class SkippedImagesWarning(UserWarning):
+    """Some images could not be read and were skipped, as the caller asked."""
+
+
+def describe_failures(failures: Sequence[tuple[str, str]], limit: int = 10) -> str:
+    """Name the first `limit` unreadable images and count the rest.
+
+    Examples
+    --------
+    >>> describe_failures([("a.jpg", "truncated")])
+    'Every image must be readable; 1 is not: a.jpg (truncated).'
+    """
+    named = ", ".join(f"{where} ({why})" for where, why in failures[:limit])
+    rest = f" and {len(failures) - limit} more" if len(failures) > limit else ""
+    verb = "is" if len(failures) == 1 else "are"
+    return f"Every image must be readable; {len(failures)} {verb} not: {named}{rest}."

@@ -1,0 +1,140 @@
+"""What a query is asked over: the pool's embeddings, the labelled set, the target.
+
+Plain functions that turn what a host hands to a strategy into what the picking needs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from clip_al.checks import check_choice, check_indices
+from clip_al.concepts import ConceptProfiles
+from clip_al.diversity import ConceptCounts
+from clip_al.errors import InvalidInputError, InvalidTypeError
+
+if TYPE_CHECKING:
+    from clip_al.embeddings import EmbeddingTable
+
+TARGETS = ("uniform", "pool", "uncertain")
+
+
+def pool_embeddings(X: Any, embeddings: Any, table: EmbeddingTable | None) -> Any:
+    """Find the pool's embeddings: as given, or rows of a bound table, or `X` itself.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, ...) or None
+        The pool as the host knows it.
+    embeddings : array-like of shape (n, d) or None
+        Its embeddings, where the caller has them.
+    table : EmbeddingTable or None
+        With it, and without `embeddings`, `X` holds row numbers.
+    """
+    if embeddings is not None:
+        if X is not None and len(embeddings) != len(X):
+            raise InvalidInputError(
+                f"`embeddings` must have one row for each of the {len(X)} images of the pool; "
+                f"got {len(embeddings)}. Pass those of the same pool, in the same order."
+            )
+        return embeddings
+    if X is None:
+        raise InvalidInputError(
+            "A pool is needed; got none of `X`, `embeddings=` and `profiles=`. Pass one."
+        )
+    if table is None:
+        return X
+    rows = np.asarray(X)
+    if rows.dtype.kind not in "iu" or rows.size != len(rows):
+        raise InvalidTypeError(
+            "With a table bound, `X` must hold row numbers of the table; got shape "
+            f"{rows.shape} and dtype {rows.dtype}. Pass integers, or `embeddings=`."
+        )
+    return table[check_indices(rows.ravel(), len(table), "X")]
+
+
+def check_profiles(profiles: Any, X: Any) -> ConceptProfiles:
+    """Return `profiles` if it is one, of as many images as the pool `X` (where given)."""
+    if not isinstance(profiles, ConceptProfiles):
+        raise InvalidTypeError(
+            f"`profiles` must be a ConceptProfiles; got {type(profiles).__name__}. "
+            "Make one with `ConceptProfiles.from_embeddings`."
+        )
+    if X is not None and len(X) != len(profiles):
+        raise InvalidInputError(
+            f"`profiles` must have one row for each of the {len(X)} images of the pool; got "
+            f"{len(profiles)}. Pass `profiles.take(pool_indices)`."
+        )
+    return profiles
+
+
+def training_embeddings(
+    classifier: Any, profiles: ConceptProfiles, table: EmbeddingTable | None
+) -> Any:
+    """Return the embeddings a modAL learner was taught with; None where it holds none.
+
+    `X_training` is absent or None in some learners, and holds raw images in others.
+    """
+    X = getattr(classifier, "X_training", None)
+    text = profiles.vocabulary.embeddings
+    if X is None or not hasattr(X, "shape"):
+        return None
+    if table is not None and np.asarray(X).dtype.kind in "iu":
+        return pool_embeddings(X, None, table)
+    fits = text is not None and len(X.shape) == 2 and X.shape[1] == text.shape[1]
+    return X if fits else None
+
+
+def count_labelled(labelled: Any, profiles: ConceptProfiles, weighting: str) -> ConceptCounts:
+    """Count the concepts of what is labelled, profiled as the pool was.
+
+    Parameters
+    ----------
+    labelled : None, ConceptCounts, ConceptProfiles or array-like of shape (l, d)
+        Embeddings are profiled with the pool's statistics; an empty array is None.
+    """
+    counts = ConceptCounts.empty(profiles.n_concepts)
+    if labelled is None:
+        return counts
+    if isinstance(labelled, ConceptCounts):
+        return counts + labelled
+    if not isinstance(labelled, ConceptProfiles):
+        if len(labelled) == 0:
+            return counts
+        labelled = profiles.profile(labelled)
+    if labelled.n_concepts != profiles.n_concepts:
+        raise InvalidInputError(
+            f"`labelled` must be profiled with the pool's vocabulary of {profiles.n_concepts} "
+            f"concepts; got {labelled.n_concepts}. Use `profiles.profile(embeddings)`."
+        )
+    return ConceptCounts.from_profiles(labelled, weighting=weighting)
+
+
+def target_vector(
+    target: str | ArrayLike, profiles: ConceptProfiles, part: ConceptProfiles, weighting: str
+) -> NDArray[np.float64] | None:
+    """Return the mean concept vector to steer towards; None for the plain CBD gain.
+
+    Parameters
+    ----------
+    target : {"uniform", "pool", "uncertain"} or array-like of shape (v,)
+        As even as possible; like `profiles`; like `part`; or as given.
+    profiles, part : ConceptProfiles
+        Of the pool, and of the candidates among it.
+    """
+    if isinstance(target, str):
+        check_choice(target, TARGETS, "target")
+        if target == "uniform":
+            return None
+        like = profiles if target == "pool" else part
+        return ConceptCounts.from_profiles(like, weighting=weighting).sum_v / len(like)
+    target_v = np.asarray(target, dtype=np.float64)
+    if target_v.shape != (profiles.n_concepts,) or not np.isfinite(target_v).all():
+        raise InvalidInputError(
+            f"`target` must be {', '.join(map(repr, TARGETS))} or one finite number for "
+            f"each of the {profiles.n_concepts} concepts; got shape {target_v.shape}. "
+            "Pass the mean concept vector that you want."
+        )
+    return target_v

@@ -1,0 +1,419 @@
+"""Query strategies: which images of a pool to label next.
+
+Each is a callable object in the shape that modAL's `ActiveLearner` takes,
+``strategy(classifier, X, n_instances) -> (indices, metrics)``, and has `select` for use
+without modAL. What a query returns depends on its arguments and the settings alone; the
+last query's profiles are kept for `explain`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+
+from clip_al import uncertainty
+from clip_al.checks import (
+    check_choice,
+    check_indices,
+    check_n_instances,
+    check_positive_int,
+    check_probabilities,
+)
+from clip_al.concepts import WEIGHTINGS, ConceptProfiles
+from clip_al.diversity import ConceptCounts
+from clip_al.errors import InvalidInputError
+from clip_al.greedy import lowest, pick_diverse
+from clip_al.pool import (
+    check_profiles,
+    count_labelled,
+    pool_embeddings,
+    target_vector,
+    training_embeddings,
+)
+from clip_al.vocabulary import ConceptVocabulary
+
+if TYPE_CHECKING:
+    from clip_al.embeddings import EmbeddingTable
+
+# Each as a score that is low for the images to label first.
+UNCERTAINTIES = {
+    "margin": uncertainty.margin,
+    "entropy": lambda probabilities: -uncertainty.entropy(probabilities),
+    "least_confidence": lambda probabilities: -uncertainty.least_confidence(probabilities),
+}
+
+
+@dataclass(frozen=True)
+class PickExplanation:
+    """Why an image was picked.
+
+    Parameters
+    ----------
+    index : int
+        Position in the pool.
+    concepts : tuple of str
+        Its concepts, most similar first.
+    added : tuple of str
+        Those of them that neither the labelled images nor earlier picks held.
+    """
+
+    index: int
+    concepts: tuple[str, ...]
+    added: tuple[str, ...]
+
+
+class _Picks(NamedTuple):
+    indices: NDArray[np.int64]
+    metric: NDArray[np.float64]
+
+
+class _ConceptSampling(BaseEstimator):
+    """What the concept strategies share: where profiles and the labelled set come from."""
+
+    vocabulary: ConceptVocabulary | None
+    m: int
+    weighting: str
+    target: str | ArrayLike
+    standardize: bool
+    table: EmbeddingTable | None
+    profiles_: ConceptProfiles
+    labelled_counts_: ConceptCounts
+
+    def explain(
+        self,
+        indices: ArrayLike,
+        profiles: ConceptProfiles | None = None,
+        *,
+        labelled: Any = None,
+    ) -> list[PickExplanation]:
+        """Say for each pick, in order, which concepts it added.
+
+        Parameters
+        ----------
+        indices : array-like of int
+            Picks, best first, as positions in the pool.
+        profiles : ConceptProfiles, optional
+            Of the pool that was picked from; by default that of the last query, with the
+            labelled set of that query.
+        labelled : ConceptProfiles, ConceptCounts or array-like of shape (l, d), optional
+            What was labelled before, where `profiles` is passed.
+
+        Returns
+        -------
+        list of PickExplanation
+        """
+        if profiles is None:
+            if not hasattr(self, "profiles_"):
+                raise InvalidInputError(
+                    "There is no query to explain yet. Pick first, or pass `profiles=`."
+                )
+            profiles, labelled = self.profiles_, self.labelled_counts_
+        names = profiles.vocabulary.names
+        seen_v = count_labelled(labelled, profiles, self.weighting).count_v > 0
+        explanations = []
+        for index in check_indices(indices, len(profiles)):
+            ids_m = profiles.ids[index]
+            concepts = tuple(names[i] for i in ids_m)
+            added = tuple(names[i] for i in ids_m if not seen_v[i])
+            explanations.append(PickExplanation(int(index), concepts, added))
+            seen_v[ids_m] = True
+        return explanations
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the last query behind: a pickled strategy is its settings."""
+        state: dict[str, Any] = super().__getstate__()
+        return {k: v for k, v in state.items() if k not in ("profiles_", "labelled_counts_")}
+
+    def profile(self, X: Any) -> ConceptProfiles:
+        """Profile a pool of embeddings as `select` and the query do."""
+        return self._profiles(X, None, None)
+
+    def _profiles(
+        self, X: Any, embeddings: Any, profiles: ConceptProfiles | None
+    ) -> ConceptProfiles:
+        check_choice(self.weighting, WEIGHTINGS, "weighting")
+        if profiles is not None:
+            return check_profiles(profiles, X)
+        return ConceptProfiles.from_embeddings(
+            pool_embeddings(X, embeddings, self.table),
+            self._vocabulary(),
+            self.m,
+            # One image has no spread to standardise by, and is picked whatever it shows.
+            standardize=self.standardize and len(X if embeddings is None else embeddings) > 1,
+        )
+
+    def _vocabulary(self) -> ConceptVocabulary:
+        if self.vocabulary is None:
+            raise InvalidInputError(
+                f"{type(self).__name__} needs a vocabulary or `profiles=`; got neither. "
+                "Pass an encoded ConceptVocabulary when you construct it."
+            )
+        return self.vocabulary
+
+    def _pick(
+        self,
+        profiles: ConceptProfiles,
+        candidates: NDArray[np.int64] | None,
+        n_instances: int,
+        labelled: Any,
+    ) -> _Picks:
+        part = profiles if candidates is None else profiles.take(candidates)
+        counts = count_labelled(labelled, profiles, self.weighting)
+        picks, cost = pick_diverse(
+            part.ids,
+            part.weights(self.weighting),
+            n_instances,
+            sum_v=counts.sum_v,
+            n_chosen=counts.n,
+            target_v=target_vector(self.target, profiles, part, self.weighting),
+        )
+        self.profiles_, self.labelled_counts_ = profiles, counts
+        return _Picks(picks if candidates is None else candidates[picks], cost)
+
+    @abstractmethod
+    def __call__(self, classifier: Any, X: Any, n_instances: int = 1) -> tuple[Any, Any]:
+        """Answer modAL's query."""
+
+
+class CBDMarginSampling(_ConceptSampling):
+    """Pick images that the model is unsure of and whose concepts differ.
+
+    The `candidate_factor` × n_instances least certain images are the candidates; among
+    them, each step takes the one whose concept vector is least similar to the sum of those
+    that are labelled or picked already.
+
+    Parameters
+    ----------
+    vocabulary : ConceptVocabulary, optional
+        With embeddings of the images' model; not needed where `profiles=` is passed.
+    m : int
+        Concepts per image.
+    candidate_factor : int
+        Candidates per pick; 1 is plain uncertainty sampling, in another order.
+    weighting : {"softmax", "binary"}
+        Entries of the concept vectors.
+    target : {"uniform", "pool", "uncertain"} or array-like of shape (v,)
+        What the concepts of the chosen set should look like: as even as possible, like the
+        pool's, like the candidates', or like a given mean concept vector.
+    uncertainty : {"margin", "entropy", "least_confidence"}
+        By which the candidates are found.
+    standardize : bool
+        See `ConceptProfiles.from_embeddings`.
+    table : EmbeddingTable, optional
+        With it, `X` and the learner's `X_training` hold row numbers of the table.
+
+    Notes
+    -----
+    Time: the uncertainty of the pool, O(n k), plus O(b (c + postings)) for b picks among c
+    candidates; profiles cost O(n v d) once, so pass `profiles=` where a pool is queried
+    again. Memory: O(n + c m). Nothing of size b × n or n × n is made.
+
+    References
+    ----------
+    "A Highly Efficient Diversity-based Input Selection for DNN Improvement Using VLMs",
+    arXiv 2601.08024, section III-B. The paper multiplies ranks of CBD and uncertainty; the
+    shortlist, the weighted concept vectors and the factor 8 are ours and measured better.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from clip_al import CBDMarginSampling, ConceptVocabulary
+    >>> vocabulary = ConceptVocabulary.from_names(["dog", "cat"]).with_embeddings(np.eye(2))
+    >>> Z = np.array([[1, 0.1], [1, 0.2], [0.1, 1], [0.5, 0.6]])
+    >>> P = np.array([[0.5, 0.5], [0.6, 0.4], [0.6, 0.4], [1.0, 0.0]])
+    >>> strategy = CBDMarginSampling(vocabulary, m=1, candidate_factor=2)
+    >>> strategy.select(Z, 2, probabilities=P)
+    array([0, 2])
+    """
+
+    def __init__(
+        self,
+        vocabulary: ConceptVocabulary | None = None,
+        *,
+        m: int = 10,
+        candidate_factor: int = 8,
+        weighting: str = "softmax",
+        target: str | ArrayLike = "uniform",
+        uncertainty: str = "margin",
+        standardize: bool = True,
+        table: EmbeddingTable | None = None,
+    ) -> None:
+        self.vocabulary = vocabulary
+        self.m = m
+        self.candidate_factor = candidate_factor
+        self.weighting = weighting
+        self.target = target
+        self.uncertainty = uncertainty
+        self.standardize = standardize
+        self.table = table
+
+    def __call__(
+        self,
+        classifier: Any,
+        X: Any,
+        n_instances: int = 1,
+        *,
+        embeddings: Any = None,
+        profiles: ConceptProfiles | None = None,
+        probabilities: ArrayLike | None = None,
+        labelled: Any = None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Answer modAL's query.
+
+        Parameters
+        ----------
+        classifier : modAL learner or fitted classifier
+            Its `predict_proba(X)` is called once, unless `probabilities` is passed; its
+            `X_training` is the labelled set, where it holds embeddings.
+        X : array-like of shape (n, ...)
+            The pool: embeddings, or what the classifier takes where `embeddings=` or
+            `profiles=` is passed, or row numbers of the bound table.
+        n_instances : int
+            How many to pick, in [1, n].
+        embeddings, profiles, probabilities : optional
+            Of the pool, n rows each, where they are at hand already.
+        labelled : ConceptProfiles, ConceptCounts or array-like of shape (l, d), optional
+            The labelled set, in place of the classifier's.
+
+        Returns
+        -------
+        indices : ndarray of shape (n_instances,), int64
+            Positions in `X`, best first.
+        metrics : ndarray of shape (n_instances,), float64
+            The picks' margin (or negated uncertainty); low is uncertain.
+        """
+        check_n_instances(n_instances, len(X))
+        profiles = self._profiles(X, embeddings, profiles)
+        if probabilities is None:
+            try:
+                probabilities = classifier.predict_proba(X)
+            except NotFittedError as exc:
+                raise InvalidInputError(
+                    "The classifier must be fitted to be unsure of anything; it is not. Teach it "
+                    "first, or start with `CBDSampling`, which needs no labels."
+                ) from exc
+        if labelled is None:
+            labelled = training_embeddings(classifier, profiles, self.table)
+        picks = self._select(profiles, n_instances, probabilities, labelled)
+        return picks.indices, picks.metric
+
+    def select(
+        self,
+        X: Any = None,
+        n_instances: int = 1,
+        *,
+        probabilities: ArrayLike,
+        profiles: ConceptProfiles | None = None,
+        labelled: Any = None,
+    ) -> NDArray[np.int64]:
+        """Pick without modAL: from a pool of embeddings or from `profiles`.
+
+        Returns
+        -------
+        ndarray of shape (n_instances,), int64
+            Positions in the pool, best first.
+        """
+        profiles = self._profiles(X, None, profiles)
+        return self._select(profiles, n_instances, probabilities, labelled).indices
+
+    def _select(
+        self, profiles: ConceptProfiles, n_instances: int, probabilities: Any, labelled: Any
+    ) -> _Picks:
+        n_instances = check_n_instances(n_instances, len(profiles))
+        factor = check_positive_int(self.candidate_factor, "candidate_factor")
+        check_choice(self.uncertainty, UNCERTAINTIES, "uncertainty")
+        probabilities = check_probabilities(probabilities, n_images=len(profiles))
+        certainty_n = UNCERTAINTIES[self.uncertainty](probabilities)
+        candidates = lowest(certainty_n, factor * n_instances)
+        picks = self._pick(profiles, candidates, n_instances, labelled)
+        return _Picks(picks.indices, certainty_n[picks.indices])
+
+
+class CBDSampling(_ConceptSampling):
+    """Pick images by their concepts alone: a first batch, before there is any label.
+
+    Parameters
+    ----------
+    vocabulary : ConceptVocabulary, optional
+        With embeddings of the images' model; not needed where `profiles=` is passed.
+    m, weighting, target, standardize, table
+        As in `CBDMarginSampling`; the target is the pool's concepts by default, because
+        the set that is most diverse in itself is made of outliers.
+
+    Notes
+    -----
+    O(n v d) for the profiles, O(b (n + postings)) for b picks of n images; O(n m) memory.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from clip_al import CBDSampling, ConceptVocabulary
+    >>> vocabulary = ConceptVocabulary.from_names(["dog", "cat"]).with_embeddings(np.eye(2))
+    >>> Z = np.array([[1, 0.1], [1, 0.2], [0.1, 1]])
+    >>> CBDSampling(vocabulary, m=1).select(Z, 2)
+    array([0, 2])
+    """
+
+    def __init__(
+        self,
+        vocabulary: ConceptVocabulary | None = None,
+        *,
+        m: int = 10,
+        weighting: str = "softmax",
+        target: str | ArrayLike = "pool",
+        standardize: bool = True,
+        table: EmbeddingTable | None = None,
+    ) -> None:
+        self.vocabulary = vocabulary
+        self.m = m
+        self.weighting = weighting
+        self.target = target
+        self.standardize = standardize
+        self.table = table
+
+    def __call__(
+        self,
+        classifier: Any,
+        X: Any,
+        n_instances: int = 1,
+        *,
+        embeddings: Any = None,
+        profiles: ConceptProfiles | None = None,
+        labelled: Any = None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Answer modAL's query; the classifier gives its `X_training` and nothing else.
+
+        Parameters and returns are those of `CBDMarginSampling`; the metrics are the cost
+        that each step minimised (see `pick_diverse`).
+        """
+        n_instances = check_n_instances(n_instances, len(X))
+        profiles = self._profiles(X, embeddings, profiles)
+        if labelled is None:
+            labelled = training_embeddings(classifier, profiles, self.table)
+        picks = self._pick(profiles, None, n_instances, labelled)
+        return picks.indices, picks.metric
+
+    def select(
+        self,
+        X: Any = None,
+        n_instances: int = 1,
+        *,
+        profiles: ConceptProfiles | None = None,
+        labelled: Any = None,
+    ) -> NDArray[np.int64]:
+        """Pick without modAL: from a pool of embeddings or from `profiles`.
+
+        Returns
+        -------
+        ndarray of shape (n_instances,), int64
+            Positions in the pool, best first.
+        """
+        profiles = self._profiles(X, None, profiles)
+        n_instances = check_n_instances(n_instances, len(profiles))
+        return self._pick(profiles, None, n_instances, labelled).indices

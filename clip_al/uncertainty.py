@@ -1,0 +1,119 @@
+"""How unsure a model is of each image, from its class probabilities. Pure functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import entr
+
+from clip_al.checks import check_probabilities
+from clip_al.errors import InvalidInputError
+
+
+def margin(probabilities: ArrayLike) -> NDArray[np.float64]:
+    """Return the difference of the two largest class probabilities.
+
+    Parameters
+    ----------
+    probabilities : array-like of shape (n, k)
+        Rows sum to 1; not modified.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        In [0, 1]; **low is uncertain**. 1 where there is one class.
+
+    Notes
+    -----
+    One pass, O(n k) time, O(n) memory.
+
+    References
+    ----------
+    Scheffer, Decomain, Wrobel: "Active Hidden Markov Models for Information Extraction",
+    IDA 2001.
+
+    Examples
+    --------
+    >>> margin([[0.5, 0.3, 0.2], [1.0, 0.0, 0.0]])
+    array([0.2, 1. ])
+    """
+    array = check_probabilities(probabilities)
+    margin_n = np.empty(array.shape[0])
+    # numba has no kernels for float16; everything else goes in as it is.
+    _margin(array if array.dtype.itemsize >= 4 else array.astype(np.float32), margin_n)
+    return margin_n
+
+
+@numba.njit(nogil=True, cache=True)
+def _margin(probabilities_nk, margin_n):  # type: ignore[no-untyped-def]
+    n, k = probabilities_nk.shape
+    for i in range(n):
+        first, second = 0.0, 0.0
+        for j in range(k):
+            p = probabilities_nk[i, j]
+            if p > first:
+                first, second = p, first
+            elif p > second:
+                second = p
+        margin_n[i] = first - second
+
+
+def entropy(probabilities: ArrayLike) -> NDArray[np.float64]:
+    """Return the Shannon entropy of each row, in nats, in [0, log k]; high is uncertain.
+
+    Examples
+    --------
+    >>> entropy([[0.5, 0.5], [1.0, 0.0]]).round(3)
+    array([0.693, 0. ])
+    """
+    array = np.maximum(check_probabilities(probabilities), 0.0)
+    return np.asarray(entr(array).sum(axis=1), dtype=np.float64)
+
+
+def least_confidence(probabilities: ArrayLike) -> NDArray[np.float64]:
+    """Return 1 minus the largest class probability, in [0, 1 − 1/k]; high is uncertain.
+
+    Examples
+    --------
+    >>> least_confidence([[0.5, 0.5], [1.0, 0.0]])
+    array([0.5, 0. ])
+    """
+    return np.asarray(1.0 - check_probabilities(probabilities).max(axis=1), dtype=np.float64)
+
+
+def ensemble_variance(probabilities: ArrayLike) -> NDArray[np.float64]:
+    """Return the variance of the class probabilities over an ensemble, summed over classes.
+
+    Parameters
+    ----------
+    probabilities : array-like of shape (n_models, n, k)
+        Of at least two models (or passes with dropout), rows sum to 1; not modified.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        In [0, 1); high is uncertain.
+
+    Raises
+    ------
+    InvalidInputError
+        Where the array is not 3-D, has fewer than two models, or a member is no
+        probabilities.
+
+    Examples
+    --------
+    >>> ensemble_variance([[[1.0, 0.0], [0.5, 0.5]], [[0.0, 1.0], [0.5, 0.5]]])
+    array([0.5, 0. ])
+    """
+    array: NDArray[Any] = np.asanyarray(probabilities)
+    if array.ndim != 3 or array.shape[0] < 2:
+        raise InvalidInputError(
+            "`probabilities` must be (models, images, classes) of at least 2 models; got shape "
+            f"{array.shape}. Stack what each model's `predict_proba` returns."
+        )
+    for member in array:
+        check_probabilities(member)
+    return np.asarray(array.var(axis=0, dtype=np.float64).sum(axis=1))
