@@ -300,14 +300,19 @@ def _text_embeddings(vocabulary: ConceptVocabulary) -> NDArray[np.float32]:
     return vocabulary.embeddings
 
 
-def _unwrap(Z: Any, vocabulary: ConceptVocabulary) -> Any:
-    """Return the array of an EmbeddingTable, after comparing models; anything else as it is."""
+def check_same_model(Z: Any, vocabulary: ConceptVocabulary) -> None:
+    """Raise where `Z` is a table of another model than the vocabulary's; arrays have none."""
     model = getattr(Z, "model_id", None)
     if model is not None and vocabulary.model is not None and model != vocabulary.model:
         raise ModelMismatchError(
             f"The images and the vocabulary must be encoded by one model; got {model} and "
             f"{vocabulary.model}. Encode the vocabulary with {model}."
         )
+
+
+def _unwrap(Z: Any, vocabulary: ConceptVocabulary) -> Any:
+    """Return the array of an EmbeddingTable, after comparing models; anything else as it is."""
+    check_same_model(Z, vocabulary)
     return getattr(Z, "embeddings", Z)
 
 

@@ -23,9 +23,8 @@ from clip_al.checks import (
     check_indices,
     check_n_instances,
     check_positive_int,
-    check_probabilities,
 )
-from clip_al.concepts import WEIGHTINGS, ConceptProfiles
+from clip_al.concepts import WEIGHTINGS, ConceptProfiles, check_same_model
 from clip_al.diversity import ConceptCounts
 from clip_al.errors import InvalidInputError
 from clip_al.greedy import lowest, pick_diverse
@@ -46,6 +45,7 @@ UNCERTAINTIES = {
     "margin": uncertainty.margin,
     "entropy": lambda probabilities: -uncertainty.entropy(probabilities),
     "least_confidence": lambda probabilities: -uncertainty.least_confidence(probabilities),
+    "ensemble_variance": lambda probabilities: -uncertainty.ensemble_variance(probabilities),
 }
 
 
@@ -140,9 +140,11 @@ class _ConceptSampling(BaseEstimator):
         check_choice(self.weighting, WEIGHTINGS, "weighting")
         if profiles is not None:
             return check_profiles(profiles, X)
+        vocabulary = self._vocabulary()
+        check_same_model(self.table, vocabulary)
         return ConceptProfiles.from_embeddings(
             pool_embeddings(X, embeddings, self.table),
-            self._vocabulary(),
+            vocabulary,
             self.m,
             # One image has no spread to standardise by, and is picked whatever it shows.
             standardize=self.standardize and len(X if embeddings is None else embeddings) > 1,
@@ -201,8 +203,9 @@ class CBDMarginSampling(_ConceptSampling):
     target : {"uniform", "pool", "uncertain"} or array-like of shape (v,)
         What the concepts of the chosen set should look like: as even as possible, like the
         pool's, like the candidates', or like a given mean concept vector.
-    uncertainty : {"margin", "entropy", "least_confidence"}
-        By which the candidates are found.
+    uncertainty : {"margin", "entropy", "least_confidence", "ensemble_variance"}
+        By which the candidates are found. The last takes `probabilities=` of several models,
+        (models, n, k).
     standardize : bool
         See `ConceptProfiles.from_embeddings`.
     table : EmbeddingTable, optional
@@ -328,8 +331,12 @@ class CBDMarginSampling(_ConceptSampling):
         n_instances = check_n_instances(n_instances, len(profiles))
         factor = check_positive_int(self.candidate_factor, "candidate_factor")
         check_choice(self.uncertainty, UNCERTAINTIES, "uncertainty")
-        probabilities = check_probabilities(probabilities, n_images=len(profiles))
         certainty_n = UNCERTAINTIES[self.uncertainty](probabilities)
+        if len(certainty_n) != len(profiles):
+            raise InvalidInputError(
+                f"`probabilities` must have one row for each of the {len(profiles)} images; got "
+                f"{len(certainty_n)}. Predict on the same pool, in the same order."
+            )
         candidates = lowest(certainty_n, factor * n_instances)
         picks = self._pick(profiles, candidates, n_instances, labelled)
         return _Picks(picks.indices, certainty_n[picks.indices])

@@ -1,0 +1,1 @@
+"""Scripts that measure the figures in our documents; see each module's first lines."""

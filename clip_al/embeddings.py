@@ -1,0 +1,781 @@
+"""Embeddings on disk: memory-mapped, resumable, tied to a model. Imports `encoder`, `images`.
+
+A table is a directory:
+
+==================  =====================================================================
+``embeddings.npy``  (n, d) float32 or float16, unit rows, a plain NumPy file
+``index.csv``       one line a row: id, path, size, mtime_ns, sha256
+``skipped.csv``     the images that could not be read, with the reason; only if there are any
+``meta.json``       model, weights, preprocessing, precision, dtype, n, d, image folder
+``images.csv``      while it is being made: all images, readable or not
+``progress.jsonl``  while it is being made: what is safely written
+==================  =====================================================================
+
+No file holds a time of writing, so the same images and model give the same bytes. The index is
+CSV because every tool reads it and Python's parser needs about a second for a million rows;
+Parquet would need a package that nothing else here does.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import itertools
+import json
+import os
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from numbers import Integral
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_al import __version__
+from clip_al.blocks import block_rows
+from clip_al.checks import check_choice, check_embeddings
+from clip_al.encoder import ClipEncoder
+from clip_al.errors import (
+    InvalidInputError,
+    InvalidTypeError,
+    ModelMismatchError,
+    SkippedImagesWarning,
+    UnreadableImageError,
+    describe_failures,
+)
+from clip_al.images import Fingerprint, ImageSource, image_source
+
+FORMAT = "clip_al.EmbeddingTable"
+FORMAT_VERSION = 1
+META, ROWS, INDEX, SKIPPED = "meta.json", "embeddings.npy", "index.csv", "skipped.csv"
+IMAGES, PROGRESS = "images.csv", "progress.jsonl"
+COLUMNS = ("id", *Fingerprint._fields)
+CHECKPOINT_S = 1.0
+"""Seconds between two records of progress: what a kill can cost, besides one batch."""
+
+Entry = tuple[str, ...]
+"""One line of an index: the id and the fields of a `Fingerprint`."""
+
+
+class EmbeddingTable:
+    """Unit-length embeddings in a directory, with what each row stands for.
+
+    Made by `create` or `from_array`, read by `open`. It can be passed wherever embeddings
+    are: NumPy takes it without a copy, and ``table[rows]`` reads only those rows.
+
+    Attributes
+    ----------
+    embeddings : memmap of shape (n, d), float32 or float16
+        Read-only, left on disk.
+    model_id : str
+        Model and weights, as `ClipEncoder.model_id`.
+    key : dict of str to str
+        Model, weights, preprocessing, precision and dtype.
+    directory, root : Path
+        Where the table is, and the folder its paths are relative to.
+
+    Notes
+    -----
+    Opening costs no more than a few file reads; `ids`, `paths` and `index_of` read the index
+    on first use, 1 s and 300 MB for a million rows. Pickles and copies hold the directory's
+    name, not the rows.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> table = EmbeddingTable.from_array(folder, np.eye(3), ["a", "b", "c"], model_id="toy")
+    >>> table.index_of(["c", "a"])
+    array([2, 0])
+    >>> EmbeddingTable.open(folder)[1]
+    array([0., 1., 0.], dtype=float32)
+    """
+
+    def __init__(self, directory: Path, meta: dict[str, Any], root: str) -> None:
+        self.directory = directory
+        self.root = Path(root)
+        self.key: dict[str, str] = meta["key"]
+        self.model_id: str = meta["model_id"]
+        self.embeddings: NDArray[Any] = np.load(directory / ROWS, mmap_mode="r")
+        self.shape = (int(meta["n"]), int(meta["d"]))
+        self.ndim = 2
+        self.dtype = self.embeddings.dtype
+
+    @classmethod
+    def create(
+        cls,
+        directory: str | os.PathLike[str],
+        images: Any,
+        encoder: ClipEncoder,
+        *,
+        dtype: str = "float32",
+        errors: str = "raise",
+        overwrite: bool = False,
+        hash_content: bool = False,
+        ids: Sequence[str] | None = None,
+    ) -> EmbeddingTable:
+        """Encode images into a table, or go on where an interrupted call stopped.
+
+        Parameters
+        ----------
+        directory : path
+            New or empty, or a table of the same images and model: an unfinished one is
+            continued, a finished one returned at once.
+        images : folder, sequence, array or torch Dataset
+            As for `ClipEncoder.encode_images`.
+        encoder : ClipEncoder
+            The model; a continued table keeps the batch size that it was begun with.
+        dtype : {"float32", "float16"}
+            Type on disk.
+        errors : {"raise", "skip"}
+            What to do about unreadable images, once all others are encoded and safe: raise
+            an error and leave the table open for a second call, or leave them out, list them
+            in ``skipped.csv`` and warn.
+        overwrite : bool, default=False
+            Replace a table that is there; other directories are never touched.
+        hash_content : bool, default=False
+            Tell files apart by SHA-256 in place of the modification time; reads each file
+            twice. A continued table keeps what it was begun with.
+        ids : sequence of str, optional
+            What to call the images. Left out: paths relative to the folder, paths as they
+            were passed, or positions.
+
+        Returns
+        -------
+        EmbeddingTable
+
+        Raises
+        ------
+        UnreadableImageError
+            With ``errors="raise"`` where images could not be read, and always where none
+            could. A second call with ``errors="skip"`` finishes without encoding anything.
+        ModelMismatchError
+            Where the directory holds a table of another model, preprocessing or precision.
+        InvalidInputError
+            Where images were added, removed or modified since the table was begun, ids
+            repeat, or the directory holds other things.
+
+        Warns
+        -----
+        SkippedImagesWarning
+            With ``errors="skip"``, naming the images left out.
+
+        Notes
+        -----
+        Rows are written in order and recorded about once a second after they have reached the
+        disk; a run killed at any moment and called again gives the same bytes as one that
+        was not. Memory: a few batches and 400 bytes an image, never the array. The images of
+        a torch Dataset cannot be compared with those of the first call, only counted.
+        """
+        check_choice(dtype, ("float32", "float16"), "dtype")
+        check_choice(errors, ("raise", "skip"), "errors")
+        source, folder = image_source(images), Path(directory)
+        source.ids = source.ids if ids is None else _check_ids(ids, len(source))
+        _check_unique(source.ids)
+        found = _read_meta(folder)
+        key = {**encoder.key(), "dtype": dtype}
+        if found is not None and not overwrite:
+            _check_key(folder, found, key, encoder.model_id)
+            hash_content = found["hash_content"]
+        entries: list[Entry] = [
+            (source.ids[i], *source.fingerprint(i, hash_content=hash_content))
+            for i in range(len(source))
+        ]
+        if found is None or overwrite:
+            size = encoder.batch_size
+            found = _new_meta(source, encoder.model_id, key, encoder.embedding_dim, size)
+            found["hash_content"] = hash_content
+            _begin(folder, found)
+        if found["complete"]:
+            failures = _check_same_images(folder, entries, finished=True)
+            _remove_work_files(folder)  # where a kill came between the last two steps
+            if found["root"] != source.root:  # the folder was moved
+                _write_meta(folder, {**found, "root": source.root})
+        else:
+            failures = _continue(folder, found, source, entries, encoder)
+            if len(failures) < len(source) and (errors == "skip" or not failures):
+                _finish(folder, found, failures)
+        _report(folder, [(source.name(i), why) for i, why in failures], len(source), errors)
+        return cls.open(folder)
+
+    @classmethod
+    def from_array(
+        cls,
+        directory: str | os.PathLike[str],
+        Z: Any,
+        ids: Sequence[str] | None = None,
+        *,
+        model_id: str,
+        paths: Sequence[str | os.PathLike[str]] | None = None,
+        preprocessing: str = "",
+        dtype: str = "float32",
+        overwrite: bool = False,
+    ) -> EmbeddingTable:
+        """Write embeddings that were computed elsewhere as a table.
+
+        Parameters
+        ----------
+        directory : path
+            New or empty.
+        Z : array-like of shape (n, d)
+            Unit-length rows; a memory-mapped array is copied block by block.
+        ids : sequence of str, optional
+            What to call the images; left out, the paths, or the positions.
+        model_id : str
+            Which model made them; vocabularies are compared with it.
+        paths : sequence of path, optional
+            Where the images are.
+        preprocessing : str, optional
+            How the images were prepared, for the record.
+        dtype : {"float32", "float16"}
+            Type on disk.
+        overwrite : bool, default=False
+            Replace a table that is there.
+
+        Raises
+        ------
+        InvalidInputError
+            Where a row is not finite or not of unit length, ids repeat, or the directory is
+            not empty.
+        """
+        check_choice(dtype, ("float32", "float16"), "dtype")
+        array, folder = check_embeddings(Z, "Z"), Path(directory)
+        n, d = array.shape
+        source = ImageSource(range(n), "dataset", "", [str(i) for i in range(n)])
+        if paths is not None:
+            source = image_source([os.fspath(path) for path in paths])
+        if len(source) != n:
+            raise InvalidInputError(
+                f"`paths` must name each of the {n} rows; got {len(source)}. Pass one a row."
+            )
+        source.ids = source.ids if ids is None else _check_ids(ids, n)
+        _check_unique(source.ids)
+        _check_unit_rows(array)
+        if _read_meta(folder) is not None and not overwrite:
+            raise InvalidInputError(
+                f"`directory` must be new or empty; {str(folder)!r} holds a table. Name another, "
+                "or pass overwrite=True to replace it."
+            )
+        key = {"model": model_id, "weights": "", "preprocessing": preprocessing, "precision": ""}
+        meta = _new_meta(source, model_id, {**key, "dtype": dtype}, d, 0)
+        _begin(folder, meta)
+        with (folder / ROWS).open("wb") as file:
+            file.write(_npy_header(n, d, dtype))
+            step = block_rows(d)
+            for start in range(0, n, step):
+                file.write(np.ascontiguousarray(array[start : start + step], dtype).data)
+            _sync(file)
+        _write_csv(
+            folder / IMAGES, COLUMNS, ((source.ids[i], *source.fingerprint(i)) for i in range(n))
+        )
+        _finish(folder, meta, [])
+        return cls.open(folder)
+
+    @classmethod
+    def open(
+        cls, directory: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None
+    ) -> EmbeddingTable:
+        """Open a finished table.
+
+        Parameters
+        ----------
+        directory : path
+            What `create` or `from_array` made.
+        root : path, optional
+            Where the images are now, if their folder was moved.
+
+        Raises
+        ------
+        InvalidInputError
+            Where there is no table, or it is unfinished, damaged, or of a newer version.
+        """
+        folder = Path(directory)
+        meta = _read_meta(folder)
+        if meta is None:
+            raise InvalidInputError(
+                f"`directory` must hold a table of embeddings; found none in {str(folder)!r}. "
+                "Make one with `EmbeddingTable.create` or `clip-al embed`."
+            )
+        if not meta["complete"]:
+            log = folder / PROGRESS
+            done, rows, _, _ = _parse_progress(
+                log.read_bytes() if log.is_file() else b"", meta["n"]
+            )
+            unread = f", {done - rows} of them unreadable" if rows < done else ""
+            raise InvalidInputError(
+                f"A table must be finished before it is opened; {str(folder)!r} has {done} of "
+                f"{meta['n']} images done{unread}. Run the same `EmbeddingTable.create` or "
+                "`clip-al embed` again to finish it."
+            )
+        for name, expected in meta["bytes"].items():
+            file = folder / name
+            size = file.stat().st_size if file.is_file() else None
+            if size != expected:
+                found = "no such file" if size is None else f"{size} bytes"
+                raise InvalidInputError(
+                    f"{name} of the table {str(folder)!r} must have {expected} bytes; got {found}. "
+                    "The table is damaged: make it again with overwrite=True (`--force`)."
+                )
+        return cls(folder, meta, meta["root"] if root is None else os.path.abspath(root))  # noqa: PTH100
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        n, d = self.shape
+        return f"EmbeddingTable({n} images, width {d}, {self.model_id}, {self.dtype})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (str(self.directory), str(self.root))
+
+    def __getitem__(self, rows: Any) -> NDArray[np.float32]:
+        """Return rows as float32: by position, slice, integer array or boolean mask."""
+        return np.asarray(self.embeddings[rows], dtype=np.float32)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        if dtype is None or np.dtype(dtype) == self.dtype:
+            return np.array(self.embeddings) if copy else self.embeddings
+        if copy is False:
+            wanted = np.dtype(dtype)
+            raise ValueError(f"a table of {self.dtype} cannot be read as {wanted} without a copy")
+        return np.asarray(self.embeddings, dtype=dtype)
+
+    @property
+    def ids(self) -> NDArray[np.object_]:
+        """What each row is called: an array of n strings, indexable by rows."""
+        return self._index[0]
+
+    @property
+    def paths(self) -> NDArray[np.object_]:
+        """Absolute path of each row's image, an array of n strings; empty without a file."""
+        return self._index[1]
+
+    @cached_property
+    def _index(self) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
+        ids, paths = np.empty(len(self), object), np.empty(len(self), object)
+        root = str(self.root)
+        for i, entry in enumerate(_read_csv(self.directory / INDEX)):
+            ids[i] = entry[0]
+            paths[i] = os.path.join(root, entry[1]) if entry[1] else ""  # noqa: PTH118
+        return ids, paths
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.ids)}
+
+    def index_of(self, ids: Iterable[str]) -> NDArray[np.int64]:
+        """Return the positions of ids, in the order given.
+
+        Raises
+        ------
+        InvalidInputError
+            Where an id is not in the table; the message names the closest ones.
+        """
+        if isinstance(ids, str):
+            raise InvalidTypeError(f"`ids` must be a sequence; got the string {ids!r}. Pass [id].")
+        wanted = _as_text(ids)
+        unknown = [name for name in wanted if name not in self._positions]
+        if unknown:
+            # Comparing costs about 20 µs a name, so only so many are looked at.
+            known = itertools.islice(self._positions, 50_000)
+            close = difflib.get_close_matches(unknown[0], known, n=3)
+            hint = f" The closest are {', '.join(map(repr, close))}." if close else ""
+            more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+            raise InvalidInputError(
+                f"`ids` must be among the {len(self)} of the table; got {unknown[0]!r}{more}.{hint}"
+            )
+        return np.array([self._positions[name] for name in wanted], dtype=np.int64)
+
+    def check_model(self, model: ClipEncoder | str) -> None:
+        """Raise ModelMismatchError unless an encoder, or a `model_id`, is the table's.
+
+        An encoder is compared by its weights, so a local folder may be renamed, and by its
+        preprocessing, but not by its precision.
+        """
+        other = model if isinstance(model, str) else model.model_id
+        renamed = not isinstance(model, str) and model.key()["weights"] == self.key["weights"]
+        if other != self.model_id and not renamed:
+            raise ModelMismatchError(
+                f"Both must come from one model; the table {str(self.directory)!r} was made by "
+                f"{self.model_id}, got {other}. Encode with {self.model_id}, or make another table."
+            )
+        known = self.key["preprocessing"]
+        if not isinstance(model, str) and known and known != model.preprocessing:
+            raise ModelMismatchError(
+                "Both must have one preprocessing; the images of the table "
+                f"{str(self.directory)!r} were prepared with {known!r}, got "
+                f"{model.preprocessing!r}. Make another table."
+            )
+
+
+def _reopen(directory: str, root: str) -> EmbeddingTable:
+    return EmbeddingTable.open(directory, root=root)
+
+
+def _report(folder: Path, failures: list[tuple[str, str]], n: int, errors: str) -> None:
+    if not failures:
+        return
+    if len(failures) == n:
+        raise UnreadableImageError(failures, "None could be read, so there is no table.")
+    if errors == "raise":
+        raise UnreadableImageError(
+            failures,
+            f"All others are safe in {str(folder)!r}. To have the table without these, run again "
+            'with errors="skip" (`--skip-unreadable`): nothing is encoded a second time. To repair '
+            "them, do so and run again with overwrite=True (`--force`).",
+        )
+    message = f"{describe_failures(failures)} They are not in the table; see {folder / SKIPPED}."
+    warnings.warn(message, SkippedImagesWarning, stacklevel=3)
+
+
+def _as_text(ids: Iterable[Any]) -> list[str]:
+    """Return ids as strings; whole numbers are taken too, as tables of data often hold them."""
+    listed = list(ids)
+    for value in listed:
+        if not isinstance(value, (str, Integral)):
+            raise InvalidTypeError(
+                f"`ids` must be strings or whole numbers; got {value!r}. Convert them."
+            )
+    return [str(value) for value in listed]
+
+
+def _check_ids(ids: Iterable[Any], n: int) -> list[str]:
+    listed = _as_text(ids)
+    if len(listed) != n:
+        raise InvalidInputError(
+            f"`ids` must name each of the {n} images; got {len(listed)}. Pass one an image."
+        )
+    return listed
+
+
+def _check_unique(ids: list[str]) -> None:
+    first: dict[str, int] = {}
+    repeated = [name for i, name in enumerate(ids) if first.setdefault(name, i) != i]
+    if repeated:
+        named = ", ".join(map(repr, repeated[:5])) + (", ..." if len(repeated) > 5 else "")
+        raise InvalidInputError(
+            f"Every id must stand for one image; {len(repeated)} repeated: {named}. Leave the "
+            "repeated images out, or pass distinct `ids`."
+        )
+
+
+def _check_unit_rows(array: NDArray[Any]) -> None:
+    step = block_rows(array.shape[1])
+    for start in range(0, len(array), step):
+        lengths = np.linalg.norm(array[start : start + step].astype(np.float32), axis=1)
+        worst = int(np.argmax(np.abs(lengths - 1.0)))
+        if abs(lengths[worst] - 1.0) > 1e-2:
+            raise InvalidInputError(
+                f"`Z` must have rows of unit length; row {start + worst} has length "
+                f"{lengths[worst]:.4g}. Pass Z / np.linalg.norm(Z, axis=1, keepdims=True)."
+            )
+
+
+# --- The files -----------------------------------------------------------------------------
+
+
+def _new_meta(
+    source: ImageSource, model_id: str, key: dict[str, str], d: int, batch_size: int
+) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "clip_al": __version__,
+        "complete": False,
+        "n": len(source),
+        "d": d,
+        "model_id": model_id,
+        "key": key,
+        "batch_size": batch_size,
+        "hash_content": False,
+        "root": source.root,
+    }
+
+
+def _read_meta(folder: Path) -> dict[str, Any] | None:
+    """Return what a directory says of its table, or None where it is new or empty."""
+    refusal = (
+        f"`directory` must be new, empty or a table of embeddings; {str(folder)!r} holds other "
+        "things. Name another directory."
+    )
+    if folder.exists() and not folder.is_dir():
+        raise InvalidInputError(refusal)
+    try:
+        meta = json.loads((folder / META).read_bytes())
+    except FileNotFoundError:
+        if folder.exists() and any(file.name != f"{META}.tmp" for file in folder.iterdir()):
+            raise InvalidInputError(refusal) from None
+        return None
+    except ValueError as exc:
+        raise InvalidInputError(refusal) from exc
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise InvalidInputError(refusal)
+    if meta["format_version"] > FORMAT_VERSION:
+        raise InvalidInputError(
+            f"The table must be of format {FORMAT_VERSION} or older; {str(folder)!r} has "
+            f"{meta['format_version']}, written by clip_al {meta['clip_al']}. Update clip_al."
+        )
+    return meta
+
+
+def _begin(folder: Path, meta: dict[str, Any]) -> None:
+    """Make `folder` an empty, unfinished table, removing the files of an earlier one.
+
+    The record of progress goes first, so that a kill in between never leaves new metadata
+    with old progress.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (PROGRESS, IMAGES):
+        (folder / name).unlink(missing_ok=True)
+    _write_meta(folder, meta)
+    for name in (INDEX, SKIPPED, ROWS):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _continue(
+    folder: Path,
+    meta: dict[str, Any],
+    source: ImageSource,
+    entries: list[Entry],
+    encoder: ClipEncoder,
+) -> list[tuple[int, str]]:
+    """Encode what is missing; return position and reason of each unreadable image."""
+    if (folder / IMAGES).is_file():
+        _check_same_images(folder, entries, finished=False)
+        meta["root"] = source.root  # the folder may have been moved
+    else:
+        _write_csv(folder / IMAGES, COLUMNS, entries)
+    with _RowWriter.open(folder, meta) as writer:
+        if writer.done < len(source):
+            for batch in encoder.iter_embeddings(
+                source, start=writer.done, batch_size=meta["batch_size"]
+            ):
+                writer.append(batch.embeddings, batch.failures)
+        return writer.failures
+
+
+def _finish(folder: Path, meta: dict[str, Any], failures: list[tuple[int, str]]) -> None:
+    """Write index and metadata; every step may be repeated, and the metadata commit it."""
+    reasons = dict(failures)
+    n = meta["n"] - len(reasons)
+    with (folder / ROWS).open("r+b") as file:
+        file.write(_npy_header(n, meta["d"], meta["key"]["dtype"]))
+        _sync(file)
+    images = folder / IMAGES
+    readable = (entry for i, entry in enumerate(_read_csv(images)) if i not in reasons)
+    _write_csv(folder / INDEX, COLUMNS, readable)
+    if reasons:
+        skipped = (
+            (str(i), *entry, reasons[i])
+            for i, entry in enumerate(_read_csv(images))
+            if i in reasons
+        )
+        _write_csv(folder / SKIPPED, ("position", *COLUMNS, "reason"), skipped)
+    names = (ROWS, INDEX, SKIPPED) if reasons else (ROWS, INDEX)
+    sizes = {name: (folder / name).stat().st_size for name in names}
+    _write_meta(folder, {**meta, "complete": True, "n": n, "bytes": sizes})
+    _remove_work_files(folder)
+
+
+def _remove_work_files(folder: Path) -> None:
+    for name in (IMAGES, PROGRESS):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _check_key(folder: Path, found: dict[str, Any], key: dict[str, str], model_id: str) -> None:
+    known = found["key"]
+    remedy = "Name another directory, or pass overwrite=True (`--force`) to encode all again."
+    if known["weights"] != key["weights"]:
+        raise ModelMismatchError(
+            f"A table holds the embeddings of one model; {str(folder)!r} was made by "
+            f"{found['model_id']}, got {model_id}. {remedy}"
+        )
+    for field in ("preprocessing", "precision"):
+        if known[field] != key[field]:
+            raise ModelMismatchError(
+                f"A table holds embeddings of one {field}; {str(folder)!r} was made with "
+                f"{known[field]}, got {key[field]}. {remedy}"
+            )
+    if known["dtype"] != key["dtype"]:
+        raise InvalidInputError(
+            f"A table has one dtype; {str(folder)!r} holds {known['dtype']}, got {key['dtype']}. "
+            f"{remedy}"
+        )
+
+
+def _check_same_images(
+    folder: Path, entries: list[Entry], *, finished: bool
+) -> list[tuple[int, str]]:
+    """Compare the images with those of the table; return those that it skipped."""
+    stored = list(_read_csv(folder / (INDEX if finished else IMAGES)))
+    failures = []
+    if finished and (folder / SKIPPED).is_file():
+        for position, *entry, reason in _read_csv(folder / SKIPPED):
+            stored.insert(int(position), tuple(entry))  # in rising order, so all fall in place
+            failures.append((int(position), reason))
+    if stored == entries:
+        return failures
+    old, new = ({entry[0]: entry[1:] for entry in side} for side in (stored, entries))
+    changes = {
+        "added": [name for name in new if name not in old],
+        "removed": [name for name in old if name not in new],
+        "modified": [name for name in new if name in old and new[name] != old[name]],
+    }
+    told = [
+        f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for what, names in changes.items()
+        if names
+    ]
+    raise InvalidInputError(
+        f"The images must be those that the table {str(folder)!r} was begun with; got "
+        f"{', '.join(told) or 'another order'}. Restore them, name another directory, or pass "
+        "overwrite=True (`--force`) to encode all again."
+    )
+
+
+class _RowWriter:
+    """Appends rows and keeps a record of what has reached the disk, to go on from.
+
+    The record is only ever appended to, and after the rows that it speaks of. A line that is
+    torn, or whose rows are missing, is dropped together with all after it.
+    """
+
+    def __init__(self, meta: dict[str, Any], rows: IO[bytes], log: IO[bytes]) -> None:
+        self._rows, self._log = rows, log
+        self._dtype = np.dtype(meta["key"]["dtype"])
+        header = _npy_header(meta["n"], meta["d"], self._dtype)
+        row_bytes = meta["d"] * self._dtype.itemsize
+        available = (rows.seek(0, os.SEEK_END) - len(header)) // row_bytes
+        self.done, self.n_rows, self.failures, length = _parse_progress(log.read(), available)
+        log.seek(length)
+        log.truncate()
+        rows.seek(0)
+        rows.write(header)
+        rows.truncate(len(header) + self.n_rows * row_bytes)
+        rows.seek(0, os.SEEK_END)
+        self._recorded = (self.done, len(self.failures))
+        self._recorded_at = time.monotonic()
+
+    @classmethod
+    @contextmanager
+    def open(cls, folder: Path, meta: dict[str, Any]) -> Iterator[_RowWriter]:
+        """Open the files for one process; what was appended is recorded on any way out."""
+        for name in (ROWS, PROGRESS):
+            (folder / name).touch()
+        with (folder / PROGRESS).open("r+b") as log, (folder / ROWS).open("r+b") as rows:
+            _lock(log, folder)
+            writer = cls(meta, rows, log)
+            try:
+                yield writer
+            finally:
+                writer.record()
+
+    def append(self, embeddings: NDArray[np.float32], failures: list[tuple[int, str]]) -> None:
+        readable = np.ones(len(embeddings), dtype=bool)
+        readable[[index - self.done for index, _ in failures]] = False
+        self._rows.write(np.ascontiguousarray(embeddings[readable], self._dtype).data)
+        self.done += len(embeddings)
+        self.n_rows += int(readable.sum())
+        self.failures += failures
+        if time.monotonic() - self._recorded_at >= CHECKPOINT_S:
+            self.record()
+
+    def record(self) -> None:
+        done, n_failures = self._recorded
+        if done == self.done:
+            return
+        _sync(self._rows)
+        line = {"done": self.done, "rows": self.n_rows, "failures": self.failures[n_failures:]}
+        self._log.write(json.dumps(line).encode() + b"\n")
+        _sync(self._log)
+        self._recorded = (self.done, len(self.failures))
+        self._recorded_at = time.monotonic()
+
+
+def _parse_progress(log: bytes, available: int) -> tuple[int, int, list[tuple[int, str]], int]:
+    """Return images done, rows written, failures, and the length of the log that holds.
+
+    Examples
+    --------
+    >>> _parse_progress(b'{"done": 4, "rows": 3, "failures": [[1, "empty"]]}\\n{"done": 8', 9)
+    (4, 3, [(1, 'empty')], 51)
+    """
+    done, n_rows, length, failures = 0, 0, 0, []
+    for line in log.splitlines(keepends=True):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            break
+        if not line.endswith(b"\n") or record["rows"] > available:
+            break
+        done, n_rows, length = record["done"], record["rows"], length + len(line)
+        failures += [(int(index), str(reason)) for index, reason in record["failures"]]
+    return done, n_rows, failures, length
+
+
+def _lock(file: IO[bytes], folder: Path) -> None:
+    """Keep a second process out; the system lets go of the lock when this one ends."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return
+    try:
+        # Unlike flock, not inherited by the processes that read images, which may live on
+        # for some seconds after a kill.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        raise InvalidInputError(
+            f"One process at a time can write a table; another is writing {str(folder)!r}. Wait "
+            "for it, or name another directory."
+        ) from exc
+
+
+def _npy_header(n: int, d: int, dtype: Any) -> bytes:
+    """Return the header of a .npy file; its length is the same whatever `n` is."""
+    buffer = io.BytesIO()
+    descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": descr, "fortran_order": False, "shape": (n, d)}
+    )
+    return buffer.getvalue()
+
+
+def _sync(file: IO[Any]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[str]]:
+    """Write a text file under another name and put it in place at once when complete."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        yield file
+        _sync(file)
+    temporary.replace(path)
+
+
+def _write_meta(folder: Path, meta: dict[str, Any]) -> None:
+    with _replacing(folder / META) as file:
+        json.dump(meta, file, indent=2, sort_keys=True)
+        file.write("\n")
+
+
+def _write_csv(path: Path, columns: Sequence[str], entries: Iterable[Sequence[str]]) -> None:
+    with _replacing(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(entries)
+
+
+def _read_csv(path: Path) -> Iterator[Entry]:
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        reader = csv.reader(file)
+        next(reader)
+        for line in reader:
+            yield tuple(line)

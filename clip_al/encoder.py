@@ -1,0 +1,637 @@
+"""Images and texts to unit-length embeddings, through open_clip. Imports `images`, `checks`.
+
+torch and open_clip are imported on first use, never with this module.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_al.checks import check_choice, check_positive_int
+from clip_al.errors import (
+    InvalidInputError,
+    InvalidTypeError,
+    SkippedImagesWarning,
+    UnreadableImageError,
+    describe_failures,
+)
+from clip_al.images import ImageSource, image_source
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+MINI_WEIGHTS = Path(__file__).parent / "mini" / "weights"
+BPE_FILE = "bpe_merges.txt.gz"
+MIN_IMAGES_FOR_WORKERS = 512
+MAX_WORKERS = 16
+
+_loading = threading.RLock()
+
+
+class EncodedBatch(NamedTuple):
+    """Consecutive rows of an encoded source.
+
+    Parameters
+    ----------
+    start : int
+        Position of the first row in the source.
+    embeddings : ndarray of shape (b, d), float32
+        Unit rows; NaN where the image could not be read.
+    failures : list of (int, str)
+        Position in the source and reason of each unreadable image.
+    """
+
+    start: int
+    embeddings: NDArray[np.float32]
+    failures: list[tuple[int, str]]
+
+
+class ClipEncoder:
+    """Encode images and texts with a CLIP model of open_clip.
+
+    Parameters
+    ----------
+    model : str, default="mini"
+        ``"mini"``, the small CLIP that ships with the package; a name of open_clip such as
+        ``"ViT-B-32"``, together with `pretrained`; ``"hf-hub:ORG/REPO"``; or
+        ``"local-dir:PATH"``, a folder with ``open_clip_config.json`` and
+        ``open_clip_model.safetensors``, and, where the model has a vocabulary of its own,
+        ``bpe_merges.txt.gz``.
+    pretrained : str, optional
+        Which weights an open_clip name is loaded with: a tag or a checkpoint file. Random
+        weights are refused.
+    device : str, optional
+        Where to compute; CUDA where there is one, otherwise the CPU.
+    precision : {"fp32", "bf16", "fp16"}, optional
+        Type that the layers compute in (autocast); the weights and the normalisation stay
+        float32. Left out: on CUDA bf16 where it is supported, otherwise fp16; elsewhere fp32.
+    batch_size : int, default=256
+        Images or texts encoded at once. The last digits of an embedding depend on it.
+    n_workers : int, optional
+        Processes that read images. Left out: one less than the cores, at most 16, for 512
+        and more files on Linux; otherwise none, as for images in memory and for Datasets.
+    progress : bool, default=True
+        Show progress, rate and remaining time on a terminal; other outputs stay clean.
+
+    Notes
+    -----
+    Nothing is read or checked until the first use; the loaded model stays with the object,
+    and copies and pickles leave it behind. Same input, batch size and machine give the same
+    bytes. Preprocessing is the model's own (resize, crop, scale), applied to the image as RGB:
+    the EXIF orientation is not applied, transparency is dropped.
+
+    Examples
+    --------
+    >>> encoder = ClipEncoder("ViT-B-32", pretrained="laion2b_s34b_b79k", device="cpu")
+    >>> encoder
+    ClipEncoder('ViT-B-32', pretrained='laion2b_s34b_b79k')
+    """
+
+    def __init__(
+        self,
+        model: str = "mini",
+        pretrained: str | None = None,
+        *,
+        device: str | None = None,
+        precision: str | None = None,
+        batch_size: int = 256,
+        n_workers: int | None = None,
+        progress: bool = True,
+    ) -> None:
+        self.model = model
+        self.pretrained = pretrained
+        self.device = device
+        self.precision = precision
+        self.batch_size = batch_size
+        self.n_workers = n_workers
+        self.progress = progress
+        self._loaded: _LoadedClip | None = None
+
+    def __repr__(self) -> str:
+        weights = "" if self.pretrained is None else f", pretrained={self.pretrained!r}"
+        return f"ClipEncoder({self.model!r}{weights})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_loaded": None}
+
+    @property
+    def embedding_dim(self) -> int:
+        """Length of an embedding; loads the model."""
+        return self._load().width
+
+    @property
+    def model_id(self) -> str:
+        """Model and weights, such as ``mini@1a2b3c4d``; the digits are a hash of the weights.
+
+        Loads the model and reads its weights once: about 1 s per gigabyte.
+        """
+        return f"{self._load().label}@{self._load().weights_hash[:8]}"
+
+    @property
+    def preprocessing(self) -> str:
+        """How images are brought to the model's input: sizes, filters and scales; loads it."""
+        return self._load().preprocessing
+
+    def key(self) -> dict[str, str]:
+        """Return what the embeddings depend on: model, weights, preprocessing and precision.
+
+        `weights` is a SHA-256 over the model's configuration, its vocabulary file and every
+        weight, so it holds for a folder that was moved. Same cost as `model_id`.
+        """
+        loaded = self._load()
+        return {
+            "model": loaded.label,
+            "weights": loaded.weights_hash,
+            "preprocessing": loaded.preprocessing,
+            "precision": loaded.precision,
+        }
+
+    def encode_images(self, images: Any, *, errors: str = "raise") -> NDArray[np.float32]:
+        """Return one unit-length row for each image, in the order given.
+
+        Parameters
+        ----------
+        images : folder, sequence, array or torch Dataset
+            See `clip_al.images.image_source`: a folder (searched recursively, sorted), paths,
+            PIL images, arrays of shape (H, W[, C]), one array of shape (n, H, W[, C]), or a
+            Dataset whose items are such images or tuples that begin with one.
+        errors : {"raise", "skip"}
+            What to do about unreadable images, after all others have been encoded: raise an
+            error that names them, or give them rows of NaN and warn.
+
+        Returns
+        -------
+        ndarray of shape (n, d), float32
+
+        Raises
+        ------
+        UnreadableImageError
+            With ``errors="raise"`` where an image could not be read, and always where none
+            could. Its `failures` names each with the reason, and its attribute `embeddings`
+            is the array with NaN in their rows, so no work is lost.
+        InvalidInputError
+            Where there is no image, or the model cannot be loaded.
+
+        Warns
+        -----
+        SkippedImagesWarning
+            With ``errors="skip"``, naming the images skipped.
+
+        Notes
+        -----
+        O(n d) memory for the result and a few batches of 8-bit pixels. Workers hand batches
+        over through shared memory; in a container that has little of it (Docker: 64 MB), pass
+        ``n_workers=0`` or ``--shm-size``.
+        """
+        check_choice(errors, ("raise", "skip"), "errors")
+        source = image_source(images)
+        image_emb_nd = np.empty((len(source), self.embedding_dim), dtype=np.float32)
+        failures = []
+        for start, rows, failed in self.iter_embeddings(source):
+            image_emb_nd[start : start + len(rows)] = rows
+            failures += [(source.name(index), reason) for index, reason in failed]
+        if not failures:
+            return image_emb_nd
+        if errors == "skip" and len(failures) < len(source):
+            message = f"{describe_failures(failures)} Their rows are NaN."
+            warnings.warn(message, SkippedImagesWarning, stacklevel=2)
+            return image_emb_nd
+        error = UnreadableImageError(
+            failures,
+            'Repair or leave them out, or pass errors="skip" for rows of NaN in their place; '
+            "`.embeddings` of this error holds the rows of all others.",
+        )
+        error.embeddings = image_emb_nd  # type: ignore[attr-defined]
+        raise error
+
+    def iter_embeddings(
+        self, images: Any, *, start: int = 0, batch_size: int | None = None
+    ) -> Iterator[EncodedBatch]:
+        """Yield the embeddings batch by batch, from position `start` on.
+
+        Parameters
+        ----------
+        images : folder, sequence, array, torch Dataset or ImageSource
+            As for `encode_images`.
+        start : int, default=0
+            Where to begin. A multiple of the batch size gives the same bytes as beginning
+            at 0.
+        batch_size : int, optional
+            In place of the encoder's own.
+
+        Yields
+        ------
+        EncodedBatch
+            Unreadable images have rows of NaN and are listed with the reason.
+        """
+        source = images if isinstance(images, ImageSource) else image_source(images)
+        loaded = self._load()
+        size = check_positive_int(batch_size or self.batch_size, "batch_size")
+        loader = _data_loader(source, loaded, start, size, self._workers(source))
+        with _progress(self.progress, "Encoding images", len(source), start) as advance:
+            for position, (pixels, reasons) in zip(
+                range(start, len(source), size), loader, strict=True
+            ):
+                rows = loaded.encode_pixels(pixels)
+                failures = [(position + i, reason) for i, reason in enumerate(reasons) if reason]
+                rows[[index - position for index, _ in failures]] = np.nan
+                yield EncodedBatch(position, rows, failures)
+                advance(len(rows))
+
+    def encode_texts(
+        self, texts: Sequence[str], *, templates: Sequence[str] | None = None
+    ) -> NDArray[np.float32]:
+        """Return one unit-length row for each text.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Non-empty texts; what exceeds the model's context is cut off, as in CLIP.
+        templates : sequence of str, optional
+            Each with one ``{}`` for the text. The unit embeddings of the filled templates are
+            averaged and scaled to unit length again.
+
+        Returns
+        -------
+        ndarray of shape (t, d), float32
+
+        Raises
+        ------
+        InvalidInputError
+            Where a text is empty, there is none, or a template has not one ``{}``.
+        InvalidTypeError
+            Where `texts` or `templates` is a single string or holds anything but strings.
+
+        Notes
+        -----
+        O(t d) memory, whatever the number of templates.
+        """
+        words = _check_strings(texts, "texts")
+        fills = ("{}",) if templates is None else _check_strings(templates, "templates")
+        for template in fills:
+            if template.count("{}") != 1:
+                raise InvalidInputError(
+                    f"`templates` must each have one {{}} for the text; got {template!r}. "
+                    "Write it like 'a photo of a {}'."
+                )
+        loaded, n = self._load(), len(words) * len(fills)
+        size = check_positive_int(self.batch_size, "batch_size")
+        text_emb_td = np.zeros((len(words), loaded.width), dtype=np.float32)
+        with _progress(self.progress, "Encoding texts", n, 0) as advance:
+            for start in range(0, n, size):
+                pairs = [divmod(i, len(fills)) for i in range(start, min(start + size, n))]
+                rows = loaded.encode_words([fills[f].replace("{}", words[t]) for t, f in pairs])
+                np.add.at(text_emb_td, [t for t, _ in pairs], rows)
+                advance(len(rows))
+        if len(fills) > 1:
+            text_emb_td /= np.linalg.norm(text_emb_td, axis=1, keepdims=True)
+        return text_emb_td
+
+    def _workers(self, source: ImageSource) -> int:
+        if self.n_workers is not None:
+            if self.n_workers == 0:
+                return 0
+            return check_positive_int(self.n_workers, "n_workers")
+        # Elsewhere than on Linux a worker is a fresh process, which runs an unguarded script
+        # a second time and takes seconds to start: only on request.
+        if source.kind != "paths" or len(source) < MIN_IMAGES_FOR_WORKERS:
+            return 0
+        if not sys.platform.startswith("linux"):
+            return 0
+        return min(MAX_WORKERS, len(os.sched_getaffinity(0)) - 1)
+
+    def _load(self) -> _LoadedClip:
+        with _loading:
+            if self._loaded is None:
+                self._loaded = _LoadedClip(self)
+            return self._loaded
+
+
+class _LoadedClip:
+    """A model in memory with its preprocessing: what an encoder makes on first use."""
+
+    def __init__(self, encoder: ClipEncoder) -> None:
+        import torch
+        from open_clip.transform import PreprocessCfg, image_transform_v2
+        from torchvision.transforms import Compose
+
+        self.name, self.label = _resolve(encoder.model, encoder.pretrained)
+        self.device = _check_device(encoder.device)
+        self.precision = _check_precision(encoder.precision, self.device)
+        self.config, self.model = _create(self.name, encoder.pretrained, self.device)
+        self.width = int(self.config["embed_dim"])
+        settings = PreprocessCfg(**self.model.visual.preprocess_cfg)
+        # Workers resize and crop; what open_clip then does to each image, x / 255 and the
+        # normalisation, is done here to whole batches, so that 8-bit pixels travel. Same bits.
+        *steps, _, _ = image_transform_v2(settings, is_train=False).transforms
+        self.to_pixels = Compose(steps)
+        self.image_size = settings.input_size[1:]
+        self.preprocessing = _describe_preprocessing(asdict(settings))
+        shape = (1, 3, 1, 1)
+        self.mean_c = torch.tensor(settings.mean, device=self.device).reshape(shape)
+        self.std_c = torch.tensor(settings.std, device=self.device).reshape(shape)
+        self._tokenizer: Callable[[list[str]], torch.Tensor] | None = None
+        self._weights_hash = ""
+
+    @property
+    def weights_hash(self) -> str:
+        if not self._weights_hash:
+            with _loading:
+                self._weights_hash = _hash_weights(self.config, self.bpe_file, self.model)
+        return self._weights_hash
+
+    @property
+    def bpe_file(self) -> Path | None:
+        """The byte-pair vocabulary that a local folder brings with it."""
+        if not self.name.startswith("local-dir:"):
+            return None
+        file = Path(self.name.removeprefix("local-dir:")) / BPE_FILE
+        return file if file.is_file() else None
+
+    def encode_pixels(self, pixels_nhwc: torch.Tensor) -> NDArray[np.float32]:
+        """Return unit rows for a batch of 8-bit RGB pixels of the model's size."""
+        import torch
+
+        with torch.inference_mode(), self._autocast():
+            # Channels last in memory from the start: permuting moves no byte.
+            x = pixels_nhwc.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+            x = x.to(torch.float32).div_(255).sub_(self.mean_c).div_(self.std_c)
+            return self._unit_rows(self.model.encode_image(x))
+
+    def encode_words(self, words: list[str]) -> NDArray[np.float32]:
+        """Return unit rows for a batch of texts."""
+        import torch
+
+        if self._tokenizer is None:
+            self._tokenizer = self._make_tokenizer()
+        tokens = self._tokenizer(words).to(self.device)
+        with torch.inference_mode(), self._autocast():
+            return self._unit_rows(self.model.encode_text(tokens))
+
+    def _make_tokenizer(self) -> Any:
+        import open_clip
+
+        own = {} if self.bpe_file is None else {"bpe_path": str(self.bpe_file)}
+        try:
+            return open_clip.get_tokenizer(self.name, **own)
+        except Exception as exc:
+            raise _loading_error(f"tokenizer of {self.label}", self.name, None, exc) from exc
+
+    def _autocast(self) -> Any:
+        import torch
+
+        if self.precision == "fp32":
+            return nullcontext()
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
+        return torch.autocast(self.device.type, dtype=dtype)
+
+    def _unit_rows(self, features: torch.Tensor) -> NDArray[np.float32]:
+        import torch
+
+        rows = torch.nn.functional.normalize(features.float(), dim=-1).cpu()
+        if not bool(torch.isfinite(rows).all()):
+            raise InvalidInputError(
+                f"The model must give finite embeddings; {self.label} gave NaN or infinity at "
+                f"precision {self.precision}. Pass precision='fp32', or check the weights."
+            )
+        array: NDArray[np.float32] = rows.numpy()
+        return array
+
+
+@dataclass
+class _Pixels:
+    """A torch map-style dataset: position to (8-bit pixels, reason why there are none)."""
+
+    source: ImageSource
+    to_pixels: Callable[[Image.Image], Image.Image]
+    image_size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], str]:
+        try:
+            return np.asarray(self.to_pixels(self.source.load(index))), ""
+        except Exception as exc:  # decoders and Datasets raise anything; it is reported
+            # A black image in its place keeps the batch, and so the bits of the others.
+            blank = np.zeros((*self.image_size, 3), dtype=np.uint8)
+            return blank, self.source.describe_failure(index, exc)
+
+
+def _collate(items: list[tuple[NDArray[np.uint8], str]]) -> tuple[torch.Tensor, list[str]]:
+    import torch
+
+    return torch.from_numpy(np.stack([pixels for pixels, _ in items])), [why for _, why in items]
+
+
+def _data_loader(
+    source: ImageSource, loaded: _LoadedClip, start: int, batch_size: int, n_workers: int
+) -> Any:
+    from torch.utils.data import DataLoader
+
+    forks = n_workers and sys.platform.startswith("linux")
+    pixels: Any = _Pixels(source, loaded.to_pixels, loaded.image_size)
+    return DataLoader(
+        pixels,
+        batch_size=batch_size,
+        sampler=range(start, len(source)),
+        num_workers=n_workers,
+        collate_fn=_collate,
+        pin_memory=loaded.device.type == "cuda",
+        multiprocessing_context="fork" if forks else None,
+    )
+
+
+@contextmanager
+def _progress(wanted: bool, title: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar on standard error if that is a terminal; yield what moves it on."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    if not (wanted and console.is_terminal):
+        yield lambda _: None
+        return
+    left, rate = TextColumn("{task.description}"), TextColumn("{task.fields[rate]}")
+    # Redrawn after each batch and by no thread: worker processes are forked meanwhile.
+    bar = Progress(
+        left, BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(),
+        console=console, transient=True, auto_refresh=False,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task(title, total=total, completed=done, rate="")
+        began, count = time.perf_counter(), 0
+
+        def advance(n: int) -> None:
+            nonlocal count
+            count += n
+            speed = f"{count / (time.perf_counter() - began):,.0f}/s"
+            bar.update(task, advance=n, rate=speed, refresh=True)
+
+        yield advance
+
+
+def _check_strings(values: Any, name: str) -> list[str]:
+    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+        raise InvalidTypeError(f"`{name}` must be a sequence of strings. Pass a list of them.")
+    listed = list(values)
+    if not listed or not all(value.strip() for value in listed):
+        found = "an empty one" if listed else "none"
+        raise InvalidInputError(
+            f"`{name}` must hold at least one text and no empty one; got {found}. Leave it out."
+        )
+    return listed
+
+
+def _check_device(device: str | None) -> torch.device:
+    import torch
+
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except Exception as exc:
+        raise InvalidInputError(
+            f"`device` must be one that torch can use here; got {device!r}. Pass 'cpu', or leave "
+            "it out to take CUDA where there is one."
+        ) from exc
+    return found
+
+
+def _check_precision(precision: str | None, device: torch.device) -> str:
+    import torch
+
+    if precision is not None:
+        return check_choice(precision, ("fp32", "bf16", "fp16"), "precision")
+    if device.type != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+def _resolve(model: str, pretrained: str | None) -> tuple[str, str]:
+    """Return the name that open_clip loads and the label that tables carry."""
+    if not isinstance(model, str):
+        raise InvalidTypeError(f"`model` must be a string; got {model!r}. Pass a model's name.")
+    brings_weights = model == "mini" or model.startswith(("hf-hub:", "local-dir:"))
+    if not brings_weights:
+        return _resolve_open_clip(model, pretrained)
+    if pretrained is not None:
+        raise InvalidInputError(
+            f"`pretrained` must be left out with {model!r}, which brings its own weights; got "
+            f"{pretrained!r}."
+        )
+    if model.startswith("hf-hub:"):
+        return model, model
+    mini = model == "mini"
+    folder = MINI_WEIGHTS if mini else Path(model.removeprefix("local-dir:")).expanduser()
+    weights = [file for end in ("safetensors", "bin", "pth") for file in folder.glob(f"*.{end}")]
+    if not (folder / "open_clip_config.json").is_file() or not weights:
+        remedy = "Install clip_al again." if mini else "Check the path."
+        raise InvalidInputError(
+            "A local model must be a folder with open_clip_config.json and "
+            f"open_clip_model.safetensors; {str(folder)!r} has not both. {remedy}"
+        )
+    return f"local-dir:{folder}", "mini" if mini else f"local-dir:{folder.resolve().name}"
+
+
+def _resolve_open_clip(model: str, pretrained: str | None) -> tuple[str, str]:
+    import open_clip
+
+    models = {name.lower(): name for name in open_clip.list_models()}
+    name = model.replace("/", "-")
+    if name not in models.values():
+        near = difflib.get_close_matches(name.lower(), models, n=3, cutoff=0.5)
+        close = f" The closest are {', '.join(models[n] for n in near)}." if near else ""
+        raise InvalidInputError(
+            "`model` must be 'mini', a model of open_clip, 'hf-hub:ORG/REPO' or 'local-dir:PATH'; "
+            f"got {model!r}.{close}"
+        )
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if pretrained is not None and Path(pretrained).is_file():
+        return name, f"{name}/{Path(pretrained).name}"
+    if pretrained is None or not open_clip.is_pretrained_cfg(name, pretrained):
+        known = f"one of {', '.join(tags)}" if tags else "a checkpoint file"
+        raise InvalidInputError(
+            f"`pretrained` must name the weights of {name}, {known}; got {pretrained!r}. "
+            "Random weights would give embeddings without meaning."
+        )
+    return name, f"{name}/{pretrained}"
+
+
+def _create(name: str, pretrained: str | None, device: torch.device) -> tuple[dict[str, Any], Any]:
+    import open_clip
+    import torch
+
+    try:
+        model = open_clip.create_model(
+            name, pretrained, precision="fp32", device=device, require_pretrained=True
+        )
+        config = open_clip.get_model_config(name)
+    except Exception as exc:
+        label = name if pretrained is None else f"{name}/{pretrained}"
+        raise _loading_error(f"weights of {label}", name, pretrained, exc) from exc
+    return config, model.eval().to(memory_format=torch.channels_last)
+
+
+def _loading_error(
+    what: str, name: str, pretrained: str | None, exc: Exception
+) -> InvalidInputError:
+    import open_clip
+
+    reason = " ".join(str(exc).split())
+    if name.startswith("local-dir:"):
+        return InvalidInputError(f"The {what} could not be loaded: {reason}")
+    hub = open_clip.get_pretrained_cfg(name, pretrained or "").get("hf_hub", "")
+    page = name.removeprefix("hf-hub:") if name.startswith("hf-hub:") else hub.strip("/")
+    where = f" of huggingface.co/{page}" if page else ""
+    return InvalidInputError(
+        f"The {what} could not be loaded: {reason} Without a network: copy "
+        f"open_clip_config.json and open_clip_model.safetensors{where} into a folder and pass "
+        "model='local-dir:FOLDER', or use 'mini', which ships with clip_al."
+    )
+
+
+def _describe_preprocessing(settings: dict[str, Any]) -> str:
+    size = settings["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    scales = (f"{name}={','.join(map(str, settings[name]))}" for name in ("mean", "std"))
+    fill = f" fill={settings['fill_color']}" if settings["resize_mode"] == "longest" else ""
+    how = f"{settings['resize_mode']} {settings['interpolation']}{fill}"
+    return f"{settings['mode']} {height}x{width} {how} {' '.join(scales)}"
+
+
+def _hash_weights(config: dict[str, Any], bpe_file: Path | None, model: Any) -> str:
+    """Return a SHA-256 of configuration, vocabulary file and weights, whatever their device."""
+    import torch
+
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    if bpe_file is not None:
+        digest.update(bpe_file.read_bytes())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
+        flat = tensor.detach().cpu().contiguous().flatten()
+        digest.update(flat.view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,215 @@
+"""The demo: real images, the embedded model, and modAL's loop with three strategies.
+
+Which of scikit-learn's 1,797 photographed digits should be labelled next? Everything runs
+offline and nothing of it has seen a digits image before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+
+from clip_al.concepts import ConceptProfiles
+from clip_al.diversity import ConceptCounts, concept_diversity
+from clip_al.encoder import ClipEncoder
+from clip_al.query import CBDMarginSampling, PickExplanation
+from clip_al.vocabulary import ConceptVocabulary
+
+N_FIRST = 20
+N_INSTANCES = 20
+N_ROUNDS = 6
+STRATEGIES = ("random", "margin", "CBD + margin")
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo measured.
+
+    Parameters
+    ----------
+    accuracy : DataFrame
+        One row for each strategy, seed and number of labels: accuracy on the test images.
+    folder : Path
+        Where selection.csv, learning_curves.png and chosen_images.png lie.
+    """
+
+    accuracy: pd.DataFrame
+    folder: Path
+
+
+def run_demo(folder: str | Path, *, n_seeds: int = 5, console: Console | None = None) -> DemoResult:
+    """Encode the digits, run the loops, print a table and write three files to `folder`."""
+    console = console or Console()
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    y = digits.target
+
+    console.print(f"Encoding {len(images):,} digits with the mini CLIP …")
+    encoder = ClipEncoder("mini")
+    Z = encoder.encode_images(images)
+    vocabulary = ConceptVocabulary.load("general").encode(encoder)
+    profiles = ConceptProfiles.from_embeddings(Z, vocabulary)
+    for index in range(3):
+        console.print(f"  a {y[index]}: {', '.join(profiles.names(index))}", highlight=False)
+    console.print(
+        f"CBD of all digits: {concept_diversity(profiles):.3f}; they show "
+        f"{ConceptCounts.from_profiles(profiles).richness()} of {len(vocabulary)} concepts.\n"
+    )
+
+    accuracy = compare_strategies(Z, y, profiles, n_seeds=n_seeds, console=console)
+    console.print(_accuracy_table(accuracy))
+    picks, explanations = first_batch(Z, y, profiles)
+    write_selection(folder / "selection.csv", explanations, y)
+    draw_learning_curves(folder / "learning_curves.png", accuracy)
+    draw_images(folder / "chosen_images.png", images[picks], explanations)
+    console.print(f"\nWrote selection.csv, learning_curves.png, chosen_images.png to {folder}")
+    return DemoResult(accuracy, folder)
+
+
+def compare_strategies(
+    Z: NDArray[Any], y: NDArray[Any], profiles: ConceptProfiles, *, n_seeds: int, console: Console
+) -> pd.DataFrame:
+    """Run modAL's loop for each strategy and seed; return the accuracy after each round."""
+    rows = []
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("Labelling rounds", total=n_seeds * len(STRATEGIES) * N_ROUNDS)
+        for seed in range(n_seeds):
+            for name in STRATEGIES:
+                for n_labels, score in _loop(Z, y, profiles, name, seed):
+                    rows.append((name, seed, n_labels, score))
+                    progress.advance(task)
+    return pd.DataFrame(rows, columns=["strategy", "seed", "n_labels", "accuracy"])
+
+
+def _loop(
+    Z: NDArray[Any], y: NDArray[Any], profiles: ConceptProfiles, name: str, seed: int
+) -> list[tuple[int, float]]:
+    from modAL.models import ActiveLearner
+
+    train, test = train_test_split(np.arange(len(y)), test_size=0.4, random_state=seed, stratify=y)
+    rng = np.random.default_rng(seed)
+    labelled, pool = np.split(rng.permutation(train), [N_FIRST])
+    learner = ActiveLearner(
+        estimator=_classifier(),
+        query_strategy=_strategy(name, rng),
+        X_training=Z[labelled],
+        y_training=y[labelled],
+    )
+    scores = []
+    for _ in range(N_ROUNDS):
+        kwargs = {"profiles": profiles.take(pool)} if name == "CBD + margin" else {}
+        picks, _ = learner.query(Z[pool], n_instances=N_INSTANCES, **kwargs)
+        learner.teach(Z[pool[picks]], y[pool[picks]])
+        pool = np.delete(pool, picks)
+        scores.append((len(learner.y_training), float(learner.score(Z[test], y[test]))))
+    return scores
+
+
+def _classifier() -> LogisticRegression:
+    # Unit-length embeddings need a weak penalty.
+    return LogisticRegression(C=30.0, max_iter=1000)
+
+
+def _strategy(name: str, rng: np.random.Generator) -> Callable[..., Any]:
+    from modAL.uncertainty import margin_sampling
+
+    def random_sampling(_: Any, X: Any, n_instances: int = 1) -> tuple[NDArray[Any], None]:
+        return rng.choice(len(X), n_instances, replace=False), None
+
+    strategies: dict[str, Callable[..., Any]] = {
+        "random": random_sampling,
+        "margin": margin_sampling,
+        "CBD + margin": CBDMarginSampling(),
+    }
+    return strategies[name]
+
+
+def first_batch(
+    Z: NDArray[Any], y: NDArray[Any], profiles: ConceptProfiles, seed: int = 0
+) -> tuple[NDArray[np.int64], list[PickExplanation]]:
+    """Pick what to label after the first few labels, and say why."""
+    labelled = np.random.default_rng(seed).choice(len(y), N_FIRST, replace=False)
+    pool = np.delete(np.arange(len(y)), labelled)
+    strategy = CBDMarginSampling()
+    picks = strategy.select(
+        n_instances=N_INSTANCES,
+        probabilities=_classifier().fit(Z[labelled], y[labelled]).predict_proba(Z[pool]),
+        profiles=profiles.take(pool),
+        labelled=profiles.take(labelled),
+    )
+    chosen = pool[picks]
+    explanations = strategy.explain(chosen, profiles, labelled=profiles.take(labelled))
+    return chosen, explanations
+
+
+def write_selection(path: Path, explanations: list[PickExplanation], y: NDArray[Any]) -> None:
+    """Write the picks, best first, with their concepts."""
+    rows = [
+        (rank, pick.index, y[pick.index], "; ".join(pick.concepts), "; ".join(pick.added))
+        for rank, pick in enumerate(explanations, start=1)
+    ]
+    columns = ["rank", "index", "label", "concepts", "added_concepts"]
+    pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
+
+
+def _accuracy_table(accuracy: pd.DataFrame) -> Table:
+    n_seeds = accuracy["seed"].nunique()
+    table = Table(title=f"Test accuracy in %, mean ± standard deviation of {n_seeds} seeds")
+    table.add_column("labels")
+    for name in STRATEGIES:
+        table.add_column(name, justify="right")
+    groups = accuracy.groupby(["n_labels", "strategy"])["accuracy"].agg(["mean", "std"]) * 100
+    for n_labels in sorted(accuracy["n_labels"].unique()):
+        cells = [groups.loc[(n_labels, name)] for name in STRATEGIES]
+        spread = "{mean:.1f} ± {std:.1f}" if n_seeds > 1 else "{mean:.1f}"
+        table.add_row(str(n_labels), *(spread.format(**cell) for cell in cells))
+    return table
+
+
+def draw_learning_curves(path: Path, accuracy: pd.DataFrame) -> None:
+    """Draw accuracy against the number of labels, with the standard deviation as a band."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for name in STRATEGIES:
+        groups = accuracy[accuracy["strategy"] == name].groupby("n_labels")["accuracy"]
+        mean, std = groups.mean() * 100, groups.std().fillna(0) * 100
+        axes.plot(mean.index, mean, marker="o", label=name)
+        axes.fill_between(mean.index, mean - std, mean + std, alpha=0.15)
+    axes.set(xlabel="labelled images", ylabel="test accuracy (%)")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def draw_images(path: Path, images: NDArray[Any], explanations: list[PickExplanation]) -> None:
+    """Draw the picks in a grid, each with its three strongest concepts."""
+    from matplotlib.figure import Figure
+
+    n_columns = 5
+    n_rows = -(-len(images) // n_columns)
+    figure = Figure(figsize=(2.2 * n_columns, 2.5 * n_rows), layout="constrained")
+    grid = figure.subplots(n_rows, n_columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, image, pick in zip(grid.flat, images, explanations, strict=False):
+        axes.imshow(image, cmap="gray")
+        # A concept is text from a file: a dollar sign must not start a formula.
+        title = "\n".join(pick.concepts[:3])
+        axes.set_title(title, fontsize=8, parse_math=False)
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,46 @@
+"""Fixtures that several test modules share, and how hypothesis runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from tests.reference import make_vocabulary, random_probabilities, random_unit
+
+# No deadline: the first call of a compiled loop includes its compilation. No database and
+# no randomness: every run is the same run.
+settings.register_profile(
+    "clip_al", deadline=None, derandomize=True, database=None, max_examples=30
+)
+settings.load_profile("clip_al")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def Z():
+    """Unit embeddings of a pool of 60 images."""
+    return random_unit(np.random.default_rng(1), 60, 12)
+
+
+@pytest.fixture
+def vocabulary():
+    """Forty concepts, encoded by a model called "toy"."""
+    return make_vocabulary(random_unit(np.random.default_rng(2), 40, 12), "toy")
+
+
+@pytest.fixture
+def profiles(Z, vocabulary):
+    from clip_al.concepts import ConceptProfiles
+
+    return ConceptProfiles.from_embeddings(Z, vocabulary, 6)
+
+
+@pytest.fixture
+def probabilities():
+    """Of the pool `Z`, over 4 classes."""
+    return random_probabilities(np.random.default_rng(3), 60, 4)

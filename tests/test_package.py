@@ -1,0 +1,218 @@
+"""Tests of the package as a whole: what importing it loads, its names, its layering."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import clip_al
+
+PACKAGE = Path(clip_al.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+HEAVY = ("torch", "open_clip", "modAL", "faiss", "matplotlib")
+# In the order the data flows; a module imports from those before it alone.
+ORDER = [
+    "errors",
+    "blocks",
+    "checks",
+    "images",
+    "encoder",
+    "embeddings",
+    "word_lists",
+    "vocabulary",
+    "concepts",
+    "diversity",
+    "uncertainty",
+    "greedy",
+    "pool",
+    "query",
+    "files",
+    "sampler",
+    "mini",
+    "cli",
+]
+
+
+# What importing loads
+
+
+def loaded_by(statement):
+    """Which of the heavy packages a fresh interpreter has loaded after a statement."""
+    code = f"import sys; {statement}; print(*[m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    assert loaded_by("import clip_al; dir(clip_al)") == []
+
+
+def test_nor_do_the_parts_that_need_none_of_it():
+    names = "ConceptVocabulary, ConceptProfiles, CBDMarginSampling, CBDSampling, margin"
+    assert loaded_by(f"from clip_al import {names}; import clip_al.encoder") == []
+
+
+def test_the_guard_fires():
+    assert "torch" in loaded_by("import clip_al.sampler")
+
+
+# Names
+
+
+def type_checking_imports(tree):
+    """Names that a module imports for type checkers only, and from which module of ours."""
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and is_type_checking(node.test):
+            for part in node.body:
+                found |= {alias.name: part.module for alias in part.names}
+    return found
+
+
+def is_type_checking(test):
+    return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
+
+
+@pytest.mark.parametrize("name", clip_al.__all__)
+def test_every_public_name_resolves_to_its_module(name):
+    value = getattr(clip_al, name)
+    assert value.__name__ == name
+    assert value.__module__ == f"clip_al.{clip_al._PUBLIC[name]}"
+    assert value.__doc__
+
+
+def test_all_is_the_table_of_public_names_in_order():
+    assert sorted(clip_al._PUBLIC) == clip_al.__all__
+
+
+def test_type_checkers_see_the_same_names():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    expected = {name: f"clip_al.{module}" for name, module in clip_al._PUBLIC.items()}
+    assert type_checking_imports(tree) == expected
+
+
+def test_dir_lists_the_public_names():
+    assert set(clip_al.__all__) <= set(dir(clip_al))
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"^module 'clip_al' has no attribute 'Selektor'$"):
+        clip_al.Selektor  # noqa: B018
+
+
+def test_the_version_is_that_of_the_distribution():
+    assert re.fullmatch(r"\d+\.\d+\.\d+", clip_al.__version__)
+    assert importlib.metadata.version("clip_al") == clip_al.__version__
+
+
+def test_the_package_is_typed():
+    assert (PACKAGE / "py.typed").is_file()
+
+
+# Layers
+
+
+def our_imports(source):
+    """First component of each module of ours that a source imports, not for types alone."""
+    tree = ast.parse(source)
+    exempt = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and is_type_checking(node.test)
+        for part in node.body
+        for inner in ast.walk(part)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if node in exempt:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {tuple(alias.name.split(".")) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            # A relative import would need the importing module's place: none is used.
+            module = ("clip_al",) if node.level else ()
+            module += tuple((node.module or "").split("."))
+            found |= {(*module, alias.name) for alias in node.names}
+    ours = {path[1] for path in found if path[0] == "clip_al" and len(path) > 1}
+    return {clip_al._PUBLIC.get(name, name) for name in ours} - {"__version__"}
+
+
+def violations(name, source):
+    """Imports of a module that do not point upward in `ORDER`."""
+    above = set(ORDER[: ORDER.index(name)])
+    # Parts of one subpackage may import each other.
+    above |= {name} if (PACKAGE / name).is_dir() else set()
+    return sorted(our_imports(source) - above)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_upward(path):
+    source = path.read_text()
+    if path == PACKAGE / "__init__.py":
+        assert our_imports(source) == set()
+    else:
+        name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        assert name in ORDER, f"Give {name} a place in ORDER."
+        assert violations(name, source) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("from clip_al.query import CBDSampling", ["query"]),
+        ("import clip_al.sampler", ["sampler"]),
+        ("from clip_al import uncertainty, checks", ["uncertainty"]),
+        ("from clip_al import CBDSampling", ["query"]),
+        ("from .query import CBDSampling", ["query"]),
+        ("def late():\n    from clip_al.mini.demo import run", ["mini"]),
+        ("if TYPE_CHECKING:\n    x = 1\nelse:\n    import clip_al.cli", ["cli"]),
+        ("from clip_al.concepts import itself", ["concepts"]),
+        ("from clip_al.concept import misspelt", ["concept"]),
+        ("if TYPE_CHECKING:\n    from clip_al.query import CBDSampling", []),
+        ("from clip_al.checks import check_choice\nimport numpy.query", []),
+        ("from clip_al import __version__", []),
+    ],
+)
+def test_the_layer_guard_fires(source, expected):
+    assert violations("concepts", source) == expected
+
+
+# Habits
+
+
+def bad_habits(source):
+    """Asserts, which -O removes, and handlers that catch everything."""
+    return [
+        (node.lineno, type(node).__name__)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Assert)
+        or (isinstance(node, ast.ExceptHandler) and catches_everything(node.type))
+    ]
+
+
+def catches_everything(kind):
+    return kind is None or (isinstance(kind, ast.Name) and kind.id == "BaseException")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_assert_and_no_bare_except(path):
+    assert bad_habits(path.read_text()) == []
+
+
+def test_the_guard_of_habits_fires():
+    source = "assert x\ntry:\n    y\nexcept:\n    pass\ntry:\n    y\nexcept ValueError:\n    pass\n"
+    assert bad_habits(source) == [(1, "Assert"), (4, "ExceptHandler")]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_every_module_says_what_it_is_for(path):
+    assert ast.get_docstring(ast.parse(path.read_text()))
