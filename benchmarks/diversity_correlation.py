@@ -358,8 +358,13 @@ def distorted(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.
 def principal_components(
     images: NDArray[np.uint8], n_fitted: int, n_components: int
 ) -> NDArray[np.float64]:
-    """Return unit vectors of the leading components of the pixels, fitted on the first images."""
-    flat = images.reshape(len(images), -1).astype(np.float32) / 255
+    """Return unit vectors of the leading components of the pixels, fitted on the first images.
+
+    Pixels are averaged 2 × 2 first: leading components are smooth, and it takes 60 times less.
+    """
+    height, width = images.shape[1] // 2, images.shape[2] // 2
+    quarters = images.reshape(len(images), height, 2, width, 2, -1)
+    flat = quarters.mean(axis=(2, 4), dtype=np.float32).reshape(len(images), -1) / 255
     flat -= flat[:n_fitted].mean(axis=0)
     _, vectors = np.linalg.eigh(flat[:n_fitted].T @ flat[:n_fitted])
     return unit_rows((flat @ vectors[:, : -n_components - 1 : -1]).astype(np.float64))
@@ -450,6 +455,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Run, print, and return one record for each coefficient and each timing."""
     args = parse(arguments)
+    if args.n * N_CLASSES > args.pool or args.n * COPIED_SHARE > args.pool:
+        raise SystemExit(
+            f"--pool must be at least {N_CLASSES} times --n, {N_CLASSES * args.n}, so that one "
+            f"class fills a set; got {args.pool}. Raise it, or lower --n."
+        )
     facts = print_environment(args.seed)
     if args.features == "synthetic":
         encoder = None

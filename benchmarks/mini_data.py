@@ -15,8 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mini_concepts import CLASSES, class_targets, pixel_concepts
-from mini_glyphs import Glyphs, draw_glyphs
+from mini_concepts import CLASSES, class_targets
+from mini_glyphs import DIGIT_WORDS, Glyphs, draw_glyphs
+from mini_pixels import pixel_concepts
+from mini_shapes import SHAPES
 from PIL import Image
 from torch import Tensor
 
@@ -76,14 +78,14 @@ class Pictures:
 
 def identity_names(vocabulary: list[list[str]]) -> list[str]:
     """Return the concepts that name what a picture is: CIFAR classes, digits, letters, shapes."""
-    from mini_glyphs import DIGIT_WORDS, SHAPES
-
     known = {row[0] for row in vocabulary}
     letters = [f"letter {chr(97 + i)}" for i in range(26)]
     return [name for name in [*CLASSES, *DIGIT_WORDS, *letters, *SHAPES] if name in known]
 
 
-def photographs(images: np.ndarray, labels: np.ndarray, names: list[str], identities: list[str]) -> Pictures:
+def photographs(
+    images: np.ndarray, labels: np.ndarray, names: list[str], identities: list[str]
+) -> Pictures:
     """Targets of CIFAR-10 photographs: class words, and what the pixels show."""
     column = {name: i for i, name in enumerate(names)}
     targets = class_targets(names)[labels]
@@ -114,7 +116,13 @@ def glyph_pictures(
             columns = [column[w] for w in words if w in column]
             targets[i, columns] = 250
             identity[i] = position[words[0]]
-        return Pictures(torch.from_numpy(pixels), torch.from_numpy(targets), torch.from_numpy(identity), False, 0.0)
+        return Pictures(
+            torch.from_numpy(pixels),
+            torch.from_numpy(targets),
+            torch.from_numpy(identity),
+            False,
+            0.0,
+        )
 
     small = np.stack(glyphs.small).astype(np.float32) * (255 / 16)
     return (
@@ -128,7 +136,9 @@ def load_glyphs(cache: Path, seed: int, scale: float) -> Glyphs:
     path = cache / f"glyphs-{seed}-{scale}.npz"
     if path.is_file():
         z = np.load(path, allow_pickle=False)
-        split = [[row.split("|") for row in z[k].tolist()] for k in ("small_concepts", "large_concepts")]
+        split = [
+            [row.split("|") for row in z[k].tolist()] for k in ("small_concepts", "large_concepts")
+        ]
         return Glyphs(list(z["small"]), split[0], list(z["large"]), split[1])
     glyphs = draw_glyphs(seed, scale)
     cache.mkdir(parents=True, exist_ok=True)
@@ -154,7 +164,9 @@ def resize_weights(start: Tensor, length: Tensor, source: int, out: int) -> Tens
     w = torch.where(d < 1, near, torch.where(d < 2, far, torch.zeros(())))
     inside = ((pos > -0.75) & (pos < source - 0.25))[..., None]
     total = w.sum(-1, keepdim=True)
-    return torch.where(inside, w / torch.where(total.abs() < 0.1, torch.ones(()), total), torch.zeros(()))
+    return torch.where(
+        inside, w / torch.where(total.abs() < 0.1, torch.ones(()), total), torch.zeros(())
+    )
 
 
 def to_batch(

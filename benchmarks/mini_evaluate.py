@@ -91,10 +91,15 @@ def evaluate(folder: Path, vocabulary_path: Path, root: Path, limit: int, seed: 
     for text, names in (("a photo of the digit {}", figures), ("the number {}", DIGIT_WORDS)):
         t = mini.texts(names, (text,))
         say(f"digits, '{text.format(names[7])}': {accuracy(z, t, digits.target):.2f} % of {len(z)}")
-    t = mini.texts(figures, ("a photo of the digit {}",)) + mini.texts(DIGIT_WORDS, ("the number {}",))
+    t = mini.texts(figures, ("a photo of the digit {}",)) + mini.texts(
+        DIGIT_WORDS, ("the number {}",)
+    )
     say(f"digits, both averaged: {accuracy(z, t, digits.target):.2f} %")
     right = (z @ t.T).argmax(1) == digits.target
-    say("  per digit:", " ".join(f"{d}:{100 * right[digits.target == d].mean():.0f}" for d in range(10)))
+    say(
+        "  per digit:",
+        " ".join(f"{d}:{100 * right[digits.target == d].mean():.0f}" for d in range(10)),
+    )
     vocabulary = words.read_vocabulary(vocabulary_path)
     concepts = mini.texts([row[0] for row in vocabulary], TEMPLATES)
     classes = mini.texts(words.CLASSES, ("a photo of a {}",))
@@ -104,11 +109,13 @@ def evaluate(folder: Path, vocabulary_path: Path, root: Path, limit: int, seed: 
         begun = time.perf_counter()
         z = mini.images(images)
         rate = len(z) / (time.perf_counter() - begun)
-        say(f"CIFAR-10 {split} {first}-{last - 1}: {accuracy(z, classes, labels):.2f} % of {len(z)}; "
+        share = accuracy(z, classes, labels)
+        say(f"CIFAR-10 {split} {first}-{last - 1}: {share:.2f} % of {len(z)}; "
             f"{rate:.0f} images/s with preprocessing")  # fmt: skip
-        shares = hit_share(top_concepts(z, concepts), labels, vocabulary)
-        say(f"  top-10 concepts hold class, synonym or hypernym: {np.mean(shares):.2f} %",
-            " ".join(f"{c}:{s:.0f}" for c, s in zip(words.CLASSES, shares, strict=True)))  # fmt: skip
         top = top_concepts(z, concepts)
+        shares = hit_share(top, labels, vocabulary)
+        per_class = " ".join(f"{c}:{s:.0f}" for c, s in zip(words.CLASSES, shares, strict=True))
+        say(f"  top-10 concepts hold class, synonym or hypernym: {np.mean(shares):.2f} %")
+        say("  per class:", per_class)
         for i in range(0, len(z), len(z) // 10):
             say("   ", words.CLASSES[labels[i]], "->", ", ".join(vocabulary[c][0] for c in top[i]))

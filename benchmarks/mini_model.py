@@ -73,7 +73,9 @@ class TextBank:
 
     def draw(self, concepts: list[int]) -> Tensor:
         """One random phrase per concept: (len(concepts), context) int64."""
-        return torch.stack([self.tokens[c][random.randrange(len(self.tokens[c]))] for c in concepts])
+        return torch.stack(
+            [self.tokens[c][random.randrange(len(self.tokens[c]))] for c in concepts]
+        )
 
     def captions(self, targets: Tensor, subjects: list[int]) -> tuple[Tensor, Tensor]:
         """Caption pictures by their subject and one or two true concepts.

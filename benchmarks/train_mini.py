@@ -26,82 +26,21 @@ from __future__ import annotations
 
 import argparse
 import copy
-import math
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import mini_concepts as words
 import mini_data
 import mini_evaluate
-import open_clip
 import torch
 import torch.nn.functional as F  # noqa: N812
-from mini_model import (
-    CONTEXT,
-    Objective,
-    TextBank,
-    encode_tokens,
-    export,
-    learn_merges,
-    model_config,
-    standardised_loss,
-    update_average,
-)
-from open_clip import CLIP
-from safetensors.torch import load_file
+from mini_model import Objective, encode_tokens, export, update_average
+from mini_setup import VOCABULARY, WEIGHTS, Setup, learning_rate, make_optimizer, prepare
+from mini_tune import tune_text
 from torch import Tensor, nn
 
-PACKAGE = Path(__file__).resolve().parents[1] / "clip_al"
-VOCABULARY = PACKAGE / "vocabularies" / "general.txt"
-WEIGHTS = PACKAGE / "mini" / "weights"
 BATCH = {"photo": 208, "small": 28, "large": 20}
-
-
-@dataclass
-class Setup:
-    """What both stages share."""
-
-    model: CLIP
-    config: dict[str, Any]
-    merges: list[tuple[str, str]]
-    bank: TextBank
-    sources: dict[str, mini_data.Pictures]
-    id_columns: list[int]  # the concepts that name a picture
-    others: list[int]  # all other concepts
-    rng: torch.Generator
-
-
-def prepare(args: argparse.Namespace) -> Setup:
-    """Seed, learn the merges, make the model and load the pictures."""
-    torch.manual_seed(args.seed)
-    random.seed(args.seed)
-    torch.set_num_threads(args.threads)
-    torch.set_flush_denormal(True)
-    vocabulary = words.read_vocabulary(VOCABULARY)
-    merges = learn_merges(vocabulary)
-    words.write_merges(args.output / "bpe_merges.txt.gz", merges)
-    tokenizer = open_clip.SimpleTokenizer(
-        str(args.output / "bpe_merges.txt.gz"), context_length=CONTEXT
-    )
-    config = model_config(tokenizer.vocab_size, args.image_tower)
-    model = CLIP(**copy.deepcopy(config["model_cfg"])).to(memory_format=torch.channels_last)
-    bank = TextBank(vocabulary, tokenizer)
-    identities = mini_data.identity_names(vocabulary)
-    root = mini_data.cifar_root(mini_data.data_folder(args.data), args.cache)
-    sources = mini_data.load_sources(
-        root, args.cache, args.seed, args.glyph_scale, bank.names, identities
-    )
-    columns = [bank.names.index(n) for n in identities]
-    others = [c for c in range(len(bank.names)) if c not in set(columns)]
-    counts = {k: len(v.pixels) for k, v in sources.items()}
-    n_parameters = sum(p.numel() for p in model.parameters())
-    print(f"pictures {counts}, {len(bank.names)} concepts, {n_parameters:,} parameters", flush=True)
-    rng = torch.Generator().manual_seed(args.seed)
-    return Setup(model, config, merges, bank, sources, columns, others, rng)
 
 
 def endless_rows(n: int, batch: int, rng: torch.Generator) -> Iterator[Tensor]:
@@ -110,13 +49,6 @@ def endless_rows(n: int, batch: int, rng: torch.Generator) -> Iterator[Tensor]:
         order = torch.randperm(n, generator=rng)
         for start in range(0, n - batch + 1, batch):
             yield order[start : start + batch]
-
-
-def learning_rate(done: float, peak: float) -> float:
-    """One cycle over the elapsed share `done`: warm up for 8 %, then down to zero by a cosine."""
-    if done < 0.08:
-        return peak * (0.05 + 0.95 * done / 0.08)
-    return peak * 0.5 * (1 + math.cos(min(1.0, (done - 0.08) / 0.92) * math.pi))
 
 
 def joint_loss(
@@ -144,16 +76,6 @@ def joint_loss(
     )  # fmt: skip
 
 
-def make_optimizer(modules: list[nn.Module], lr: float) -> torch.optim.Optimizer:
-    """AdamW that decays matrices and leaves vectors and scalars alone."""
-    params = [p for m in modules for p in m.parameters() if p.requires_grad]
-    return torch.optim.AdamW(
-        [{"params": [p for p in params if p.ndim > 1], "weight_decay": 0.06},
-         {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0}],
-        lr=lr, betas=(0.9, 0.98),
-    )  # fmt: skip
-
-
 def train(args: argparse.Namespace) -> None:
     """Run the first stage: both towers."""
     setup = prepare(args)
@@ -168,10 +90,9 @@ def train(args: argparse.Namespace) -> None:
         for name, part in parts.items():
             part.load_state_dict(state[name])
         spent, step = state["spent"], state["step"]
+        setup.rng.manual_seed(args.seed + step)  # else the resumed run sees the same crops again
         print(f"going on at step {step}, {spent / 60:.1f} min", flush=True)
-    rows = {
-        k: endless_rows(len(s.pixels), BATCH[k], setup.rng) for k, s in setup.sources.items()
-    }
+    rows = {k: endless_rows(len(s.pixels), BATCH[k], setup.rng) for k, s in setup.sources.items()}
     begun = time.perf_counter() - spent
     saved = printed = time.perf_counter()
     tally = torch.zeros(4)
@@ -201,75 +122,14 @@ def train(args: argparse.Namespace) -> None:
             printed = now
         if now - saved > 60 * args.save_every:
             state = {name: part.state_dict() for name, part in parts.items()}
-            torch.save({**state, "spent": now - begun, "step": step}, checkpoint.with_suffix(".tmp"))
+            torch.save(
+                {**state, "spent": now - begun, "step": step}, checkpoint.with_suffix(".tmp")
+            )
             checkpoint.with_suffix(".tmp").replace(checkpoint)
             export(average, setup.config, setup.merges, args.output / "stage1")
             saved = now
     export(average, setup.config, setup.merges, args.output / "stage1")
     print(f"done: {step} steps, {(time.perf_counter() - begun) / 60:.1f} min", flush=True)
-
-
-@torch.inference_mode()
-def encode_views(setup: Setup, per_source: dict[str, int], size: int = 64) -> dict[str, list[Tensor]]:
-    """Encode augmented views of the training pictures: embeddings, targets, identities."""
-    out = {}
-    for kind, n in per_source.items():
-        source, parts, rows = setup.sources[kind], [], []
-        for start in range(0, n, 250):
-            row = (torch.arange(start, start + 250) * 7919) % len(source.pixels)
-            x = mini_data.to_batch(source, row, size, 0.7, setup.rng)
-            with torch.autocast("cpu", torch.bfloat16):
-                parts.append(F.normalize(setup.model.visual(x).float(), dim=-1))
-            rows.append(row)
-        chosen = torch.cat(rows)
-        out[kind] = [torch.cat(parts), source.targets[chosen], source.identity[chosen]]
-        print(f"encoded {n} views of {kind}", flush=True)
-    return out
-
-
-def tune_text(args: argparse.Namespace) -> None:
-    """Run the second stage: the text tower against the whole vocabulary, pictures frozen."""
-    setup = prepare(args)
-    model, bank, objective = setup.model, setup.bank, Objective()
-    model.load_state_dict(load_file(args.output / "stage1" / "open_clip_model.safetensors"))
-    model.eval()
-    views = encode_views(setup, {"photo": args.views, "small": 10_000, "large": 10_000})
-    take = {"photo": 640, "small": 200, "large": 160}
-    model.visual.requires_grad_(False)
-    average = copy.deepcopy(model)
-    optimizer = make_optimizer([model, objective], args.text_lr)
-    everything = list(range(len(bank.names)))
-    begun, step, tally = time.perf_counter(), 0, torch.zeros(3)
-    while (done := (time.perf_counter() - begun) / (60 * args.text_minutes)) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(done, args.text_lr)
-        picks = {k: torch.randint(len(views[k][0]), (n,), generator=setup.rng) for k, n in take.items()}
-        image, targets, identity = (
-            torch.cat([views[k][part][picks[k]] for k in take]).clone() for part in range(3)
-        )
-        with torch.autocast("cpu", torch.bfloat16):
-            text = encode_tokens(model, bank.draw(everything))
-        truth = targets.float() / 255
-        scale = model.logit_scale.exp().clamp(max=100)
-        names = F.cross_entropy(scale * image @ text[setup.id_columns].T, identity, label_smoothing=0.1)
-        logits = objective.scale.exp() * image @ text.T + objective.bias
-        concepts = F.binary_cross_entropy_with_logits(logits, truth)
-        pools = [standardised_loss(i, text, t) for i, t in zip(image.split(list(take.values())), truth.split(list(take.values())), strict=True)]
-        ranked = 0.7 * pools[0] + 0.2 * pools[1] + 0.1 * pools[2]
-        loss = names + 20 * concepts + ranked
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        step += 1
-        update_average(average, model, step, decay=0.98)
-        tally += torch.stack([names.detach(), concepts.detach(), ranked.detach()])
-        if step % 25 == 0:
-            m = (tally / 25).tolist()
-            print(f"{(time.perf_counter() - begun) / 60:5.1f} min step {step} names {m[0]:.3f} "
-                  f"concepts {m[1]:.4f} standardised {m[2]:.3f}", flush=True)  # fmt: skip
-            tally.zero_()
-    export(average, setup.config, setup.merges, args.output / "weights")
-    print(f"done: {step} steps on the text tower", flush=True)
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -280,7 +140,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--tune-text", action="store_true", help="run only the second stage, on OUTPUT/stage1")
     add("--minutes", type=float, default=75, help="wall-clock length of the first stage")
     add("--text-minutes", type=float, default=4, help="wall-clock length of the second stage")
-    add("--output", type=Path, default=Path("mini-run"), help="gets checkpoint.pt, stage1/, weights/")
+    add(
+        "--output",
+        type=Path,
+        default=Path("mini-run"),
+        help="gets checkpoint.pt, stage1/, weights/",
+    )
     add("--weights", type=Path, default=WEIGHTS, help="what --evaluate measures")
     add("--limit", type=int, default=0, help="with --evaluate: images per class, 0 for all")
     add("--data", type=Path, default=None, help="folder of cifar10.tar.xz, or train/ and test/")

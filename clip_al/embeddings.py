@@ -12,31 +12,25 @@ A table is a directory:
 ==================  =====================================================================
 
 No file holds a time of writing, so the same images and model give the same bytes. The index is
-CSV because every tool reads it and Python's parser needs about a second for a million rows;
-Parquet would need a package that nothing else here does.
+CSV because every tool reads it and Python's parser needs 2 s for a million rows; Parquet would
+need a package that nothing else here does.
 """
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import itertools
-import json
 import os
-import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al import __version__
 from clip_al.blocks import block_rows
 from clip_al.checks import check_choice, check_embeddings
 from clip_al.encoder import ClipEncoder
@@ -48,18 +42,30 @@ from clip_al.errors import (
     UnreadableImageError,
     describe_failures,
 )
-from clip_al.images import Fingerprint, ImageSource, image_source
-
-FORMAT = "clip_al.EmbeddingTable"
-FORMAT_VERSION = 1
-META, ROWS, INDEX, SKIPPED = "meta.json", "embeddings.npy", "index.csv", "skipped.csv"
-IMAGES, PROGRESS = "images.csv", "progress.jsonl"
-COLUMNS = ("id", *Fingerprint._fields)
-CHECKPOINT_S = 1.0
-"""Seconds between two records of progress: what a kill can cost, besides one batch."""
-
-Entry = tuple[str, ...]
-"""One line of an index: the id and the fields of a `Fingerprint`."""
+from clip_al.images import ImageSource, image_source
+from clip_al.table_files import (
+    COLUMNS,
+    IMAGES,
+    INDEX,
+    PROGRESS,
+    ROWS,
+    SKIPPED,
+    Entry,
+    RowWriter,
+    begin_table,
+    check_key,
+    check_same_images,
+    finish_table,
+    new_meta,
+    npy_header,
+    parse_progress,
+    read_csv,
+    read_meta,
+    remove_work_files,
+    sync_file,
+    write_csv,
+    write_meta,
+)
 
 
 class EmbeddingTable:
@@ -82,7 +88,7 @@ class EmbeddingTable:
     Notes
     -----
     Opening costs no more than a few file reads; `ids`, `paths` and `index_of` read the index
-    on first use, 1 s and 300 MB for a million rows. Pickles and copies hold the directory's
+    on first use, 2 s and 250 MB for a million rows. Pickles and copies hold the directory's
     name, not the rows.
 
     Examples
@@ -169,18 +175,19 @@ class EmbeddingTable:
         -----
         Rows are written in order and recorded about once a second after they have reached the
         disk; a run killed at any moment and called again gives the same bytes as one that
-        was not. Memory: a few batches and 400 bytes an image, never the array. The images of
-        a torch Dataset cannot be compared with those of the first call, only counted.
+        was not. Memory: a few batches and up to 1 kB an image for the index, never the array.
+        The images of a torch Dataset cannot be compared with those of the first call, only
+        counted.
         """
         check_choice(dtype, ("float32", "float16"), "dtype")
         check_choice(errors, ("raise", "skip"), "errors")
         source, folder = image_source(images), Path(directory)
         source.ids = source.ids if ids is None else _check_ids(ids, len(source))
         _check_unique(source.ids)
-        found = _read_meta(folder)
+        found = read_meta(folder)
         key = {**encoder.key(), "dtype": dtype}
         if found is not None and not overwrite:
-            _check_key(folder, found, key, encoder.model_id)
+            check_key(folder, found, key, encoder.model_id)
             hash_content = found["hash_content"]
         entries: list[Entry] = [
             (source.ids[i], *source.fingerprint(i, hash_content=hash_content))
@@ -188,18 +195,18 @@ class EmbeddingTable:
         ]
         if found is None or overwrite:
             size = encoder.batch_size
-            found = _new_meta(source, encoder.model_id, key, encoder.embedding_dim, size)
+            found = new_meta(source, encoder.model_id, key, encoder.embedding_dim, size)
             found["hash_content"] = hash_content
-            _begin(folder, found)
+            begin_table(folder, found)
         if found["complete"]:
-            failures = _check_same_images(folder, entries, finished=True)
-            _remove_work_files(folder)  # where a kill came between the last two steps
+            failures = check_same_images(folder, entries, finished=True)
+            remove_work_files(folder)  # where a kill came between the last two steps
             if found["root"] != source.root:  # the folder was moved
-                _write_meta(folder, {**found, "root": source.root})
+                write_meta(folder, {**found, "root": source.root})
         else:
             failures = _continue(folder, found, source, entries, encoder)
             if len(failures) < len(source) and (errors == "skip" or not failures):
-                _finish(folder, found, failures)
+                finish_table(folder, found, failures)
         _report(folder, [(source.name(i), why) for i, why in failures], len(source), errors)
         return cls.open(folder)
 
@@ -256,24 +263,24 @@ class EmbeddingTable:
         source.ids = source.ids if ids is None else _check_ids(ids, n)
         _check_unique(source.ids)
         _check_unit_rows(array)
-        if _read_meta(folder) is not None and not overwrite:
+        if read_meta(folder) is not None and not overwrite:
             raise InvalidInputError(
                 f"`directory` must be new or empty; {str(folder)!r} holds a table. Name another, "
                 "or pass overwrite=True to replace it."
             )
         key = {"model": model_id, "weights": "", "preprocessing": preprocessing, "precision": ""}
-        meta = _new_meta(source, model_id, {**key, "dtype": dtype}, d, 0)
-        _begin(folder, meta)
+        meta = new_meta(source, model_id, {**key, "dtype": dtype}, d, 0)
+        begin_table(folder, meta)
         with (folder / ROWS).open("wb") as file:
-            file.write(_npy_header(n, d, dtype))
+            file.write(npy_header(n, d, dtype))
             step = block_rows(d)
             for start in range(0, n, step):
                 file.write(np.ascontiguousarray(array[start : start + step], dtype).data)
-            _sync(file)
-        _write_csv(
+            sync_file(file)
+        write_csv(
             folder / IMAGES, COLUMNS, ((source.ids[i], *source.fingerprint(i)) for i in range(n))
         )
-        _finish(folder, meta, [])
+        finish_table(folder, meta, [])
         return cls.open(folder)
 
     @classmethod
@@ -295,7 +302,7 @@ class EmbeddingTable:
             Where there is no table, or it is unfinished, damaged, or of a newer version.
         """
         folder = Path(directory)
-        meta = _read_meta(folder)
+        meta = read_meta(folder)
         if meta is None:
             raise InvalidInputError(
                 f"`directory` must hold a table of embeddings; found none in {str(folder)!r}. "
@@ -303,9 +310,7 @@ class EmbeddingTable:
             )
         if not meta["complete"]:
             log = folder / PROGRESS
-            done, rows, _, _ = _parse_progress(
-                log.read_bytes() if log.is_file() else b"", meta["n"]
-            )
+            done, rows, _, _ = parse_progress(log.read_bytes() if log.is_file() else b"", meta["n"])
             unread = f", {done - rows} of them unreadable" if rows < done else ""
             raise InvalidInputError(
                 f"A table must be finished before it is opened; {str(folder)!r} has {done} of "
@@ -359,7 +364,7 @@ class EmbeddingTable:
     def _index(self) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
         ids, paths = np.empty(len(self), object), np.empty(len(self), object)
         root = str(self.root)
-        for i, entry in enumerate(_read_csv(self.directory / INDEX)):
+        for i, entry in enumerate(read_csv(self.directory / INDEX)):
             ids[i] = entry[0]
             paths[i] = os.path.join(root, entry[1]) if entry[1] else ""  # noqa: PTH118
         return ids, paths
@@ -381,7 +386,7 @@ class EmbeddingTable:
         wanted = _as_text(ids)
         unknown = [name for name in wanted if name not in self._positions]
         if unknown:
-            # Comparing costs about 20 µs a name, so only so many are looked at.
+            # Comparing costs about 40 µs a name, so only so many are looked at.
             known = itertools.islice(self._positions, 50_000)
             close = difflib.get_close_matches(unknown[0], known, n=3)
             hint = f" The closest are {', '.join(map(repr, close))}." if close else ""
@@ -476,67 +481,6 @@ def _check_unit_rows(array: NDArray[Any]) -> None:
             )
 
 
-# --- The files -----------------------------------------------------------------------------
-
-
-def _new_meta(
-    source: ImageSource, model_id: str, key: dict[str, str], d: int, batch_size: int
-) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "clip_al": __version__,
-        "complete": False,
-        "n": len(source),
-        "d": d,
-        "model_id": model_id,
-        "key": key,
-        "batch_size": batch_size,
-        "hash_content": False,
-        "root": source.root,
-    }
-
-
-def _read_meta(folder: Path) -> dict[str, Any] | None:
-    """Return what a directory says of its table, or None where it is new or empty."""
-    refusal = (
-        f"`directory` must be new, empty or a table of embeddings; {str(folder)!r} holds other "
-        "things. Name another directory."
-    )
-    if folder.exists() and not folder.is_dir():
-        raise InvalidInputError(refusal)
-    try:
-        meta = json.loads((folder / META).read_bytes())
-    except FileNotFoundError:
-        if folder.exists() and any(file.name != f"{META}.tmp" for file in folder.iterdir()):
-            raise InvalidInputError(refusal) from None
-        return None
-    except ValueError as exc:
-        raise InvalidInputError(refusal) from exc
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise InvalidInputError(refusal)
-    if meta["format_version"] > FORMAT_VERSION:
-        raise InvalidInputError(
-            f"The table must be of format {FORMAT_VERSION} or older; {str(folder)!r} has "
-            f"{meta['format_version']}, written by clip_al {meta['clip_al']}. Update clip_al."
-        )
-    return meta
-
-
-def _begin(folder: Path, meta: dict[str, Any]) -> None:
-    """Make `folder` an empty, unfinished table, removing the files of an earlier one.
-
-    The record of progress goes first, so that a kill in between never leaves new metadata
-    with old progress.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (PROGRESS, IMAGES):
-        (folder / name).unlink(missing_ok=True)
-    _write_meta(folder, meta)
-    for name in (INDEX, SKIPPED, ROWS):
-        (folder / name).unlink(missing_ok=True)
-
-
 def _continue(
     folder: Path,
     meta: dict[str, Any],
@@ -546,236 +490,14 @@ def _continue(
 ) -> list[tuple[int, str]]:
     """Encode what is missing; return position and reason of each unreadable image."""
     if (folder / IMAGES).is_file():
-        _check_same_images(folder, entries, finished=False)
+        check_same_images(folder, entries, finished=False)
         meta["root"] = source.root  # the folder may have been moved
     else:
-        _write_csv(folder / IMAGES, COLUMNS, entries)
-    with _RowWriter.open(folder, meta) as writer:
+        write_csv(folder / IMAGES, COLUMNS, entries)
+    with RowWriter.open(folder, meta) as writer:
         if writer.done < len(source):
             for batch in encoder.iter_embeddings(
                 source, start=writer.done, batch_size=meta["batch_size"]
             ):
                 writer.append(batch.embeddings, batch.failures)
         return writer.failures
-
-
-def _finish(folder: Path, meta: dict[str, Any], failures: list[tuple[int, str]]) -> None:
-    """Write index and metadata; every step may be repeated, and the metadata commit it."""
-    reasons = dict(failures)
-    n = meta["n"] - len(reasons)
-    with (folder / ROWS).open("r+b") as file:
-        file.write(_npy_header(n, meta["d"], meta["key"]["dtype"]))
-        _sync(file)
-    images = folder / IMAGES
-    readable = (entry for i, entry in enumerate(_read_csv(images)) if i not in reasons)
-    _write_csv(folder / INDEX, COLUMNS, readable)
-    if reasons:
-        skipped = (
-            (str(i), *entry, reasons[i])
-            for i, entry in enumerate(_read_csv(images))
-            if i in reasons
-        )
-        _write_csv(folder / SKIPPED, ("position", *COLUMNS, "reason"), skipped)
-    names = (ROWS, INDEX, SKIPPED) if reasons else (ROWS, INDEX)
-    sizes = {name: (folder / name).stat().st_size for name in names}
-    _write_meta(folder, {**meta, "complete": True, "n": n, "bytes": sizes})
-    _remove_work_files(folder)
-
-
-def _remove_work_files(folder: Path) -> None:
-    for name in (IMAGES, PROGRESS):
-        (folder / name).unlink(missing_ok=True)
-
-
-def _check_key(folder: Path, found: dict[str, Any], key: dict[str, str], model_id: str) -> None:
-    known = found["key"]
-    remedy = "Name another directory, or pass overwrite=True (`--force`) to encode all again."
-    if known["weights"] != key["weights"]:
-        raise ModelMismatchError(
-            f"A table holds the embeddings of one model; {str(folder)!r} was made by "
-            f"{found['model_id']}, got {model_id}. {remedy}"
-        )
-    for field in ("preprocessing", "precision"):
-        if known[field] != key[field]:
-            raise ModelMismatchError(
-                f"A table holds embeddings of one {field}; {str(folder)!r} was made with "
-                f"{known[field]}, got {key[field]}. {remedy}"
-            )
-    if known["dtype"] != key["dtype"]:
-        raise InvalidInputError(
-            f"A table has one dtype; {str(folder)!r} holds {known['dtype']}, got {key['dtype']}. "
-            f"{remedy}"
-        )
-
-
-def _check_same_images(
-    folder: Path, entries: list[Entry], *, finished: bool
-) -> list[tuple[int, str]]:
-    """Compare the images with those of the table; return those that it skipped."""
-    stored = list(_read_csv(folder / (INDEX if finished else IMAGES)))
-    failures = []
-    if finished and (folder / SKIPPED).is_file():
-        for position, *entry, reason in _read_csv(folder / SKIPPED):
-            stored.insert(int(position), tuple(entry))  # in rising order, so all fall in place
-            failures.append((int(position), reason))
-    if stored == entries:
-        return failures
-    old, new = ({entry[0]: entry[1:] for entry in side} for side in (stored, entries))
-    changes = {
-        "added": [name for name in new if name not in old],
-        "removed": [name for name in old if name not in new],
-        "modified": [name for name in new if name in old and new[name] != old[name]],
-    }
-    told = [
-        f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-        for what, names in changes.items()
-        if names
-    ]
-    raise InvalidInputError(
-        f"The images must be those that the table {str(folder)!r} was begun with; got "
-        f"{', '.join(told) or 'another order'}. Restore them, name another directory, or pass "
-        "overwrite=True (`--force`) to encode all again."
-    )
-
-
-class _RowWriter:
-    """Appends rows and keeps a record of what has reached the disk, to go on from.
-
-    The record is only ever appended to, and after the rows that it speaks of. A line that is
-    torn, or whose rows are missing, is dropped together with all after it.
-    """
-
-    def __init__(self, meta: dict[str, Any], rows: IO[bytes], log: IO[bytes]) -> None:
-        self._rows, self._log = rows, log
-        self._dtype = np.dtype(meta["key"]["dtype"])
-        header = _npy_header(meta["n"], meta["d"], self._dtype)
-        row_bytes = meta["d"] * self._dtype.itemsize
-        available = (rows.seek(0, os.SEEK_END) - len(header)) // row_bytes
-        self.done, self.n_rows, self.failures, length = _parse_progress(log.read(), available)
-        log.seek(length)
-        log.truncate()
-        rows.seek(0)
-        rows.write(header)
-        rows.truncate(len(header) + self.n_rows * row_bytes)
-        rows.seek(0, os.SEEK_END)
-        self._recorded = (self.done, len(self.failures))
-        self._recorded_at = time.monotonic()
-
-    @classmethod
-    @contextmanager
-    def open(cls, folder: Path, meta: dict[str, Any]) -> Iterator[_RowWriter]:
-        """Open the files for one process; what was appended is recorded on any way out."""
-        for name in (ROWS, PROGRESS):
-            (folder / name).touch()
-        with (folder / PROGRESS).open("r+b") as log, (folder / ROWS).open("r+b") as rows:
-            _lock(log, folder)
-            writer = cls(meta, rows, log)
-            try:
-                yield writer
-            finally:
-                writer.record()
-
-    def append(self, embeddings: NDArray[np.float32], failures: list[tuple[int, str]]) -> None:
-        readable = np.ones(len(embeddings), dtype=bool)
-        readable[[index - self.done for index, _ in failures]] = False
-        self._rows.write(np.ascontiguousarray(embeddings[readable], self._dtype).data)
-        self.done += len(embeddings)
-        self.n_rows += int(readable.sum())
-        self.failures += failures
-        if time.monotonic() - self._recorded_at >= CHECKPOINT_S:
-            self.record()
-
-    def record(self) -> None:
-        done, n_failures = self._recorded
-        if done == self.done:
-            return
-        _sync(self._rows)
-        line = {"done": self.done, "rows": self.n_rows, "failures": self.failures[n_failures:]}
-        self._log.write(json.dumps(line).encode() + b"\n")
-        _sync(self._log)
-        self._recorded = (self.done, len(self.failures))
-        self._recorded_at = time.monotonic()
-
-
-def _parse_progress(log: bytes, available: int) -> tuple[int, int, list[tuple[int, str]], int]:
-    """Return images done, rows written, failures, and the length of the log that holds.
-
-    Examples
-    --------
-    >>> _parse_progress(b'{"done": 4, "rows": 3, "failures": [[1, "empty"]]}\\n{"done": 8', 9)
-    (4, 3, [(1, 'empty')], 51)
-    """
-    done, n_rows, length, failures = 0, 0, 0, []
-    for line in log.splitlines(keepends=True):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            break
-        if not line.endswith(b"\n") or record["rows"] > available:
-            break
-        done, n_rows, length = record["done"], record["rows"], length + len(line)
-        failures += [(int(index), str(reason)) for index, reason in record["failures"]]
-    return done, n_rows, failures, length
-
-
-def _lock(file: IO[bytes], folder: Path) -> None:
-    """Keep a second process out; the system lets go of the lock when this one ends."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        return
-    try:
-        # Unlike flock, not inherited by the processes that read images, which may live on
-        # for some seconds after a kill.
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        raise InvalidInputError(
-            f"One process at a time can write a table; another is writing {str(folder)!r}. Wait "
-            "for it, or name another directory."
-        ) from exc
-
-
-def _npy_header(n: int, d: int, dtype: Any) -> bytes:
-    """Return the header of a .npy file; its length is the same whatever `n` is."""
-    buffer = io.BytesIO()
-    descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
-    np.lib.format.write_array_header_1_0(
-        buffer, {"descr": descr, "fortran_order": False, "shape": (n, d)}
-    )
-    return buffer.getvalue()
-
-
-def _sync(file: IO[Any]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[str]]:
-    """Write a text file under another name and put it in place at once when complete."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        yield file
-        _sync(file)
-    temporary.replace(path)
-
-
-def _write_meta(folder: Path, meta: dict[str, Any]) -> None:
-    with _replacing(folder / META) as file:
-        json.dump(meta, file, indent=2, sort_keys=True)
-        file.write("\n")
-
-
-def _write_csv(path: Path, columns: Sequence[str], entries: Iterable[Sequence[str]]) -> None:
-    with _replacing(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(entries)
-
-
-def _read_csv(path: Path) -> Iterator[Entry]:
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file)
-        next(reader)
-        for line in reader:
-            yield tuple(line)

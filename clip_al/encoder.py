@@ -1,22 +1,18 @@
-"""Images and texts to unit-length embeddings, through open_clip. Imports `images`, `checks`.
+"""Images and texts to unit-length embeddings. Imports `models`, `images`, `checks`.
 
 torch and open_clip are imported on first use, never with this module.
 """
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import json
 import os
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -31,13 +27,12 @@ from clip_al.errors import (
     describe_failures,
 )
 from clip_al.images import ImageSource, image_source
+from clip_al.models import LoadedClip
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-MINI_WEIGHTS = Path(__file__).parent / "mini" / "weights"
-BPE_FILE = "bpe_merges.txt.gz"
 MIN_IMAGES_FOR_WORKERS = 512
 MAX_WORKERS = 16
 
@@ -121,7 +116,7 @@ class ClipEncoder:
         self.batch_size = batch_size
         self.n_workers = n_workers
         self.progress = progress
-        self._loaded: _LoadedClip | None = None
+        self._loaded: LoadedClip | None = None
 
     def __repr__(self) -> str:
         weights = "" if self.pretrained is None else f", pretrained={self.pretrained!r}"
@@ -316,102 +311,11 @@ class ClipEncoder:
             return 0
         return min(MAX_WORKERS, len(os.sched_getaffinity(0)) - 1)
 
-    def _load(self) -> _LoadedClip:
+    def _load(self) -> LoadedClip:
         with _loading:
             if self._loaded is None:
-                self._loaded = _LoadedClip(self)
+                self._loaded = LoadedClip(self.model, self.pretrained, self.device, self.precision)
             return self._loaded
-
-
-class _LoadedClip:
-    """A model in memory with its preprocessing: what an encoder makes on first use."""
-
-    def __init__(self, encoder: ClipEncoder) -> None:
-        import torch
-        from open_clip.transform import PreprocessCfg, image_transform_v2
-        from torchvision.transforms import Compose
-
-        self.name, self.label = _resolve(encoder.model, encoder.pretrained)
-        self.device = _check_device(encoder.device)
-        self.precision = _check_precision(encoder.precision, self.device)
-        self.config, self.model = _create(self.name, encoder.pretrained, self.device)
-        self.width = int(self.config["embed_dim"])
-        settings = PreprocessCfg(**self.model.visual.preprocess_cfg)
-        # Workers resize and crop; what open_clip then does to each image, x / 255 and the
-        # normalisation, is done here to whole batches, so that 8-bit pixels travel. Same bits.
-        *steps, _, _ = image_transform_v2(settings, is_train=False).transforms
-        self.to_pixels = Compose(steps)
-        self.image_size = settings.input_size[1:]
-        self.preprocessing = _describe_preprocessing(asdict(settings))
-        shape = (1, 3, 1, 1)
-        self.mean_c = torch.tensor(settings.mean, device=self.device).reshape(shape)
-        self.std_c = torch.tensor(settings.std, device=self.device).reshape(shape)
-        self._tokenizer: Callable[[list[str]], torch.Tensor] | None = None
-        self._weights_hash = ""
-
-    @property
-    def weights_hash(self) -> str:
-        if not self._weights_hash:
-            with _loading:
-                self._weights_hash = _hash_weights(self.config, self.bpe_file, self.model)
-        return self._weights_hash
-
-    @property
-    def bpe_file(self) -> Path | None:
-        """The byte-pair vocabulary that a local folder brings with it."""
-        if not self.name.startswith("local-dir:"):
-            return None
-        file = Path(self.name.removeprefix("local-dir:")) / BPE_FILE
-        return file if file.is_file() else None
-
-    def encode_pixels(self, pixels_nhwc: torch.Tensor) -> NDArray[np.float32]:
-        """Return unit rows for a batch of 8-bit RGB pixels of the model's size."""
-        import torch
-
-        with torch.inference_mode(), self._autocast():
-            # Channels last in memory from the start: permuting moves no byte.
-            x = pixels_nhwc.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-            x = x.to(torch.float32).div_(255).sub_(self.mean_c).div_(self.std_c)
-            return self._unit_rows(self.model.encode_image(x))
-
-    def encode_words(self, words: list[str]) -> NDArray[np.float32]:
-        """Return unit rows for a batch of texts."""
-        import torch
-
-        if self._tokenizer is None:
-            self._tokenizer = self._make_tokenizer()
-        tokens = self._tokenizer(words).to(self.device)
-        with torch.inference_mode(), self._autocast():
-            return self._unit_rows(self.model.encode_text(tokens))
-
-    def _make_tokenizer(self) -> Any:
-        import open_clip
-
-        own = {} if self.bpe_file is None else {"bpe_path": str(self.bpe_file)}
-        try:
-            return open_clip.get_tokenizer(self.name, **own)
-        except Exception as exc:
-            raise _loading_error(f"tokenizer of {self.label}", self.name, None, exc) from exc
-
-    def _autocast(self) -> Any:
-        import torch
-
-        if self.precision == "fp32":
-            return nullcontext()
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
-        return torch.autocast(self.device.type, dtype=dtype)
-
-    def _unit_rows(self, features: torch.Tensor) -> NDArray[np.float32]:
-        import torch
-
-        rows = torch.nn.functional.normalize(features.float(), dim=-1).cpu()
-        if not bool(torch.isfinite(rows).all()):
-            raise InvalidInputError(
-                f"The model must give finite embeddings; {self.label} gave NaN or infinity at "
-                f"precision {self.precision}. Pass precision='fp32', or check the weights."
-            )
-        array: NDArray[np.float32] = rows.numpy()
-        return array
 
 
 @dataclass
@@ -441,7 +345,7 @@ def _collate(items: list[tuple[NDArray[np.uint8], str]]) -> tuple[torch.Tensor, 
 
 
 def _data_loader(
-    source: ImageSource, loaded: _LoadedClip, start: int, batch_size: int, n_workers: int
+    source: ImageSource, loaded: LoadedClip, start: int, batch_size: int, n_workers: int
 ) -> Any:
     from torch.utils.data import DataLoader
 
@@ -503,135 +407,3 @@ def _check_strings(values: Any, name: str) -> list[str]:
             f"`{name}` must hold at least one text and no empty one; got {found}. Leave it out."
         )
     return listed
-
-
-def _check_device(device: str | None) -> torch.device:
-    import torch
-
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except Exception as exc:
-        raise InvalidInputError(
-            f"`device` must be one that torch can use here; got {device!r}. Pass 'cpu', or leave "
-            "it out to take CUDA where there is one."
-        ) from exc
-    return found
-
-
-def _check_precision(precision: str | None, device: torch.device) -> str:
-    import torch
-
-    if precision is not None:
-        return check_choice(precision, ("fp32", "bf16", "fp16"), "precision")
-    if device.type != "cuda":
-        return "fp32"
-    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-
-
-def _resolve(model: str, pretrained: str | None) -> tuple[str, str]:
-    """Return the name that open_clip loads and the label that tables carry."""
-    if not isinstance(model, str):
-        raise InvalidTypeError(f"`model` must be a string; got {model!r}. Pass a model's name.")
-    brings_weights = model == "mini" or model.startswith(("hf-hub:", "local-dir:"))
-    if not brings_weights:
-        return _resolve_open_clip(model, pretrained)
-    if pretrained is not None:
-        raise InvalidInputError(
-            f"`pretrained` must be left out with {model!r}, which brings its own weights; got "
-            f"{pretrained!r}."
-        )
-    if model.startswith("hf-hub:"):
-        return model, model
-    mini = model == "mini"
-    folder = MINI_WEIGHTS if mini else Path(model.removeprefix("local-dir:")).expanduser()
-    weights = [file for end in ("safetensors", "bin", "pth") for file in folder.glob(f"*.{end}")]
-    if not (folder / "open_clip_config.json").is_file() or not weights:
-        remedy = "Install clip_al again." if mini else "Check the path."
-        raise InvalidInputError(
-            "A local model must be a folder with open_clip_config.json and "
-            f"open_clip_model.safetensors; {str(folder)!r} has not both. {remedy}"
-        )
-    return f"local-dir:{folder}", "mini" if mini else f"local-dir:{folder.resolve().name}"
-
-
-def _resolve_open_clip(model: str, pretrained: str | None) -> tuple[str, str]:
-    import open_clip
-
-    models = {name.lower(): name for name in open_clip.list_models()}
-    name = model.replace("/", "-")
-    if name not in models.values():
-        near = difflib.get_close_matches(name.lower(), models, n=3, cutoff=0.5)
-        close = f" The closest are {', '.join(models[n] for n in near)}." if near else ""
-        raise InvalidInputError(
-            "`model` must be 'mini', a model of open_clip, 'hf-hub:ORG/REPO' or 'local-dir:PATH'; "
-            f"got {model!r}.{close}"
-        )
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    if pretrained is not None and Path(pretrained).is_file():
-        return name, f"{name}/{Path(pretrained).name}"
-    if pretrained is None or not open_clip.is_pretrained_cfg(name, pretrained):
-        known = f"one of {', '.join(tags)}" if tags else "a checkpoint file"
-        raise InvalidInputError(
-            f"`pretrained` must name the weights of {name}, {known}; got {pretrained!r}. "
-            "Random weights would give embeddings without meaning."
-        )
-    return name, f"{name}/{pretrained}"
-
-
-def _create(name: str, pretrained: str | None, device: torch.device) -> tuple[dict[str, Any], Any]:
-    import open_clip
-    import torch
-
-    try:
-        model = open_clip.create_model(
-            name, pretrained, precision="fp32", device=device, require_pretrained=True
-        )
-        config = open_clip.get_model_config(name)
-    except Exception as exc:
-        label = name if pretrained is None else f"{name}/{pretrained}"
-        raise _loading_error(f"weights of {label}", name, pretrained, exc) from exc
-    return config, model.eval().to(memory_format=torch.channels_last)
-
-
-def _loading_error(
-    what: str, name: str, pretrained: str | None, exc: Exception
-) -> InvalidInputError:
-    import open_clip
-
-    reason = " ".join(str(exc).split())
-    if name.startswith("local-dir:"):
-        return InvalidInputError(f"The {what} could not be loaded: {reason}")
-    hub = open_clip.get_pretrained_cfg(name, pretrained or "").get("hf_hub", "")
-    page = name.removeprefix("hf-hub:") if name.startswith("hf-hub:") else hub.strip("/")
-    where = f" of huggingface.co/{page}" if page else ""
-    return InvalidInputError(
-        f"The {what} could not be loaded: {reason} Without a network: copy "
-        f"open_clip_config.json and open_clip_model.safetensors{where} into a folder and pass "
-        "model='local-dir:FOLDER', or use 'mini', which ships with clip_al."
-    )
-
-
-def _describe_preprocessing(settings: dict[str, Any]) -> str:
-    size = settings["size"]
-    height, width = (size, size) if isinstance(size, int) else size
-    scales = (f"{name}={','.join(map(str, settings[name]))}" for name in ("mean", "std"))
-    fill = f" fill={settings['fill_color']}" if settings["resize_mode"] == "longest" else ""
-    how = f"{settings['resize_mode']} {settings['interpolation']}{fill}"
-    return f"{settings['mode']} {height}x{width} {how} {' '.join(scales)}"
-
-
-def _hash_weights(config: dict[str, Any], bpe_file: Path | None, model: Any) -> str:
-    """Return a SHA-256 of configuration, vocabulary file and weights, whatever their device."""
-    import torch
-
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    if bpe_file is not None:
-        digest.update(bpe_file.read_bytes())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
-        flat = tensor.detach().cpu().contiguous().flatten()
-        digest.update(flat.view(torch.uint8).numpy())
-    return digest.hexdigest()

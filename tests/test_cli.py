@@ -190,7 +190,7 @@ def test_an_interrupt_is_no_traceback(tmp_path: Path) -> None:
     draw_images(tmp_path / "images", 200)
     code = (
         "import time\n"
-        "from clip_al.encoder import _LoadedClip as L\n"
+        "from clip_al.models import LoadedClip as L\n"
         "encode = L.encode_pixels\n"
         "L.encode_pixels = lambda *a: (print('batch', flush=True), time.sleep(1), encode(*a))[2]\n"
         "from clip_al.cli import main\n"

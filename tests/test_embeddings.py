@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch.utils.data import TensorDataset
 
 import clip_al.embeddings as embeddings_module
+import clip_al.table_files as table_files
 from clip_al import ClipEncoder, EmbeddingTable
 from clip_al.errors import (
     InvalidInputError,
@@ -542,7 +543,7 @@ def test_death_at_any_step_leaves_a_table_that_can_be_finished(
     tmp_path, damaged, encoder, monkeypatch
 ):
     """Let every call that changes a file be the last one, in turn."""
-    monkeypatch.setattr(embeddings_module, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(table_files, "CHECKPOINT_S", 0.0)
     images = [*sorted(damaged.rglob("*.png"))[:18], damaged / "class2" / "59.png"]
     whole = files(create(tmp_path / "whole", images, encoder).directory)
     step = 0
@@ -566,7 +567,7 @@ def test_death_at_any_step_leaves_a_table_that_can_be_finished(
 def test_death_while_overwriting_never_mixes_two_models(
     tmp_path, folder, encoder, other_encoder, monkeypatch, overwritten
 ):
-    monkeypatch.setattr(embeddings_module, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(table_files, "CHECKPOINT_S", 0.0)
     images = sorted(folder.rglob("*.png"))[:20]
     expected = {e.model_id: e.encode_images(images) for e in (encoder, other_encoder)}
     for step in range(1, 10):
@@ -603,7 +604,7 @@ def test_death_while_overwriting_never_mixes_two_models(
     ],
 )
 def test_torn_files_cost_no_more_than_what_they_held(tmp_path, damaged, encoder, monkeypatch, harm):
-    monkeypatch.setattr(embeddings_module, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(table_files, "CHECKPOINT_S", 0.0)
     whole = files(create(tmp_path / "whole", damaged, encoder).directory)
     interrupt(monkeypatch, tmp_path / "table", damaged, encoder, after=5)
     harm(tmp_path / "table")
@@ -618,9 +619,9 @@ def cut(file, n_bytes):
 
 SLOW = """
 import sys, time, torch
-import clip_al, clip_al.embeddings
+import clip_al, clip_al.table_files
 torch.set_num_threads(1)
-clip_al.embeddings.CHECKPOINT_S = 0.0
+clip_al.table_files.CHECKPOINT_S = 0.0
 batches = clip_al.ClipEncoder.iter_embeddings
 def slow(self, *args, **kwargs):
     for batch in batches(self, *args, **kwargs):

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 from torch.utils.data import Dataset
 
-import clip_al.encoder as encoder_module
+import clip_al.models as models_module
 from clip_al import ClipEncoder
 from clip_al.errors import (
     InvalidInputError,
@@ -399,7 +399,7 @@ def test_weights_of_another_shape_are_refused(tmp_path):
 
 
 def test_a_missing_mini_model_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr(encoder_module, "MINI_WEIGHTS", tmp_path)
+    monkeypatch.setattr(models_module, "MINI_WEIGHTS", tmp_path)
     with pytest.raises(InvalidInputError, match=r"has not both. Install clip_al again\.$"):
         ClipEncoder().embedding_dim  # noqa: B018
 

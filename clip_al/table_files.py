@@ -1,0 +1,321 @@
+"""The files of an `EmbeddingTable`: their format, and how to write them so that a kill is safe.
+
+Imports `images`, `errors`. Every step may be repeated; metadata are written last and at once.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_al import __version__
+from clip_al.errors import InvalidInputError, ModelMismatchError
+from clip_al.images import Fingerprint, ImageSource
+
+FORMAT = "clip_al.EmbeddingTable"
+FORMAT_VERSION = 1
+META, ROWS, INDEX, SKIPPED = "meta.json", "embeddings.npy", "index.csv", "skipped.csv"
+IMAGES, PROGRESS = "images.csv", "progress.jsonl"
+COLUMNS = ("id", *Fingerprint._fields)
+CHECKPOINT_S = 1.0
+"""Seconds between two records of progress: what a kill can cost, besides one batch."""
+
+Entry = tuple[str, ...]
+"""One line of an index: the id and the fields of a `Fingerprint`."""
+
+
+def new_meta(
+    source: ImageSource, model_id: str, key: dict[str, str], d: int, batch_size: int
+) -> dict[str, Any]:
+    """Return the metadata of a table that is to be begun."""
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "clip_al": __version__,
+        "complete": False,
+        "n": len(source),
+        "d": d,
+        "model_id": model_id,
+        "key": key,
+        "batch_size": batch_size,
+        "hash_content": False,
+        "root": source.root,
+    }
+
+
+def read_meta(folder: Path) -> dict[str, Any] | None:
+    """Return what a directory says of its table, or None where it is new or empty."""
+    refusal = (
+        f"`directory` must be new, empty or a table of embeddings; {str(folder)!r} holds other "
+        "things. Name another directory."
+    )
+    if folder.exists() and not folder.is_dir():
+        raise InvalidInputError(refusal)
+    try:
+        meta = json.loads((folder / META).read_bytes())
+    except FileNotFoundError:
+        if folder.exists() and any(file.name != f"{META}.tmp" for file in folder.iterdir()):
+            raise InvalidInputError(refusal) from None
+        return None
+    except ValueError as exc:
+        raise InvalidInputError(refusal) from exc
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise InvalidInputError(refusal)
+    if meta["format_version"] > FORMAT_VERSION:
+        raise InvalidInputError(
+            f"The table must be of format {FORMAT_VERSION} or older; {str(folder)!r} has "
+            f"{meta['format_version']}, written by clip_al {meta['clip_al']}. Update clip_al."
+        )
+    return meta
+
+
+def begin_table(folder: Path, meta: dict[str, Any]) -> None:
+    """Make `folder` an empty, unfinished table, removing the files of an earlier one.
+
+    The record of progress goes first, so that a kill in between never leaves new metadata
+    with old progress.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (PROGRESS, IMAGES):
+        (folder / name).unlink(missing_ok=True)
+    write_meta(folder, meta)
+    for name in (INDEX, SKIPPED, ROWS):
+        (folder / name).unlink(missing_ok=True)
+
+
+def finish_table(folder: Path, meta: dict[str, Any], failures: list[tuple[int, str]]) -> None:
+    """Write index and metadata; every step may be repeated, and the metadata commit it."""
+    reasons = dict(failures)
+    n = meta["n"] - len(reasons)
+    with (folder / ROWS).open("r+b") as file:
+        file.write(npy_header(n, meta["d"], meta["key"]["dtype"]))
+        sync_file(file)
+    images = folder / IMAGES
+    readable = (entry for i, entry in enumerate(read_csv(images)) if i not in reasons)
+    write_csv(folder / INDEX, COLUMNS, readable)
+    if reasons:
+        skipped = (
+            (str(i), *entry, reasons[i]) for i, entry in enumerate(read_csv(images)) if i in reasons
+        )
+        write_csv(folder / SKIPPED, ("position", *COLUMNS, "reason"), skipped)
+    names = (ROWS, INDEX, SKIPPED) if reasons else (ROWS, INDEX)
+    sizes = {name: (folder / name).stat().st_size for name in names}
+    write_meta(folder, {**meta, "complete": True, "n": n, "bytes": sizes})
+    remove_work_files(folder)
+
+
+def remove_work_files(folder: Path) -> None:
+    """Remove what only an unfinished table needs."""
+    for name in (IMAGES, PROGRESS):
+        (folder / name).unlink(missing_ok=True)
+
+
+def check_key(folder: Path, found: dict[str, Any], key: dict[str, str], model_id: str) -> None:
+    """Raise unless a table was made with this model, preprocessing, precision and type."""
+    known = found["key"]
+    remedy = "Name another directory, or pass overwrite=True (`--force`) to encode all again."
+    if known["weights"] != key["weights"]:
+        raise ModelMismatchError(
+            f"A table holds the embeddings of one model; {str(folder)!r} was made by "
+            f"{found['model_id']}, got {model_id}. {remedy}"
+        )
+    for field in ("preprocessing", "precision"):
+        if known[field] != key[field]:
+            raise ModelMismatchError(
+                f"A table holds embeddings of one {field}; {str(folder)!r} was made with "
+                f"{known[field]}, got {key[field]}. {remedy}"
+            )
+    if known["dtype"] != key["dtype"]:
+        raise InvalidInputError(
+            f"A table has one dtype; {str(folder)!r} holds {known['dtype']}, got {key['dtype']}. "
+            f"{remedy}"
+        )
+
+
+def check_same_images(
+    folder: Path, entries: list[Entry], *, finished: bool
+) -> list[tuple[int, str]]:
+    """Compare the images with those of the table; return those that it skipped."""
+    stored = list(read_csv(folder / (INDEX if finished else IMAGES)))
+    failures = []
+    if finished and (folder / SKIPPED).is_file():
+        for position, *entry, reason in read_csv(folder / SKIPPED):
+            stored.insert(int(position), tuple(entry))  # in rising order, so all fall in place
+            failures.append((int(position), reason))
+    if stored == entries:
+        return failures
+    old, new = ({entry[0]: entry[1:] for entry in side} for side in (stored, entries))
+    changes = {
+        "added": [name for name in new if name not in old],
+        "removed": [name for name in old if name not in new],
+        "modified": [name for name in new if name in old and new[name] != old[name]],
+    }
+    told = [
+        f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for what, names in changes.items()
+        if names
+    ]
+    raise InvalidInputError(
+        f"The images must be those that the table {str(folder)!r} was begun with; got "
+        f"{', '.join(told) or 'another order'}. Restore them, name another directory, or pass "
+        "overwrite=True (`--force`) to encode all again."
+    )
+
+
+class RowWriter:
+    """Appends rows and keeps a record of what has reached the disk, to go on from.
+
+    The record is only ever appended to, and after the rows that it speaks of. A line that is
+    torn, or whose rows are missing, is dropped together with all after it.
+    """
+
+    def __init__(self, meta: dict[str, Any], rows: IO[bytes], log: IO[bytes]) -> None:
+        self._rows, self._log = rows, log
+        self._dtype = np.dtype(meta["key"]["dtype"])
+        header = npy_header(meta["n"], meta["d"], self._dtype)
+        row_bytes = meta["d"] * self._dtype.itemsize
+        available = (rows.seek(0, os.SEEK_END) - len(header)) // row_bytes
+        self.done, self.n_rows, self.failures, length = parse_progress(log.read(), available)
+        log.seek(length)
+        log.truncate()
+        rows.seek(0)
+        rows.write(header)
+        rows.truncate(len(header) + self.n_rows * row_bytes)
+        rows.seek(0, os.SEEK_END)
+        self._recorded = (self.done, len(self.failures))
+        self._recorded_at = time.monotonic()
+
+    @classmethod
+    @contextmanager
+    def open(cls, folder: Path, meta: dict[str, Any]) -> Iterator[RowWriter]:
+        """Open the files for one process; what was appended is recorded on any way out."""
+        for name in (ROWS, PROGRESS):
+            (folder / name).touch()
+        with (folder / PROGRESS).open("r+b") as log, (folder / ROWS).open("r+b") as rows:
+            _lock(log, folder)
+            writer = cls(meta, rows, log)
+            try:
+                yield writer
+            finally:
+                writer.record()
+
+    def append(self, embeddings: NDArray[np.float32], failures: list[tuple[int, str]]) -> None:
+        """Write the readable rows of a batch; record progress about once a second."""
+        readable = np.ones(len(embeddings), dtype=bool)
+        readable[[index - self.done for index, _ in failures]] = False
+        self._rows.write(np.ascontiguousarray(embeddings[readable], self._dtype).data)
+        self.done += len(embeddings)
+        self.n_rows += int(readable.sum())
+        self.failures += failures
+        if time.monotonic() - self._recorded_at >= CHECKPOINT_S:
+            self.record()
+
+    def record(self) -> None:
+        """Bring the rows to the disk, then say so in the record."""
+        done, n_failures = self._recorded
+        if done == self.done:
+            return
+        sync_file(self._rows)
+        line = {"done": self.done, "rows": self.n_rows, "failures": self.failures[n_failures:]}
+        self._log.write(json.dumps(line).encode() + b"\n")
+        sync_file(self._log)
+        self._recorded = (self.done, len(self.failures))
+        self._recorded_at = time.monotonic()
+
+
+def parse_progress(log: bytes, available: int) -> tuple[int, int, list[tuple[int, str]], int]:
+    """Return images done, rows written, failures, and the length of the log that holds.
+
+    Examples
+    --------
+    >>> parse_progress(b'{"done": 4, "rows": 3, "failures": [[1, "empty"]]}\\n{"done": 8', 9)
+    (4, 3, [(1, 'empty')], 51)
+    """
+    done, n_rows, length, failures = 0, 0, 0, []
+    for line in log.splitlines(keepends=True):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            break
+        if not line.endswith(b"\n") or record["rows"] > available:
+            break
+        done, n_rows, length = record["done"], record["rows"], length + len(line)
+        failures += [(int(index), str(reason)) for index, reason in record["failures"]]
+    return done, n_rows, failures, length
+
+
+def _lock(file: IO[bytes], folder: Path) -> None:
+    """Keep a second process out; the system lets go of the lock when this one ends."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return
+    try:
+        # Unlike flock, not inherited by the processes that read images, which may live on
+        # for some seconds after a kill.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        raise InvalidInputError(
+            f"One process at a time can write a table; another is writing {str(folder)!r}. Wait "
+            "for it, or name another directory."
+        ) from exc
+
+
+def npy_header(n: int, d: int, dtype: Any) -> bytes:
+    """Return the header of a .npy file; its length is the same whatever `n` is."""
+    buffer = io.BytesIO()
+    descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": descr, "fortran_order": False, "shape": (n, d)}
+    )
+    return buffer.getvalue()
+
+
+def sync_file(file: IO[Any]) -> None:
+    """Wait until what was written has reached the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[str]]:
+    """Write a text file under another name and put it in place at once when complete."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        yield file
+        sync_file(file)
+    temporary.replace(path)
+
+
+def write_meta(folder: Path, meta: dict[str, Any]) -> None:
+    """Replace the metadata at once."""
+    with _replacing(folder / META) as file:
+        json.dump(meta, file, indent=2, sort_keys=True)
+        file.write("\n")
+
+
+def write_csv(path: Path, columns: Sequence[str], entries: Iterable[Sequence[str]]) -> None:
+    """Replace a CSV file at once."""
+    with _replacing(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(entries)
+
+
+def read_csv(path: Path) -> Iterator[Entry]:
+    """Yield the lines of a CSV file without its header."""
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        reader = csv.reader(file)
+        next(reader)
+        for line in reader:
+            yield tuple(line)
