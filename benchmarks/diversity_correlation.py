@@ -26,9 +26,10 @@ draws and, after ±, their standard deviation.
 
 Measures. CBD with binary and with softmax weights; spectral, log det(I + VᵀV) on the same
 vectors, and dense on all standardised similarities of an image as a vector of unit length;
-Shannon entropy of the concept counts; coverage. Vocabularies: "general", which ships with the
-package; Visual Genome's objects and attributes; and as a control as many random directions as
-"general" has concepts.
+Shannon entropy of the concept counts; coverage. "grade" is how well GD follows the grade that
+the sets were drawn with: where that is low, GD itself measures something else. Vocabularies:
+"general", which ships with the package; Visual Genome's objects and attributes; and as a
+control as many random directions as "general" has concepts.
 
 Time. CBD of sets of 1,000 images, profiles at hand, against GD of the same sets in the textbook
 form (the n × n Gram matrix) and as `geometric_diversity` computes it (the smaller side).
@@ -92,6 +93,8 @@ MEASURES = (
     "coverage",
 )
 DENSE = "spectral dense"
+GRADE = "grade"
+HOW = {True: "standardised", False: "raw", None: "by construction"}
 
 
 @dataclass(frozen=True)
@@ -171,13 +174,18 @@ DRAW: dict[str, Callable[[Features, int, int, np.random.Generator], Rows]] = {
 }
 
 
+def grade_of(i: int) -> int:
+    """Return the grade of the i-th set: 1 … 10 in turn."""
+    return 1 + i % N_GRADES
+
+
 def draw_sets(
     features: Features, n: int, n_sets: int, seed: Sequence[int]
 ) -> dict[str, list[Rows]]:
     """Draw `n_sets` sets in each way, the grades in turn."""
     return {
         name: [
-            draw(features, n, 1 + i % N_GRADES, np.random.default_rng([*seed, order, i]))
+            draw(features, n, grade_of(i), np.random.default_rng([*seed, order, i]))
             for i in range(n_sets)
         ]
         for order, (name, draw) in enumerate(DRAW.items())
@@ -261,22 +269,25 @@ def correlate(
         if values_nf is not None
     }
     records = []
+
+    def record(vocabulary: str, what: dict[str, Any], values: Sequence[float]) -> None:
+        for yardstick, by_draw in gd.items():
+            gd_of_sets = by_draw[what["draw"]]
+            # What is the same for all sets orders nothing.
+            constant = np.ptp(values) == 0 or np.ptp(gd_of_sets) == 0
+            rho = 0.0 if constant else float(spearmanr(values, gd_of_sets).statistic)
+            where = {"kind": "spearman", "yardstick": yardstick, "vocabulary": vocabulary}
+            records.append({**where, **what, "spearman": rho})
+
+    for draw, some in sets.items():
+        what = {"draw": draw, "standardize": None, "m": None, "measure": GRADE}
+        grades = [grade_of(i) if draw in GRADED else N_GRADES for i in range(len(some))]
+        record("none", what, grades)
     for vocabulary_name, vocabulary in vocabularies.items():
         # An m beyond the vocabulary names every concept: nothing is left to measure.
         possible = [m for m in m_values if m <= len(vocabulary)]
         for what, values in values_of_measures(features, vocabulary, sets, possible):
-            for yardstick, by_draw in gd.items():
-                rho = float(spearmanr(values, by_draw[what["draw"]]).statistic)
-                records.append(
-                    {
-                        "kind": "spearman",
-                        "yardstick": yardstick,
-                        "vocabulary": vocabulary_name,
-                        **what,
-                        # A measure that is the same for all sets orders nothing.
-                        "spearman": 0.0 if np.isnan(rho) else rho,
-                    }
-                )
+            record(vocabulary_name, what, values)
     return records
 
 
@@ -413,7 +424,7 @@ def print_correlations(summary: dict[tuple[Any, ...], tuple[float, float]], m: i
         for where in dict.fromkeys(key[:-1] for key in summary):
             if where[0] == yardstick and where[3] in (m, None):
                 _, vocabulary, standardize, _, name = where
-                how = "standardised" if standardize else "raw"
+                how = HOW[standardize]
                 cells = ["{:+.2f} ± {:.2f}".format(*summary[(*where, draw)]) for draw in draws]
                 rows.append([f"{vocabulary}, {how}, {name}", *cells])
         print_table([f"Spearman with GD of {yardstick}, m = {m}", *draws], rows)
@@ -422,7 +433,7 @@ def print_correlations(summary: dict[tuple[Any, ...], tuple[float, float]], m: i
     for where in dict.fromkeys(key[:3] + key[4:] for key in summary if key[3] is not None):
         yardstick, vocabulary, standardize, name, draw = where
         if yardstick == "embeddings" and draw in ("all graded", "random"):
-            how = "standardised" if standardize else "raw"
+            how = HOW[standardize]
             cells = [
                 f"{summary[(yardstick, vocabulary, standardize, m, name, draw)][0]:+.2f}"
                 for m in m_values

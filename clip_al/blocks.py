@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import gen_batches
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from clip_al.errors import InvalidInputError
 
@@ -33,16 +34,34 @@ def block_rows(n_columns: int, itemsize: int = 4) -> int:
 
 def unit_block(image_emb_nd: NDArray[Any], rows: slice) -> NDArray[np.float32]:
     """Return some rows as unit-length float32; no copy where they already are."""
-    block = np.asarray(image_emb_nd[rows], dtype=np.float32)
+    with np.errstate(over="ignore"):
+        block = np.asarray(image_emb_nd[rows], dtype=np.float32)
     length_n = np.sqrt(np.einsum("nd,nd->n", block, block))
-    if length_n.min() == 0.0:
-        row = (rows.start or 0) + int(np.argmin(length_n))
-        raise InvalidInputError(
-            f"Every embedding must have a direction; row {row} is all zeros. Encode it again."
-        )
+    if length_n.min() == 0.0 or not np.isfinite(length_n).all():
+        return _unit_block_of_any_scale(image_emb_nd, rows)
     if np.abs(length_n - 1.0).max() > 1e-4:
         block = block / length_n[:, None]
     return block
+
+
+def _unit_block_of_any_scale(image_emb_nd: NDArray[Any], rows: slice) -> NDArray[np.float32]:
+    """Do the same where squares leave the range of float32; refuse rows of zeros."""
+    block = np.asarray(image_emb_nd[rows], dtype=np.float64)
+    largest_n = np.abs(block).max(axis=1)
+    if largest_n.min() == 0.0:
+        row = (rows.start or 0) + int(np.argmin(largest_n))
+        raise InvalidInputError(
+            f"Every embedding must have a direction; row {row} is all zeros. Encode it again."
+        )
+    block = block / largest_n[:, None]
+    unit: NDArray[np.float32] = (block / np.linalg.norm(block, axis=1)[:, None]).astype(np.float32)
+    return unit
+
+
+@functools.cache
+def _thread_pools() -> ThreadpoolController:
+    """Find the libraries' thread pools once; looking takes milliseconds."""
+    return ThreadpoolController()
 
 
 def map_blocks(
@@ -54,5 +73,6 @@ def map_blocks(
     from the product to what is made of it, and results do not depend on the core count.
     """
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(n_cores) as pool:
+    one_thread = _thread_pools().limit(limits=1, user_api="blas")
+    with one_thread, ThreadPoolExecutor(n_cores) as pool:
         yield from pool.map(function, gen_batches(n, rows_per_block))

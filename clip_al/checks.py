@@ -46,15 +46,15 @@ def check_embeddings(X: Any, name: str = "X", *, width: int | None = None) -> ND
             f"`{name}` must hold numbers, one row an image; got dtype {array.dtype}. "
             "Encode the images first, with `ClipEncoder.encode_images`."
         )
+    if array.size == 0 and array.ndim <= 2:
+        raise InvalidInputError(
+            f"`{name}` must hold at least one image; got shape {array.shape}. "
+            "Stop the loop when the pool is used up."
+        )
     if array.ndim != 2:
         raise InvalidInputError(
             f"`{name}` must be 2-D, (images, features); got shape {array.shape}. "
             f"Reshape it{'; one image is `' + name + '[None, :]`' if array.ndim == 1 else ''}."
-        )
-    if array.shape[0] == 0:
-        raise InvalidInputError(
-            f"`{name}` must hold at least one image; got shape {array.shape}. "
-            "Stop the loop when the pool is used up."
         )
     if width is not None and array.shape[1] != width:
         raise InvalidInputError(
@@ -111,7 +111,10 @@ def check_probabilities(probabilities: Any, *, n_images: int | None = None) -> N
         raise InvalidInputError(
             "`probabilities` must hold at least one image; got none. Pass a non-empty pool."
         )
-    array = array if array.dtype.kind == "f" else array.astype(np.float64)
+    if array.dtype == np.float16:
+        array = array.astype(np.float32)
+    elif array.dtype not in (np.float32, np.float64):  # whole numbers, another byte order
+        array = array.astype(np.float64)
     check_finite(array, "probabilities")
     # einsum sums a narrow row several times faster than ndarray.sum(axis=1) does.
     sums = np.einsum("ij->i", array, dtype=np.float64)
@@ -145,8 +148,10 @@ def check_n_instances(n_instances: Any, n_pool: int, name: str = "n_instances") 
     return number
 
 
-def check_indices(indices: ArrayLike, n: int, name: str = "indices") -> NDArray[np.int64]:
-    """Return distinct positions in [0, n) as an int64 array; a boolean mask is converted."""
+def check_indices(
+    indices: ArrayLike, n: int, name: str = "indices", *, distinct: bool = True
+) -> NDArray[np.int64]:
+    """Return (distinct) positions in [0, n) as an int64 array; a boolean mask is converted."""
     array = np.asarray(indices)
     if array.dtype == np.bool_:
         if array.shape != (n,):
@@ -167,6 +172,8 @@ def check_indices(indices: ArrayLike, n: int, name: str = "indices") -> NDArray[
             f"`{name}` must be in [0, {n - 1}], the positions of {n} images; got {bad}. "
             "Count from 0 in the array that was passed in."
         )
+    if not distinct:
+        return array
     # Counting is linear where np.unique sorts, but only pays off when n is not far larger.
     if array.size * 8 > n:
         repeated = np.flatnonzero(np.bincount(array, minlength=1) > 1)
@@ -189,11 +196,11 @@ def check_choice(value: Any, choices: Collection[str], name: str) -> str:
     return value
 
 
-def check_positive_int(value: Any, name: str, *, largest: int | None = None) -> int:
-    """Return `value` as an int of at least 1 and at most `largest`."""
+def check_int(value: Any, name: str, *, smallest: int = 1, largest: int | None = None) -> int:
+    """Return `value` as an int of at least `smallest` and at most `largest`."""
     number = _whole(value, name)
-    if number < 1 or (largest is not None and number > largest):
-        bound = "at least 1" if largest is None else f"in [1, {largest}]"
+    if number < smallest or (largest is not None and number > largest):
+        bound = f"at least {smallest}" if largest is None else f"in [{smallest}, {largest}]"
         raise InvalidInputError(f"`{name}` must be {bound}; got {number}. Change it.")
     return number
 

@@ -331,7 +331,7 @@ def geometric_diversity(features: ArrayLike, *, jitter: float = 0.0) -> float:
     """
     array = check_embeddings(features, "features").astype(np.float64)
     n, d = array.shape
-    if jitter < 0 or (n > d and jitter == 0):
+    if not jitter >= 0 or (n > d and jitter == 0):
         raise InvalidInputError(
             f"GD of {n} images in {d} dimensions needs `jitter` > 0; got {jitter}. "
             "Pass a small one, such as 1e-3, and the same for every set that you compare."
@@ -344,8 +344,12 @@ def geometric_diversity(features: ArrayLike, *, jitter: float = 0.0) -> float:
 
 def _log_det(gram: NDArray[Any], jitter: float) -> float:
     gram.flat[:: len(gram) + 1] += jitter
+    # A pivot below this is rounding: the images span no volume.
+    smallest = len(gram) * np.finfo(gram.dtype).eps * gram.diagonal().max()
     try:
         diagonal = cholesky(gram, lower=True, check_finite=False, overwrite_a=True).diagonal()
     except LinAlgError:
+        return float("-inf")
+    if diagonal.min() ** 2 <= smallest:
         return float("-inf")
     return 2.0 * float(np.log(diagonal).sum())

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al.checks import check_choice, check_positive_int
+from clip_al.checks import check_choice, check_int
 from clip_al.errors import (
     InvalidInputError,
     InvalidTypeError,
@@ -237,7 +237,7 @@ class ClipEncoder:
         """
         source = images if isinstance(images, ImageSource) else image_source(images)
         loaded = self._load()
-        size = check_positive_int(batch_size or self.batch_size, "batch_size")
+        size = check_int(batch_size or self.batch_size, "batch_size")
         loader = _data_loader(source, loaded, start, size, self._workers(source))
         with _progress(self.progress, "Encoding images", len(source), start) as advance:
             for position, (pixels, reasons) in zip(
@@ -286,7 +286,7 @@ class ClipEncoder:
                     "Write it like 'a photo of a {}'."
                 )
         loaded, n = self._load(), len(words) * len(fills)
-        size = check_positive_int(self.batch_size, "batch_size")
+        size = check_int(self.batch_size, "batch_size")
         text_emb_td = np.zeros((len(words), loaded.width), dtype=np.float32)
         with _progress(self.progress, "Encoding texts", n, 0) as advance:
             for start in range(0, n, size):
@@ -302,7 +302,7 @@ class ClipEncoder:
         if self.n_workers is not None:
             if self.n_workers == 0:
                 return 0
-            return check_positive_int(self.n_workers, "n_workers")
+            return check_int(self.n_workers, "n_workers")
         # Elsewhere than on Linux a worker is a fresh process, which runs an unguarded script
         # a second time and takes seconds to start: only on request.
         if source.kind != "paths" or len(source) < MIN_IMAGES_FOR_WORKERS:

@@ -12,6 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from clip_al.checks import check_embeddings, check_n_instances
 from clip_al.errors import InvalidInputError
 
+LANES = 64
+TIE = 1e-9
+"""Costs this close are a tie: the same sums in another order differ by less."""
+
 
 def lowest(values_n: NDArray[np.floating], k: int) -> NDArray[np.int64]:
     """Return the positions of the k lowest values, in ascending order of position.
@@ -104,19 +108,36 @@ def _pick_diverse(ids_cm, weights_cm, similarity_c, pull_c, n_chosen, v, picks, 
             held_weight[slot] = weights_cm[i, p]
             end_v[ids_cm[i, p]] = slot + 1
     for step in range(len(picks)):
-        factor = n_chosen + step + 1
-        best, best_cost = -1, np.inf
-        for i in range(c):
-            x = similarity_c[i] - factor * pull_c[i]
-            if x < best_cost:
-                best, best_cost = i, x
+        best, best_cost = _lowest_cost(similarity_c, pull_c, n_chosen + step + 1)
         picks[step] = best
         cost[step] = best_cost
         similarity_c[best] = np.inf
         for p in range(m):
-            weight = weights_cm[best, p]
+            weight = np.float64(weights_cm[best, p])  # as exact as the first products
             for slot in range(start_v[ids_cm[best, p]], end_v[ids_cm[best, p]]):
                 similarity_c[holder[slot]] += weight * held_weight[slot]
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"nnan", "nsz"})
+def _lowest_cost(similarity_c, pull_c, factor):  # type: ignore[no-untyped-def]
+    """Return position and value of the lowest ``similarity - factor * pull``, the first of ties.
+
+    The lowest value is found in independent lanes, which the compiler turns into vectors.
+    """
+    c = len(similarity_c)
+    lane_min = np.full(LANES, np.inf)
+    for start in range(0, c - LANES + 1, LANES):
+        similarity, pull = similarity_c[start : start + LANES], pull_c[start : start + LANES]
+        for lane in range(LANES):
+            lane_min[lane] = min(lane_min[lane], similarity[lane] - factor * pull[lane])
+    lowest_cost = lane_min.min()
+    for i in range(c - c % LANES, c):
+        lowest_cost = min(lowest_cost, similarity_c[i] - factor * pull_c[i])
+    for i in range(c):
+        x = similarity_c[i] - factor * pull_c[i]
+        if x <= lowest_cost + TIE:
+            return i, x
+    return -1, lowest_cost
 
 
 def pick_by_geometric_diversity(
@@ -152,6 +173,7 @@ def pick_by_geometric_diversity(
     Improve Recommendation Diversity", NeurIPS 2018, Algorithm 1.
     """
     z_nd = check_embeddings(features, "features")
+    z_nd = z_nd if z_nd.dtype.itemsize >= 4 else z_nd.astype(np.float32)
     n_instances = check_n_instances(n_instances, len(z_nd))
     if not jitter > 0:
         raise InvalidInputError(f"`jitter` must be above 0; got {jitter}. Pass 1e-3, for instance.")

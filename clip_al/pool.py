@@ -82,9 +82,14 @@ def training_embeddings(
     if X is None or not hasattr(X, "shape"):
         return None
     if table is not None and np.asarray(X).dtype.kind in "iu":
-        return pool_embeddings(X, None, table)
-    fits = text is not None and len(X.shape) == 2 and X.shape[1] == text.shape[1]
-    return X if fits else None
+        # An image that was taught twice counts twice, as its embedding would.
+        return table[check_indices(np.ravel(X), len(table), "X_training", distinct=False)]
+    if text is None and len(X.shape) == 2:
+        raise InvalidInputError(
+            "To count the learner's `X_training` as chosen, the profiles' vocabulary must have "
+            "embeddings; it has none. Encode it, or pass `labelled=` (`[]` for nothing)."
+        )
+    return X if text is not None and X.shape[1:] == text.shape[1:] else None
 
 
 def count_labelled(labelled: Any, profiles: ConceptProfiles, weighting: str) -> ConceptCounts:
@@ -130,7 +135,10 @@ def target_vector(
             return None
         like = profiles if target == "pool" else part
         return ConceptCounts.from_profiles(like, weighting=weighting).sum_v / len(like)
-    target_v = np.asarray(target, dtype=np.float64)
+    try:
+        target_v = np.asarray(target, dtype=np.float64)
+    except (TypeError, ValueError):
+        target_v = np.empty(0)
     if target_v.shape != (profiles.n_concepts,) or not np.isfinite(target_v).all():
         raise InvalidInputError(
             f"`target` must be {', '.join(map(repr, TARGETS))} or one finite number for "

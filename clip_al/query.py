@@ -21,8 +21,8 @@ from clip_al import uncertainty
 from clip_al.checks import (
     check_choice,
     check_indices,
+    check_int,
     check_n_instances,
-    check_positive_int,
 )
 from clip_al.concepts import WEIGHTINGS, ConceptProfiles, check_same_model
 from clip_al.diversity import ConceptCounts
@@ -329,7 +329,7 @@ class CBDMarginSampling(_ConceptSampling):
         self, profiles: ConceptProfiles, n_instances: int, probabilities: Any, labelled: Any
     ) -> _Picks:
         n_instances = check_n_instances(n_instances, len(profiles))
-        factor = check_positive_int(self.candidate_factor, "candidate_factor")
+        factor = check_int(self.candidate_factor, "candidate_factor")
         check_choice(self.uncertainty, UNCERTAINTIES, "uncertainty")
         certainty_n = UNCERTAINTIES[self.uncertainty](probabilities)
         if len(certainty_n) != len(profiles):
@@ -338,6 +338,8 @@ class CBDMarginSampling(_ConceptSampling):
                 f"{len(certainty_n)}. Predict on the same pool, in the same order."
             )
         candidates = lowest(certainty_n, factor * n_instances)
+        # Least certain first, so that equal gains, as before anything is chosen, go to them.
+        candidates = candidates[np.argsort(certainty_n[candidates], kind="stable")]
         picks = self._pick(profiles, candidates, n_instances, labelled)
         return _Picks(picks.indices, certainty_n[picks.indices])
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch.utils.data import Sampler
 
-from clip_al.checks import check_positive_int
+from clip_al.checks import check_int
 from clip_al.errors import InvalidInputError, InvalidTypeError
 
 
@@ -39,29 +39,31 @@ class SelectedSubsetSampler(Sampler[int]):
         self, indices: ArrayLike, shuffle: bool = True, random_state: int | None = None
     ) -> None:
         array = np.asarray(indices)
+        if array.size == 0:
+            raise InvalidInputError(
+                "`indices` must name at least one image; got none. Pass what a selection returned."
+            )
         if array.ndim != 1 or array.dtype.kind not in "iu":
             raise InvalidTypeError(
                 "`indices` must be a 1-D array of whole numbers; got shape "
                 f"{array.shape} and dtype {array.dtype}. Pass positions in the dataset."
             )
-        if array.size == 0 or array.min() < 0 or np.unique(array).size != array.size:
+        if array.min() < 0 or np.unique(array).size != array.size:
             raise InvalidInputError(
-                "`indices` must name at least one image, each once, counted from 0; got "
-                f"{array.size}, lowest {array.min() if array.size else 'none'}, "
-                f"{np.unique(array).size} different. Pass what a selection returned."
+                "`indices` must name each image once, counted from 0; got "
+                f"{array.size}, the lowest {array.min()}, {np.unique(array).size} different. "
+                "Pass what a selection returned."
             )
         self.indices = array.astype(np.int64)
         self.shuffle = shuffle
         self.epoch = 0
         if random_state is None:
             random_state = int(np.random.default_rng().integers(2**31))
-        self.random_state = (
-            random_state if random_state == 0 else check_positive_int(random_state, "random_state")
-        )
+        self.random_state = check_int(random_state, "random_state", smallest=0)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order; call it before each epoch, as for a `DistributedSampler`."""
-        self.epoch = epoch
+        self.epoch = check_int(epoch, "epoch", smallest=0)
 
     def __iter__(self) -> Iterator[int]:
         order = self.indices

@@ -42,8 +42,7 @@ def margin(probabilities: ArrayLike) -> NDArray[np.float64]:
     """
     array = check_probabilities(probabilities)
     margin_n = np.empty(array.shape[0])
-    # numba has no kernels for float16; everything else goes in as it is.
-    _margin(array if array.dtype.itemsize >= 4 else array.astype(np.float32), margin_n)
+    _margin(array, margin_n)
     return margin_n
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clip_al.checks import check_choice, check_positive_int
+from clip_al.checks import check_choice, check_int
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
 from clip_al.word_lists import (
     ConceptLine,
@@ -187,7 +187,7 @@ class ConceptVocabulary:
         R. Krishna et al., "Visual Genome: Connecting Language and Vision Using Crowdsourced
         Dense Image Annotations", IJCV 123, 2017.
         """
-        min_count = check_positive_int(min_count, "min_count")
+        min_count = check_int(min_count, "min_count")
         kinds = ("objects", "attributes")
         lines = [x for kind in kinds for x in genome_lines(Path(directory), kind, min_count)]
         if not lines:

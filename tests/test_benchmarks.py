@@ -157,3 +157,9 @@ def test_distorted_images_stay_alike():
     assert copy.shape == image.shape
     assert not np.array_equal(copy, image)
     assert np.corrcoef(copy.ravel(), image.ravel())[0, 1] > 0.95
+
+
+def test_gd_follows_the_grade(sets_records):
+    found = {r["draw"]: r["spearman"] for r in sets_records if r.get("measure") == "grade"}
+    assert found["random"] == 0.0
+    assert min(found[draw] for draw in diversity_correlation.GRADED) > 0.5

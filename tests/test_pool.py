@@ -271,12 +271,13 @@ def test_an_unknown_target_is_refused(profiles):
         pool.target_vector("labelled", profiles, profiles, "binary")
 
 
-def test_profiles_without_text_embeddings_take_no_training_set(Z, vocabulary, tmp_path):
+def test_profiles_without_text_embeddings_refuse_a_training_set(Z, vocabulary, tmp_path):
     # Loaded with names alone, nothing tells what width an embedding would have.
     ConceptProfiles.from_embeddings(Z, vocabulary).save(tmp_path / "p.npz")
     names = ConceptVocabulary.from_names(vocabulary.names)
     loaded = ConceptProfiles.load(tmp_path / "p.npz", names)
-    assert pool.training_embeddings(SimpleNamespace(X_training=Z), loaded, None) is None
+    with pytest.raises(InvalidInputError, match="the profiles' vocabulary must have embeddings"):
+        pool.training_embeddings(SimpleNamespace(X_training=Z), loaded, None)
 
 
 def test_the_width_of_the_vocabulary_decides(rng, Z):

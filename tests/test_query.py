@@ -134,6 +134,20 @@ def test_each_uncertainty_finds_its_own_candidates():
     assert found == {"margin": [0], "entropy": [1], "least_confidence": [1]}
 
 
+def test_an_ensemble_is_most_unsure_where_its_models_disagree():
+    strategy = plain(candidate_factor=1, uncertainty="ensemble_variance")
+    first = np.array([[0.5, 0.5], [1.0, 0.0], [0.9, 0.1]])
+    P = np.stack([first, first[:, ::-1]])
+    # The first image has the least margin in each model, the second the least agreement.
+    X = images(0, 1, 2)
+    assert strategy.select(X, 1, probabilities=P).tolist() == [1]
+    picks, metrics = strategy(None, X, 2, probabilities=P)
+    assert sorted(picks) == [1, 2]
+    np.testing.assert_allclose(metrics, -reference.ensemble_variance(P)[picks], atol=1e-12)
+    with pytest.raises(InvalidInputError, match="one row for each of the 2 images; got 3"):
+        strategy.select(X[:2], 1, probabilities=P)
+
+
 def test_metrics_are_the_margins_of_the_picks(Z, vocabulary, probabilities):
     picks, metrics = CBDMarginSampling(vocabulary)(learner(probabilities), Z, 5)
     np.testing.assert_allclose(metrics, reference.margin(probabilities)[picks], atol=1e-12)

@@ -123,6 +123,13 @@ def test_a_pickle_keeps_seed_and_epoch():
     assert list(pickle.loads(pickle.dumps(sampler))) == list(sampler)
 
 
+@pytest.mark.parametrize("indices", [[], np.array([], dtype=int)])
+def test_nothing_is_refused(indices):
+    message = "`indices` must name at least one image; got none. Pass what a selection returned."
+    with pytest.raises(InvalidInputError, match=exactly(message)):
+        SelectedSubsetSampler(indices)
+
+
 @pytest.mark.parametrize(
     ("indices", "what"),
     [
@@ -145,15 +152,13 @@ def test_what_are_no_positions_is_refused(indices, what):
 @pytest.mark.parametrize(
     ("indices", "what"),
     [
-        ([], "0, lowest none, 0 different"),
-        (np.array([], dtype=int), "0, lowest none, 0 different"),
-        ([3, -1], "2, lowest -1, 2 different"),
-        ([3, 1, 3], "3, lowest 1, 2 different"),
+        ([3, -1], "2, the lowest -1, 2 different"),
+        ([3, 1, 3], "3, the lowest 1, 2 different"),
     ],
 )
 def test_positions_that_cannot_be_are_refused(indices, what):
     message = (
-        "`indices` must name at least one image, each once, counted from 0; got "
+        "`indices` must name each image once, counted from 0; got "
         f"{what}. Pass what a selection returned."
     )
     with pytest.raises(InvalidInputError, match=exactly(message)):
