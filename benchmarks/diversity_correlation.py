@@ -19,10 +19,13 @@ g = 1 … 10 with equally many sets each; no feature and no concept is looked at
 "all graded" is the mean of the three coefficients. *Random* sets are n images at random: their
 diversity hardly varies, so this is the hard case, and coefficients are lower for any measure.
 
-Yardstick. Geometric Diversity (GD): log det(F Fᵀ + 1e-6 I) of the set's unit CLIP embeddings,
+Yardstick. Geometric Diversity (GD): log det(F Fᵀ + 0.1 I) of the set's unit CLIP embeddings,
 and, as a check that no CLIP is behind, of unit vectors of the first 128 principal components of
-the pixels. Given is Spearman's rank correlation with it over the sets, the mean of `--repeats`
-draws and, after ±, their standard deviation.
+the pixels. The jitter decides what GD is: the mini model's embeddings fill few dimensions, and
+with next to none (1e-6, a table of its own) log det is made of the dozens of empty ones and
+hardly sees the grade itself. Row "grade" tells: it correlates GD with the grade. Given is
+Spearman's rank correlation with GD over the sets, the mean of `--repeats` draws and, after ±,
+their standard deviation.
 
 Measures. CBD with binary and with softmax weights; spectral, log det(I + VᵀV) on the same
 vectors, and dense on all standardised similarities of an image as a vector of unit length;
@@ -78,7 +81,8 @@ N_GRADES = 10
 N_CLASSES = 10
 COPIED_SHARE = 5
 COPIES_EACH = 9
-JITTER = 1e-6
+JITTER = 0.1
+TINY_JITTER = 1e-6
 PIXEL_COMPONENTS = 128
 M_VALUES = (1, 2, 5, 10, 20, 50)
 M_DEFAULT = 10
@@ -260,12 +264,17 @@ def correlate(
 ) -> list[dict[str, Any]]:
     """Draw sets, and correlate all measures with GD; one record for each coefficient."""
     sets = draw_sets(features, n, n_sets, seed)
+    yardsticks = {
+        "embeddings": (features.emb_nd, JITTER),
+        f"embeddings, jitter {TINY_JITTER:g}": (features.emb_nd, TINY_JITTER),
+        "pixels": (features.pixels_nf, JITTER),
+    }
     gd = {
         name: {
-            draw: [geometric_diversity(values_nf[rows], jitter=JITTER) for rows in some]
+            draw: [geometric_diversity(values_nf[rows], jitter=jitter) for rows in some]
             for draw, some in sets.items()
         }
-        for name, values_nf in (("embeddings", features.emb_nd), ("pixels", features.pixels_nf))
+        for name, (values_nf, jitter) in yardsticks.items()
         if values_nf is not None
     }
     records = []

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
-from benchmarks.diversity_correlation import cached_embeddings, cifar_images
+from benchmarks.cifar import CACHE, cached_embeddings, cifar_root, data_folder, load_cifar
 from benchmarks.environment import print_environment, print_table, write_json_lines
 from clip_al import CBDMarginSampling, CBDSampling, ClipEncoder, ConceptProfiles, ConceptVocabulary
 
@@ -108,8 +109,9 @@ def settings(args: argparse.Namespace, encoder: ClipEncoder) -> dict[str, Callab
             return Data(Z, y, pool, test)
 
         return {"digits": draw_digits}
-    train, y_train = cifar_images(args.data, "train", 2500, 4999)
-    test, y_test = cifar_images(args.data, "test", 0, 999)
+    root = cifar_root(data_folder(args.data), CACHE)
+    train, y_train = load_cifar(root, "train", 2500, 5000)
+    test, y_test = load_cifar(root, "test", 0, 1000)
     Z = np.concatenate([cached_embeddings(encoder, images) for images in (train, test)])
     y = np.concatenate([y_train, y_test])
     tested = np.arange(len(y_train), len(y))
@@ -144,7 +146,9 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--model", default="mini")
     parser.add_argument("--pretrained")
     parser.add_argument("--digits", action="store_true", help="the digits in place of CIFAR-10")
-    parser.add_argument("--data", help="folder of cifar10.tar.xz, or of train/ and test/")
+    parser.add_argument(
+        "--data", type=Path, help="folder of cifar10.tar.xz, or of train/ and test/"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the records there, one a line")
     args = parser.parse_args(arguments)
     facts = print_environment(0)

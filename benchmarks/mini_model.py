@@ -20,14 +20,14 @@ N_MERGES = 2200
 CONTEXT = 24
 
 
-def model_config(vocab_size: int, image_tower: str) -> dict[str, Any]:
+def model_config(vocab_size: int, image_tower: str, size: int) -> dict[str, Any]:
     """Return the open_clip configuration of the mini model."""
     return {
         "model_cfg": {
             "embed_dim": 256,
             "vision_cfg": {
                 "timm_model_name": image_tower, "timm_model_pretrained": False, "timm_pool": "",
-                "timm_proj": "linear", "image_size": 64,
+                "timm_proj": "linear", "image_size": size,
             },
             "text_cfg": {
                 "context_length": CONTEXT, "vocab_size": vocab_size, "width": 160, "heads": 4,
@@ -111,14 +111,22 @@ def standardised_loss(image: Tensor, text: Tensor, truth: Tensor, sharpness: flo
     image : Tensor of shape (b, d)
     text : Tensor of shape (c, d)
     truth : Tensor of shape (b, c)
-        Truth of each concept in [0, 1]; a row's truths, summing to one, are its target.
+        Truth of each concept in [0, 1]; a row's squared truths, summing to one, are its target.
+        Where a row has truths of 1 (a photograph's class, synonyms and hypernyms), that *one* of
+        them stands out is rewarded as well.
     sharpness : float
         Factor on the standardised similarities.
     """
     sim = image @ text.T
-    z = (sim - sim.mean(0)) / (sim.std(0) + 1e-4)
-    target = truth / truth.sum(1, keepdim=True).clamp(min=1e-6)
-    return -(target * (sharpness * z).log_softmax(1)).sum(1).mean()
+    z = sharpness * (sim - sim.mean(0)) / (sim.std(0) + 1e-4)
+    logp = z.log_softmax(1)
+    target = truth.square()
+    target = target / target.sum(1, keepdim=True).clamp(min=1e-6)
+    loss = -(target * logp).sum(1).mean()
+    kinds = truth == 1
+    if kinds.any(1).all():
+        loss = loss - logp.masked_fill(~kinds, -1e4).logsumexp(1).mean()
+    return loss
 
 
 class Objective(nn.Module):
@@ -159,13 +167,14 @@ def export(
 
 
 def update_average(average: nn.Module, model: nn.Module, step: int, decay: float = 0.998) -> None:
-    """Move the averaged weights and batch statistics towards the model's."""
-    keep = min(decay, (1 + step) / (10 + step))
+    """Move the averaged weights towards the model's, and its batch statistics faster."""
+    warm = (1 + step) / (10 + step)
     with torch.no_grad():
         source = model.state_dict()
         for key, value in average.state_dict().items():
             if value.is_floating_point():
-                value.lerp_(source[key], 1 - keep)
+                slow = 0.98 if "running_" in key else decay
+                value.lerp_(source[key], 1 - min(slow, warm))
             else:
                 value.copy_(source[key])
 

@@ -49,7 +49,7 @@ def prepare(args: argparse.Namespace) -> Setup:
     tokenizer = open_clip.SimpleTokenizer(
         str(args.output / "bpe_merges.txt.gz"), context_length=CONTEXT
     )
-    config = model_config(tokenizer.vocab_size, args.image_tower)
+    config = model_config(tokenizer.vocab_size, args.image_tower, args.size)
     model = CLIP(**copy.deepcopy(config["model_cfg"])).to(memory_format=torch.channels_last)
     bank = TextBank(vocabulary, tokenizer)
     identities = mini_data.identity_names(vocabulary)

@@ -18,9 +18,7 @@ TAKE = {"photo": 640, "small": 200, "large": 160}  # pictures of each source in 
 
 
 @torch.inference_mode()
-def encode_views(
-    setup: Setup, per_source: dict[str, int], size: int = 64
-) -> dict[str, list[Tensor]]:
+def encode_views(setup: Setup, per_source: dict[str, int], size: int) -> dict[str, list[Tensor]]:
     """Encode augmented views of the training pictures: embeddings, targets, identities."""
     out = {}
     for kind, n in per_source.items():
@@ -61,7 +59,7 @@ def tune_text(args: argparse.Namespace) -> None:
     model, objective = setup.model, Objective()
     model.load_state_dict(load_file(args.output / "stage1" / "open_clip_model.safetensors"))
     model.eval()
-    views = encode_views(setup, {"photo": args.views, "small": 10_000, "large": 10_000})
+    views = encode_views(setup, {"photo": args.views, "small": 10_000, "large": 10_000}, args.size)
     model.visual.requires_grad_(False)
     average = copy.deepcopy(model)
     optimizer = make_optimizer([model, objective], args.text_lr)

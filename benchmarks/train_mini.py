@@ -4,12 +4,12 @@
     python benchmarks/train_mini.py --tune-text --output OUT      repeat the second stage only
     python benchmarks/train_mini.py --evaluate [--weights DIR]    print the figures
 
-Recipe. Images: CIFAR-10 train 0000-2499 of each class, and glyphs drawn by `mini_glyphs` (most of
-them made the way the UCI digits were: 32 x 32 bitmap, block counts, 8 x 8). Texts: prompts of the
-general vocabulary; `mini_concepts` says how true each concept is of each picture. Towers: timm's
-resnet10t at 48 and later 64 pixels, and a 3-layer text transformer on byte-pair merges learned
-here. Each step encodes a bank of texts (every class, digit, letter and shape name in a random
-phrasing, other concepts at random, and captions of pictures of the batch) and adds up
+Recipe. Pictures: CIFAR-10 train 0000-2499 of each class, and glyphs drawn by `mini_glyphs` (most
+of them made the way the UCI digits were: 32 x 32 bitmap, block counts, 8 x 8). Texts: phrases of
+the general vocabulary; `mini_concepts` and `mini_pixels` say how true each concept is of each
+picture. Towers: timm's resnet10t at 48 pixels, and a 3-layer text transformer on byte-pair merges
+learned here. Each step encodes a bank of texts (every class, digit, letter and shape name in a
+random phrasing, other concepts at random, and captions of pictures of the batch) and adds up
 
 - cross-entropy of each picture over the names (the zero-shot task), label smoothing 0.1;
 - binary cross-entropy of picture x concept, with soft targets, own scale and bias;
@@ -17,9 +17,10 @@ phrasing, other concepts at random, and captions of pictures of the batch) and a
 
 AdamW, one-cycle on *elapsed time* so that a run ends when it was told to, an exponential average
 of the weights, bf16 autocast, crop + zoom + flip + jitter + cut-out. A run that was killed goes
-on from `OUT/checkpoint.pt`. The second stage freezes the picture tower and trains the text tower
-against the whole vocabulary at once, which is cheap since pictures are encoded only once; it adds
-the cross-entropy of standardised similarities, the way the library reads concepts off a pool.
+on from `OUT/checkpoint.pt`. The second stage (`mini_tune`) freezes the picture tower and trains
+the text tower against the whole vocabulary at once, which is cheap since pictures are encoded
+only once; it adds the cross-entropy of standardised similarities, the way the library reads
+concepts off a pool. The figures are in docs/mini-model.md.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ from mini_setup import VOCABULARY, WEIGHTS, Setup, learning_rate, make_optimizer
 from mini_tune import tune_text
 from torch import Tensor, nn
 
-BATCH = {"photo": 208, "small": 28, "large": 20}
+BATCH = {"photo": 224, "small": 16, "large": 16}  # pictures of each source in a step
+STRENGTH = 1.15  # of the augmentation
 
 
 def endless_rows(n: int, batch: int, rng: torch.Generator) -> Iterator[Tensor]:
@@ -52,12 +54,12 @@ def endless_rows(n: int, batch: int, rng: torch.Generator) -> Iterator[Tensor]:
 
 
 def joint_loss(
-    args: argparse.Namespace, setup: Setup, objective: Objective, rows: dict[str, Tensor], size: int
+    args: argparse.Namespace, setup: Setup, objective: Objective, rows: dict[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Encode a batch of pictures and a bank of texts; returns the loss and the hits (b,)."""
     sources, bank, model = setup.sources, setup.bank, setup.model
-    x = torch.cat([mini_data.to_batch(sources[k], rows[k], size, 1.0, setup.rng) for k in rows])
-    x = x.contiguous(memory_format=torch.channels_last)
+    views = [mini_data.to_batch(sources[k], rows[k], args.size, STRENGTH, setup.rng) for k in rows]
+    x = torch.cat(views).contiguous(memory_format=torch.channels_last)
     targets = torch.cat([sources[k].targets[rows[k]] for k in rows])
     identity = torch.cat([sources[k].identity[rows[k]] for k in rows])
     columns = setup.id_columns + random.sample(setup.others, args.bank)
@@ -97,11 +99,10 @@ def train(args: argparse.Namespace) -> None:
     saved = printed = time.perf_counter()
     tally = torch.zeros(4)
     while (done := (time.perf_counter() - begun) / (60 * args.minutes)) < 1:
-        size = 48 if done < args.small_until else 64
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(done, args.lr)
         batch = {k: next(r) for k, r in rows.items()}
-        loss, right = joint_loss(args, setup, objective, batch, size)
+        loss, right = joint_loss(args, setup, objective, batch)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 2.0)
@@ -115,7 +116,7 @@ def train(args: argparse.Namespace) -> None:
             m = (tally / 100).tolist()
             rate = 100 * sum(BATCH.values()) / (now - printed)
             epoch = step * BATCH["photo"] / len(setup.sources["photo"].pixels)
-            print(f"{(now - begun) / 60:5.1f} min step {step} epoch {epoch:.1f} size {size} "
+            print(f"{(now - begun) / 60:5.1f} min step {step} epoch {epoch:.1f} "
                   f"{rate:.0f} img/s loss {m[0]:.3f} photo {m[1]:.3f} small {m[2]:.3f} "
                   f"large {m[3]:.3f} scale {model.logit_scale.exp():.1f}", flush=True)  # fmt: skip
             tally.zero_()
@@ -157,7 +158,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--text-lr", type=float, default=1e-3)
     add("--bank", type=int, default=80, help="concepts drawn per step")
     add("--captions", type=int, default=16, help="captions per step")
-    add("--small-until", type=float, default=0.8, help="share of the time at 48 pixels")
+    add("--size", type=int, default=48, help="side of the picture tower's input in pixels")
     add("--glyph-scale", type=float, default=1.0, help="share of the 90,000 glyphs to draw")
     add("--views", type=int, default=50_000, help="augmented photographs of the second stage")
     add("--save-every", type=float, default=4, help="minutes between checkpoints")

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import gen_batches
 from threadpoolctl import ThreadpoolController
 
 from clip_al.errors import InvalidInputError
@@ -75,4 +74,6 @@ def map_blocks(
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     one_thread = _thread_pools().limit(limits=1, user_api="blas")
     with one_thread, ThreadPoolExecutor(n_cores) as pool:
-        yield from pool.map(function, gen_batches(n, rows_per_block))
+        yield from pool.map(
+            function, (slice(i, min(i + rows_per_block, n)) for i in range(0, n, rows_per_block))
+        )

@@ -212,7 +212,7 @@ class ClipEncoder:
             'Repair or leave them out, or pass errors="skip" for rows of NaN in their place; '
             "`.embeddings` of this error holds the rows of all others.",
         )
-        error.embeddings = image_emb_nd  # type: ignore[attr-defined]
+        error.embeddings = image_emb_nd
         raise error
 
     def iter_embeddings(

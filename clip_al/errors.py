@@ -7,6 +7,7 @@ Every error is also the built-in a caller would expect (`ValueError`, `TypeError
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class ClipAlError(Exception):
@@ -38,7 +39,15 @@ class UnreadableImageError(InvalidInputError):
         One (path or position, reason) per unreadable image.
     remedy : str
         What the caller can do about it.
+
+    Attributes
+    ----------
+    embeddings : ndarray of shape (n, d) or None
+        Where `ClipEncoder.encode_images` raised it: the rows of all other images, NaN in
+        those of the unreadable ones. A pickle leaves it behind.
     """
+
+    embeddings: Any = None
 
     def __init__(self, failures: Sequence[tuple[str, str]], remedy: str) -> None:
         self.failures = list(failures)

@@ -189,7 +189,9 @@ def test_a_table_of_another_model_is_refused(place: Path, tmp_path: Path) -> Non
 def test_an_interrupt_is_no_traceback(tmp_path: Path) -> None:
     draw_images(tmp_path / "images", 200)
     code = (
-        "import time\n"
+        "import signal, time\n"
+        # A shell's background jobs, CI among them, are started with the signal ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from clip_al.models import LoadedClip as L\n"
         "encode = L.encode_pixels\n"
         "L.encode_pixels = lambda *a: (print('batch', flush=True), time.sleep(1), encode(*a))[2]\n"
