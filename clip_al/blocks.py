@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from clip_al.errors import InvalidInputError
+from clip_al.errors import InvalidInputError, not_finite
 
 Result = TypeVar("Result")
 
@@ -32,7 +32,10 @@ def block_rows(n_columns: int, itemsize: int = 4) -> int:
 
 
 def unit_block(image_emb_nd: NDArray[Any], rows: slice) -> NDArray[np.float32]:
-    """Return some rows as unit-length float32; no copy where they already are."""
+    """Return some rows as unit-length float32; no copy where they already are.
+
+    NaN and infinity are found here, in the pass that every row goes through anyway.
+    """
     with np.errstate(over="ignore"):
         block = np.asarray(image_emb_nd[rows], dtype=np.float32)
     length_n = np.sqrt(np.einsum("nd,nd->n", block, block))
@@ -47,6 +50,9 @@ def _unit_block_of_any_scale(image_emb_nd: NDArray[Any], rows: slice) -> NDArray
     """Do the same where squares leave the range of float32; refuse rows of zeros."""
     block = np.asarray(image_emb_nd[rows], dtype=np.float64)
     largest_n = np.abs(block).max(axis=1)
+    bad = np.flatnonzero(~np.isfinite(largest_n))
+    if bad.size:
+        raise not_finite("Z", [(rows.start or 0) + int(row) for row in bad])
     if largest_n.min() == 0.0:
         row = (rows.start or 0) + int(np.argmin(largest_n))
         raise InvalidInputError(

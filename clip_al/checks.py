@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_al.blocks import block_rows
-from clip_al.errors import InvalidInputError, InvalidTypeError
+from clip_al.errors import InvalidInputError, InvalidTypeError, not_finite
 
 
-def check_embeddings(X: Any, name: str = "X", *, width: int | None = None) -> NDArray[Any]:
+def check_embeddings(
+    X: Any, name: str = "X", *, width: int | None = None, finite: bool = True
+) -> NDArray[Any]:
     """Return `X` as a non-empty 2-D array of finite floats; float arrays are not copied.
 
     Parameters
@@ -28,6 +30,8 @@ def check_embeddings(X: Any, name: str = "X", *, width: int | None = None) -> ND
         What the caller calls it, for the messages.
     width : int, optional
         The number of columns that it must have.
+    finite : bool
+        Whether to look for NaN and infinity here; `unit_block` does it on the way.
 
     Raises
     ------
@@ -62,7 +66,8 @@ def check_embeddings(X: Any, name: str = "X", *, width: int | None = None) -> ND
         )
     if array.dtype.kind != "f":
         array = array.astype(np.float32)
-    check_finite(array, name)
+    if finite:
+        check_finite(array, name)
     return array
 
 
@@ -78,12 +83,7 @@ def check_finite(array: NDArray[Any], name: str) -> None:
                 continue
         bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
         if bad.size:
-            rows = ", ".join(str(start + row) for row in bad[:5])
-            raise InvalidInputError(
-                f"`{name}` must be finite; row {rows}{' and others' if bad.size > 5 else ''} "
-                "holds NaN or infinity. Drop those rows (images that an encoder skipped are NaN) "
-                "or encode them again."
-            )
+            raise not_finite(name, [start + int(row) for row in bad])
 
 
 def check_probabilities(probabilities: Any, *, n_images: int | None = None) -> NDArray[Any]:

@@ -74,3 +74,19 @@ def describe_failures(failures: Sequence[tuple[str, str]], limit: int = 10) -> s
     rest = f" and {len(failures) - limit} more" if len(failures) > limit else ""
     verb = "is" if len(failures) == 1 else "are"
     return f"Every image must be readable; {len(failures)} {verb} not: {named}{rest}."
+
+
+def not_finite(name: str, rows: Sequence[int]) -> InvalidInputError:
+    """Return the error for rows that hold NaN or infinity; names the first five.
+
+    Examples
+    --------
+    >>> str(not_finite("Z", [3]))
+    '`Z` must be finite; row 3 holds NaN or infinity. Drop those rows (images that an encoder
+    skipped are NaN) or encode them again.'
+    """
+    named = ", ".join(map(str, rows[:5])) + (" and others" if len(rows) > 5 else "")
+    return InvalidInputError(
+        f"`{name}` must be finite; row {named} holds NaN or infinity. Drop those rows (images "
+        "that an encoder skipped are NaN) or encode them again."
+    )

@@ -181,8 +181,9 @@ def test_several_blocks_give_what_one_gives(rng, vocabulary, monkeypatch, standa
 
     monkeypatch.setattr("clip_al.concepts.map_blocks", counting)
     monkeypatch.setattr("clip_al.blocks.BLOCK_BYTES", 700)
+    monkeypatch.setattr("clip_al.concepts.CACHED_ROWS", 40)
     other = ConceptProfiles.from_embeddings(Z, vocabulary, 5, standardize=standardize)
-    assert min(starts) >= 4  # of 64 rows, and fewer for the statistics
+    assert min(starts) >= 4  # of 64 rows, and of 40 for the statistics
     assert (one.ids == other.ids).all()
     np.testing.assert_allclose(one.similarities, other.similarities, atol=2e-5)
 
@@ -447,3 +448,13 @@ def test_loading_with_another_vocabulary(profiles, tmp_path):
     )
     with pytest.raises(InvalidInputError, match=exactly(message)):
         ConceptProfiles.load(path, ConceptVocabulary.from_names(["a", "b"]))
+
+
+def test_a_large_pool_is_measured_on_evenly_spaced_images(rng, vocabulary):
+    Z = random_unit(rng, 100, 12)
+    some = ConceptStatistics.from_embeddings(Z, vocabulary, max_images=30)
+    spaced = ConceptStatistics.from_embeddings(Z[::4], vocabulary, max_images=None)
+    assert some.n == 25
+    np.testing.assert_array_equal(some.mean_v, spaced.mean_v)
+    np.testing.assert_array_equal(some.std_v, spaced.std_v)
+    assert ConceptStatistics.from_embeddings(Z, vocabulary).n == 100
