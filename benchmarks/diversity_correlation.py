@@ -42,8 +42,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,6 +53,7 @@ from scipy.linalg import cholesky
 from scipy.stats import spearmanr
 from threadpoolctl import threadpool_limits
 
+from benchmarks.cifar import CACHE, cifar_root, data_folder, load_cifar
 from benchmarks.environment import (
     Timing,
     format_bytes,
@@ -344,10 +343,6 @@ def cifar_features(
     encoder: ClipEncoder, data: Path | None, cache: Path, n_images: int, seed: int
 ) -> Features:
     """Encode CIFAR-10 images and their copies, or read them back from the cache folder."""
-    # The training scripts of the mini model are run from their folder, not as a package.
-    sys.path.append(str(Path(__file__).parent))
-    from mini_data import cifar_root, data_folder, load_cifar
-
     cache.mkdir(parents=True, exist_ok=True)
     each = n_images // N_CLASSES
     name = encoder.model_id.replace("/", "-").replace(":", "-")
@@ -399,7 +394,6 @@ def make_vocabularies(
     control = general.with_embeddings(unit_rows(rng.standard_normal((len(general), d))))
     if encoder is None:
         return {"random directions": control}
-    from mini_data import data_folder
 
     found = {"general": general.encode(encoder)}
     folder = data_folder(data) / "visual_genome"
@@ -465,7 +459,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--cache",
         type=Path,
-        default=Path(tempfile.gettempdir()) / "clip_al-benchmarks",
+        default=CACHE,
         help="for embeddings and unpacked images",
     )
     parser.add_argument("--json", metavar="FILE", help="write the records there, one a line")

@@ -1,12 +1,12 @@
 """Train the embedded CLIP "mini", and measure it.
 
-    python benchmarks/train_mini.py --minutes 75 --output OUT     train; the model is OUT/weights
-    python benchmarks/train_mini.py --tune-text --output OUT      repeat the second stage only
-    python benchmarks/train_mini.py --evaluate [--weights DIR]    print the figures
+    python -m benchmarks.train_mini --minutes 75 --output OUT     train; the model is OUT/weights
+    python -m benchmarks.train_mini --tune-text --output OUT      repeat the second stage only
+    python -m benchmarks.train_mini --evaluate [--weights DIR]    print the figures
 
-Recipe. Pictures: CIFAR-10 train 0000-2499 of each class, and glyphs drawn by `mini_glyphs` (most
+Recipe. Pictures: CIFAR-10 train 0000-2499 of each class, and glyphs drawn by `mini.glyphs` (most
 of them made the way the UCI digits were: 32 x 32 bitmap, block counts, 8 x 8). Texts: phrases of
-the general vocabulary; `mini_concepts` and `mini_pixels` say how true each concept is of each
+the general vocabulary; `mini.concepts` and `mini.pixels` say how true each concept is of each
 picture. Towers: timm's resnet10t at 48 pixels, and a 3-layer text transformer on byte-pair merges
 learned here. Each step encodes a bank of texts (every class, digit, letter and shape name in a
 random phrasing, other concepts at random, and captions of pictures of the batch) and adds up
@@ -17,7 +17,7 @@ random phrasing, other concepts at random, and captions of pictures of the batch
 
 AdamW, one-cycle on *elapsed time* so that a run ends when it was told to, an exponential average
 of the weights, bf16 autocast, crop + zoom + flip + jitter + cut-out. A run that was killed goes
-on from `OUT/checkpoint.pt`. The second stage (`mini_tune`) freezes the picture tower and trains
+on from `OUT/checkpoint.pt`. The second stage (`mini.tune`) freezes the picture tower and trains
 the text tower against the whole vocabulary at once, which is cheap since pictures are encoded
 only once; it adds the cross-entropy of standardised similarities, the way the library reads
 concepts off a pool. The figures are in docs/mini-model.md.
@@ -32,17 +32,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import mini_data
-import mini_evaluate
 import torch
 import torch.nn.functional as F  # noqa: N812
-from mini_model import Objective, encode_tokens, export, update_average
-from mini_setup import VOCABULARY, WEIGHTS, Setup, learning_rate, make_optimizer, prepare
-from mini_tune import tune_text
 from torch import Tensor, nn
 
+from benchmarks.mini import data as mini_data
+from benchmarks.mini import evaluate as mini_evaluate
+from benchmarks.mini.model import Objective, encode_tokens, export, update_average
+from benchmarks.mini.setup import VOCABULARY, WEIGHTS, Setup, learning_rate, make_optimizer, prepare
+from benchmarks.mini.tune import tune_text
+
 BATCH = {"photo": 224, "small": 16, "large": 16}  # pictures of each source in a step
-STRENGTH = 1.15  # of the augmentation
+STRENGTH = 1.0  # of the augmentation
 
 
 def endless_rows(n: int, batch: int, rng: torch.Generator) -> Iterator[Tensor]:

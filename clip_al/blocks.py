@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -69,6 +71,27 @@ def _thread_pools() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+_inside = threading.local()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Keep BLAS on the calling thread; inside another such block, change nothing.
+
+    Setting the number of threads costs milliseconds, so a function of several steps sets it
+    once around them.
+    """
+    if getattr(_inside, "entered", False):
+        yield
+        return
+    _inside.entered = True
+    try:
+        with _thread_pools().limit(limits=1, user_api="blas"):
+            yield
+    finally:
+        _inside.entered = False
+
+
 def map_blocks(
     function: Callable[[slice], Result], n: int, rows_per_block: int
 ) -> Iterator[Result]:
@@ -78,8 +101,7 @@ def map_blocks(
     from the product to what is made of it, and results do not depend on the core count.
     """
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    one_thread = _thread_pools().limit(limits=1, user_api="blas")
-    with one_thread, ThreadPoolExecutor(n_cores) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(n_cores) as pool:
         yield from pool.map(
             function, (slice(i, min(i + rows_per_block, n)) for i in range(0, n, rows_per_block))
         )

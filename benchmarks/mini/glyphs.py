@@ -3,7 +3,7 @@
 Two sorts of picture come out. *Small* glyphs imitate how the UCI optical digits were made: a
 stroke is drawn, size-normalised into a 32 x 32 bitmap, thresholded, and the set pixels of each
 4 x 4 block are counted, which gives 8 x 8 values of 0..16. *Large* glyphs are 32 x 32 and in
-colour. Strokes come from `mini_strokes`, shapes from `mini_shapes`, printed glyphs from
+colour. Strokes come from `mini.strokes`, shapes from `mini.shapes`, printed glyphs from
 matplotlib's text fonts. No scikit-learn image is read here.
 
 Every glyph carries the names of the concepts that are true of it (`Glyphs.concepts`).
@@ -18,9 +18,10 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from mini_shapes import ROUND, SHAPES, draw_shape
-from mini_strokes import CANVAS, digit_skeleton, draw_strokes
 from PIL import Image, ImageDraw, ImageFont
+
+from benchmarks.mini.shapes import ROUND, SHAPES, draw_shape
+from benchmarks.mini.strokes import CANVAS, digit_skeleton, draw_strokes
 
 FONTS = [
     "DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique",

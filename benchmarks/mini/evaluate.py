@@ -9,14 +9,15 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-import mini_concepts as words
-import mini_data
 import numpy as np
 import open_clip
 import torch
-from mini_glyphs import DIGIT_WORDS
 from PIL import Image
 from sklearn.datasets import load_digits
+
+from benchmarks.mini import concepts as words
+from benchmarks.mini import data as mini_data
+from benchmarks.mini.glyphs import DIGIT_WORDS
 
 TEMPLATES = ("{}", "a photo of a {}", "a picture of {}", "an image with {}")  # the library's own
 

@@ -6,13 +6,20 @@ import argparse
 import copy
 import time
 
-import mini_data
 import torch
 import torch.nn.functional as F  # noqa: N812
-from mini_model import Objective, encode_tokens, export, standardised_loss, update_average
-from mini_setup import Setup, learning_rate, make_optimizer, prepare
 from safetensors.torch import load_file
 from torch import Tensor
+
+from benchmarks.mini import data as mini_data
+from benchmarks.mini.model import (
+    Objective,
+    encode_tokens,
+    export,
+    standardised_loss,
+    update_average,
+)
+from benchmarks.mini.setup import Setup, learning_rate, make_optimizer, prepare
 
 TAKE = {"photo": 640, "small": 200, "large": 160}  # pictures of each source in a step
 

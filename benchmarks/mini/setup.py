@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mini_concepts as words
-import mini_data
 import open_clip
 import torch
-from mini_model import CONTEXT, TextBank, learn_merges, model_config
 from open_clip import CLIP
 from torch import nn
 
-PACKAGE = Path(__file__).resolve().parents[1] / "clip_al"
+from benchmarks.mini import concepts as words
+from benchmarks.mini import data as mini_data
+from benchmarks.mini.model import CONTEXT, TextBank, learn_merges, model_config
+
+PACKAGE = Path(__file__).resolve().parents[2] / "clip_al"
 VOCABULARY = PACKAGE / "vocabularies" / "general.txt"
 WEIGHTS = PACKAGE / "mini" / "weights"
 

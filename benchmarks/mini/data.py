@@ -7,62 +7,22 @@ are two batched matrix products.
 
 from __future__ import annotations
 
-import os
-import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from mini_concepts import CLASSES, class_targets
-from mini_glyphs import DIGIT_WORDS, Glyphs, draw_glyphs
-from mini_pixels import pixel_concepts
-from mini_shapes import SHAPES
-from PIL import Image
 from torch import Tensor
+
+from benchmarks.cifar import cifar_root, data_folder, load_cifar  # noqa: F401  also for the others
+from benchmarks.mini.concepts import CLASSES, class_targets
+from benchmarks.mini.glyphs import DIGIT_WORDS, Glyphs, draw_glyphs
+from benchmarks.mini.pixels import pixel_concepts
+from benchmarks.mini.shapes import SHAPES
 
 MEAN = (0.47, 0.46, 0.42)
 STD = (0.26, 0.26, 0.27)
-ARCHIVE = "cifar10.tar.xz"
-
-
-def data_folder(given: Path | None) -> Path:
-    """Return the folder that holds the archive: given, $CLIP_AL_DATA, or ../shared/data."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    return given or Path(os.environ.get("CLIP_AL_DATA", beside))
-
-
-def cifar_root(data: Path, cache: Path) -> Path:
-    """Return an unpacked CIFAR-10 (`train/<class>/0000.jpg`), unpacking the archive once."""
-    for root in (data, data / "cifar10", cache / "cifar10"):
-        if (root / "train" / "airplane").is_dir():
-            return root
-    archive = data / ARCHIVE
-    if not archive.is_file():
-        raise FileNotFoundError(
-            f"`--data` must hold {ARCHIVE} or an unpacked train/ and test/; got {data}. "
-            "Point --data or CLIP_AL_DATA at it."
-        )
-    target = cache / "cifar10"
-    target.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(archive) as tar:
-        tar.extractall(target, filter="data")
-    inner = next(target.rglob("train/airplane"), None)
-    if inner is None:
-        raise FileNotFoundError(f"{archive} holds no train/airplane folder.")
-    return inner.parents[1]
-
-
-def load_cifar(root: Path, split: str, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-    """Load images first..last-1 of each class: (n, 32, 32, 3) uint8 and labels (n,) int64."""
-    images, labels = [], []
-    for k, name in enumerate(CLASSES):
-        for i in range(first, last):
-            with Image.open(root / split / name / f"{i:04d}.jpg") as image:
-                images.append(np.asarray(image.convert("RGB")))
-            labels.append(k)
-    return np.stack(images), np.array(labels)
 
 
 @dataclass

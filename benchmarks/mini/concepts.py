@@ -1,7 +1,7 @@
 """Say which words are true of a training image of the mini model, and how captions are phrased.
 
 Three sources of truth: the class of a CIFAR-10 image (`CLASS_CONCEPTS`), what can be read off its
-pixels (`mini_pixels`), and what the script knows because it drew the picture (`mini_glyphs`).
+pixels (`mini.pixels`), and what the script knows because it drew the picture (`mini.glyphs`).
 The words themselves are those of the library's general vocabulary, so that a word there means
 something to the model; words that nothing teaches stay in the text bank as negatives.
 """

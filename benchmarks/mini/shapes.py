@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from mini_strokes import CANVAS, Points
 from PIL import Image, ImageDraw
+
+from benchmarks.mini.strokes import CANVAS, Points
 
 
 def _ngon(k: int, start: float = -math.pi / 2) -> Points:

@@ -7,14 +7,15 @@ import random
 from pathlib import Path
 from typing import Any
 
-import mini_concepts as words
-import mini_data
 import open_clip
 import torch
 import torch.nn.functional as F  # noqa: N812
 from open_clip import CLIP
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from benchmarks.mini import concepts as words
+from benchmarks.mini import data as mini_data
 
 N_MERGES = 2200
 CONTEXT = 24
