@@ -54,15 +54,20 @@ def _unit_block_of_any_scale(image_emb_nd: NDArray[Any], rows: slice) -> NDArray
     largest_n = np.abs(block).max(axis=1)
     bad = np.flatnonzero(~np.isfinite(largest_n))
     if bad.size:
-        raise not_finite("Z", [(rows.start or 0) + int(row) for row in bad])
+        raise not_finite("Z", [_position(rows, row) for row in bad])
     if largest_n.min() == 0.0:
-        row = (rows.start or 0) + int(np.argmin(largest_n))
+        row = _position(rows, np.argmin(largest_n))
         raise InvalidInputError(
             f"Every embedding must have a direction; row {row} is all zeros. Encode it again."
         )
     block = block / largest_n[:, None]
     unit: NDArray[np.float32] = (block / np.linalg.norm(block, axis=1)[:, None]).astype(np.float32)
     return unit
+
+
+def _position(rows: slice, index: Any) -> int:
+    """Return which row of the array is the index-th of a slice."""
+    return int((rows.start or 0) + index * (rows.step or 1))
 
 
 @functools.cache

@@ -78,20 +78,22 @@ class ConceptStatistics:
         image_emb_nd = check_embeddings(
             _unwrap(Z, vocabulary), "Z", width=text_emb_vd.shape[1], finite=False
         )
-        if max_images is not None:
-            check_int(max_images, "max_images", smallest=2)
-            image_emb_nd = image_emb_nd[:: -(-len(image_emb_nd) // max_images)]
-        n, d = image_emb_nd.shape
-        if n < 2:
+        n_pool, d = image_emb_nd.shape
+        if n_pool < 2:
             raise InvalidInputError(
                 "Standardising needs a pool of at least 2 images; got 1. Pass the pool's "
                 "`statistics=`, or `standardize=False`."
             )
+        step = 1
+        if max_images is not None:
+            step = -(-n_pool // check_int(max_images, "max_images", smallest=2))
+        n = -(-n_pool // step)
         # Around one of the images, so that a small spread is not lost in a large mean.
         centre_d = unit_block(image_emb_nd, slice(0, 1))[0]
 
         def moments(rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-            block = unit_block(image_emb_nd, rows) - centre_d
+            spaced = slice(rows.start * step, rows.stop * step, step)
+            block = unit_block(image_emb_nd, spaced) - centre_d
             sum_d = np.ones(len(block), dtype=np.float32) @ block  # twice as fast as block.sum
             return sum_d.astype(np.float64), (block.T @ block).astype(np.float64)
 

@@ -458,3 +458,13 @@ def test_a_large_pool_is_measured_on_evenly_spaced_images(rng, vocabulary):
     np.testing.assert_array_equal(some.mean_v, spaced.mean_v)
     np.testing.assert_array_equal(some.std_v, spaced.std_v)
     assert ConceptStatistics.from_embeddings(Z, vocabulary).n == 100
+
+
+def test_a_bad_row_of_a_large_pool_is_named_by_its_place_in_the_pool(rng, vocabulary):
+    Z = random_unit(rng, 100, 12)
+    Z[96, 3] = np.nan
+    with pytest.raises(InvalidInputError, match="`Z` must be finite; row 96 holds NaN"):
+        ConceptStatistics.from_embeddings(Z, vocabulary, max_images=30)
+    Z[96] = 0.0
+    with pytest.raises(InvalidInputError, match="row 96 is all zeros"):
+        ConceptStatistics.from_embeddings(Z, vocabulary, max_images=30)
