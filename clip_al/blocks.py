@@ -73,6 +73,8 @@ def _position(rows: slice, index: Any) -> int:
 @functools.cache
 def _thread_pools() -> ThreadpoolController:
     """Find the libraries' thread pools once; looking takes milliseconds."""
+    import scipy.linalg  # noqa: F401  has a BLAS of its own, which must be there to be found
+
     return ThreadpoolController()
 
 
