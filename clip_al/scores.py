@@ -1,0 +1,444 @@
+"""Alignment (SAS) and diversity (SDS) of each labelled image. Imports `neighbors` and above.
+
+    image embeddings (n, d), labels (n,), class text embeddings (k, d)
+        ──▶ SAS: how well an image agrees with its label, from image and text
+        ──▶ SDS: how far it is from its neighbours of the same label, from images alone
+
+Pure functions; an adapter, where one is given, is fitted already.
+"""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from clip_al.blocks import block_rows, map_blocks, one_blas_thread, unit_block
+from clip_al.checks import check_choice, check_embeddings, check_int
+from clip_al.errors import InvalidInputError, InvalidTypeError
+from clip_al.labels import encode_labels, group_by_class
+from clip_al.neighbors import chosen_backend, distances_within, neighbour_count, unit_rows
+
+ALIGNMENTS = ("cosine", "contrastive")
+SCALES = ("class", "global", "none")
+CLIP_TEMPERATURE = 0.01
+"""Of CLIP as published: its logit scale is 100 at the end of training."""
+SMALLEST_TEMPERATURE = 1e-6  # that of float32 cosines: below it, rounding decides
+CACHED_ROWS = 512  # of some hundred columns: what a core keeps at hand
+SMALLEST_SPREAD = 1e-6
+"""Standard deviations below this share of the mean are rounding: all scores are alike."""
+
+
+def semantic_alignment_scores(
+    Z: Any,
+    y: ArrayLike,
+    T: ArrayLike,
+    *,
+    alignment: str = "cosine",
+    temperature: float | None = None,
+    adapter: Any = None,
+    device: Any = None,
+) -> NDArray[np.float32]:
+    """Return the Semantic Alignment Score (SAS) of each image with its label.
+
+    Parameters
+    ----------
+    Z : array-like or EmbeddingTable of shape (n, d)
+        Image embeddings, any float type, not modified; read in blocks.
+    y : array-like of shape (n,)
+        Class numbers in [0, k); classes without images are fine.
+    T : array-like of shape (k, d)
+        Text embeddings of the classes, of the same model, not modified.
+    alignment : {"cosine", "contrastive"}
+        "cosine", the paper's: of the image and the text of its class. "contrastive": the
+        log-softmax over all classes, which falls where another class fits better.
+    temperature : float, optional
+        By which "contrastive" divides cosines, at least 1e-6: that of the adapter by default, 0.01
+        (CLIP's own) without one.
+    adapter : DatasetAdapter, optional
+        Fitted; applied to images and texts first.
+    device : str or torch.device, optional
+        Where "contrastive" multiplies images and classes, the CPU by default. "cosine" is
+        one product of two vectors for each image and always runs on the CPU.
+
+    Returns
+    -------
+    ndarray of shape (n,), float32
+        Higher is better aligned. "cosine": in [-1, 1]; "contrastive": in (-inf, 0], nats.
+
+    Raises
+    ------
+    InvalidInputError
+        Where lengths or widths differ, a label is no class, a row is not finite or all
+        zeros, or the temperature is out of range.
+
+    Notes
+    -----
+    "cosine" takes O(n d) time without an adapter, "contrastive" O(n k d); one pass and one
+    block for each core as memory.
+
+    References
+    ----------
+    "A CLIP-Powered Framework for Robust and Generalizable Data Selection", ICLR 2025, Eq. 1.
+
+    Examples
+    --------
+    >>> Z, T = np.array([[1.0, 0.0], [0.6, 0.8]]), np.eye(2)
+    >>> semantic_alignment_scores(Z, [0, 0], T)
+    array([1. , 0.6], dtype=float32)
+    >>> semantic_alignment_scores(Z, [0, 0], T, alignment="contrastive", temperature=0.1).round(2)
+    array([-0.  , -2.13], dtype=float32)
+    """
+    check_choice(alignment, ALIGNMENTS, "alignment")
+    if alignment == "contrastive":
+        return label_log_probabilities(
+            Z, y, T, temperature=temperature, adapter=adapter, device=device
+        )[0]
+    image_emb_nd, codes_n, text_emb_kd = _checked(Z, y, T, adapter)
+    score_n = np.empty(len(codes_n), dtype=np.float32)
+
+    def score(rows: slice) -> None:
+        block, length_b = _adapted_block(image_emb_nd, rows, adapter)
+        score_n[rows] = np.einsum("bd,bd->b", block, text_emb_kd[codes_n[rows]]) / length_b
+
+    _for_each_block(score, image_emb_nd, adapter)
+    # Rounding may leave [-1, 1] by a hair.
+    return np.clip(score_n, -1.0, 1.0, out=score_n)
+
+
+def label_log_probabilities(
+    Z: Any,
+    y: ArrayLike,
+    T: ArrayLike,
+    *,
+    temperature: float | None = None,
+    adapter: Any = None,
+    device: Any = None,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the log-probability of each image's label, and the likeliest class, in one pass.
+
+    Parameters
+    ----------
+    Z, y, T, temperature, adapter, device
+        As for `semantic_alignment_scores`.
+
+    Returns
+    -------
+    log_prob_n : ndarray of shape (n,), float32
+        ``log softmax(cosines / temperature)`` at the label, in (-inf, 0].
+    likeliest_n : ndarray of shape (n,), int64
+        The class of the largest cosine, ties by lowest number.
+
+    Raises
+    ------
+    InvalidInputError
+        As for `semantic_alignment_scores`.
+
+    Notes
+    -----
+    O(n k d) time; one block of cosines for each core as memory.
+
+    Examples
+    --------
+    >>> log_prob_n, likeliest_n = label_log_probabilities(np.eye(2), [0, 0], np.eye(2))
+    >>> log_prob_n.round(1), likeliest_n
+    (array([   0., -100.], dtype=float32), array([0, 1]))
+    """
+    image_emb_nd, codes_n, text_emb_kd = _checked(Z, y, T, adapter)
+    scale = np.float32(1.0 / _temperature(temperature, adapter))
+    multiply = _product_with(text_emb_kd, device)
+    log_prob_n = np.empty(len(codes_n), dtype=np.float32)
+    likeliest_n = np.empty(len(codes_n), dtype=np.int64)
+
+    def score(rows: slice) -> None:
+        block, length_b = _adapted_block(image_emb_nd, rows, adapter)
+        logit_bk = multiply(block)
+        places = np.arange(len(block))
+        best_b = logit_bk.argmax(axis=1)
+        # The largest is taken off before scaling: nothing overflows, and it stays exactly 0.
+        logit_bk -= logit_bk[places, best_b][:, None]
+        logit_bk *= (scale / length_b)[:, None]
+        at_label_b = logit_bk[places, codes_n[rows]]
+        log_prob_n[rows] = at_label_b - np.log(np.exp(logit_bk, out=logit_bk).sum(axis=1))
+        likeliest_n[rows] = best_b
+
+    _for_each_block(score, image_emb_nd, adapter, width=text_emb_kd.shape[0])
+    return log_prob_n, likeliest_n
+
+
+def sample_diversity_scores(
+    Z: Any,
+    y: ArrayLike,
+    k: float = 0.1,
+    *,
+    adapter: Any = None,
+    backend: str = "auto",
+    device: Any = None,
+) -> NDArray[np.float32]:
+    """Return the Sample Diversity Score (SDS): mean distance to the k nearest of the class.
+
+    Parameters
+    ----------
+    Z : array-like or EmbeddingTable of shape (n, d)
+        Image embeddings, any float type, not modified.
+    y : array-like of shape (n,)
+        Class numbers, whole and at least 0.
+    k : int or float
+        How many neighbours, below the size of every class of two images or more, or a
+        fraction of the class, which fits every class; see `neighbour_count`.
+    adapter : DatasetAdapter, optional
+        Fitted; its `transform_images` is applied to each class first.
+    backend, device
+        As for `mean_neighbour_distances`.
+
+    Returns
+    -------
+    ndarray of shape (n,), float32
+        Mean Euclidean distance of unit vectors, the image itself left out, in [0, 2];
+        higher is less replaceable. 0 for the only image of a class.
+
+    Raises
+    ------
+    InvalidInputError
+        Where a count is not below the size of a class (the message names it), lengths
+        differ, or a row is not finite or all zeros.
+
+    Notes
+    -----
+    Exact to float32: see `mean_neighbour_distances`. O(Σ n_c² d) time over classes of n_c
+    images; a float32 copy of one class at a time and one block of cosines for each core
+    as memory.
+
+    References
+    ----------
+    "A CLIP-Powered Framework for Robust and Generalizable Data Selection", ICLR 2025, Eq. 2.
+
+    Examples
+    --------
+    >>> Z = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
+    >>> sample_diversity_scores(Z, [0, 0, 0, 1], k=1).round(3)
+    array([1.414, 0.   , 0.   , 0.   ], dtype=float32)
+    """
+    image_emb_nd = check_embeddings(getattr(Z, "embeddings", Z), "Z", finite=False)
+    backend = chosen_backend(backend, device)
+    labels, codes_n = _labels_in_use(y, len(image_emb_nd))
+    classes = group_by_class(codes_n, len(labels))
+    counts = [
+        neighbour_count(k, len(members), group=f"class {label}")
+        for label, members in zip(labels, classes, strict=True)
+    ]
+    score_n = np.empty(len(image_emb_nd), dtype=np.float32)
+    with one_blas_thread():
+        for members, count in zip(classes, counts, strict=True):
+            unit_md = unit_rows(image_emb_nd, members, adapter=adapter)
+            score_n[members] = distances_within(unit_md, count, backend=backend, device=device)
+    return score_n
+
+
+def class_prototypes(
+    Z: Any, y: ArrayLike, n_classes: int, *, adapter: Any = None
+) -> NDArray[np.float32]:
+    """Return the mean direction of the images of each class.
+
+    Parameters
+    ----------
+    Z : array-like or EmbeddingTable of shape (n, d)
+        Image embeddings, any float type, not modified.
+    y : array-like of shape (n,)
+        Class numbers in [0, n_classes).
+    n_classes : int
+        How many classes there are.
+    adapter : DatasetAdapter, optional
+        Fitted; its `transform_images` is applied to each class first.
+
+    Returns
+    -------
+    ndarray of shape (n_classes, d), float32
+        Mean of the unit (adapted) embeddings, scaled to unit length. A row of zeros for a
+        class without images, and for one whose images cancel out.
+
+    Raises
+    ------
+    InvalidInputError
+        Where labels are no classes or not as many as the images, or a row is not finite or
+        all zeros.
+
+    Notes
+    -----
+    O(n d) time; a float32 copy of one class at a time.
+
+    Examples
+    --------
+    >>> class_prototypes([[3.0, 4.0], [3.0, -4.0], [0.0, 2.0]], [0, 0, 2], n_classes=3)
+    array([[1., 0.],
+           [0., 0.],
+           [0., 1.]], dtype=float32)
+    """
+    image_emb_nd = check_embeddings(getattr(Z, "embeddings", Z), "Z", finite=False)
+    n_classes = check_int(n_classes, "n_classes")
+    codes_n = encode_labels(y, n_images=len(image_emb_nd), n_classes=n_classes)
+    prototype_kd = np.zeros((n_classes, image_emb_nd.shape[1]), dtype=np.float32)
+    with one_blas_thread():
+        for number, members in enumerate(group_by_class(codes_n, n_classes)):
+            if not len(members):
+                continue
+            mean_d = unit_rows(image_emb_nd, members, adapter=adapter).mean(axis=0, dtype=float)
+            length = np.linalg.norm(mean_d)
+            if length > SMALLEST_SPREAD:
+                prototype_kd[number] = mean_d / length
+    return prototype_kd
+
+
+def standardize_scores(
+    score_n: ArrayLike, y: ArrayLike | None = None, scale: str = "class"
+) -> NDArray[np.float32]:
+    """Return scores with mean 0 and standard deviation 1, so that two kinds can be added.
+
+    Parameters
+    ----------
+    score_n : array-like of shape (n,)
+        Finite scores; not modified.
+    y : array-like of shape (n,), optional
+        Class numbers, whole and at least 0; needed for "class".
+    scale : {"class", "global", "none"}
+        Standardise within each class, over all images, or not at all.
+
+    Returns
+    -------
+    ndarray of shape (n,), float32
+        In standard deviations; 0 where all scores of the class (or of all images) are
+        alike, so for the only image of a class. With "none", the scores.
+
+    Raises
+    ------
+    InvalidInputError
+        Where scores are not 1-D, not finite, or there are not as many labels.
+
+    Notes
+    -----
+    Sums in float64; O(n) time and memory. The standard deviation is that of the images
+    given (division by n); below 1e-6 of the mean it counts as 0.
+
+    Examples
+    --------
+    >>> standardize_scores([1.0, 3.0, 5.0, 5.0], [0, 0, 1, 1])
+    array([-1.,  1.,  0.,  0.], dtype=float32)
+    """
+    check_choice(scale, SCALES, "scale")
+    scores: NDArray[Any] = np.asarray(score_n)
+    if scores.ndim != 1 or not scores.size or scores.dtype.kind not in "fiu":
+        raise InvalidInputError(
+            "`score_n` must be a 1-D array of numbers, one an image; got shape "
+            f"{scores.shape} and dtype {scores.dtype}. Pass what a score function returned."
+        )
+    scores = scores.astype(np.float64)
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if bad.size:
+        raise InvalidInputError(
+            f"`score_n` must be finite; got {scores[bad[0]]} at position {bad[0]}. "
+            "Drop that image, or score it again."
+        )
+    if scale == "none":
+        return scores.astype(np.float32)
+    codes_n = np.zeros(len(scores), dtype=np.int64)
+    if scale == "class":
+        if y is None:
+            raise InvalidInputError(
+                "`y` must hold the labels for scale='class'; got None. Pass them, or "
+                "scale='global'."
+            )
+        codes_n = _labels_in_use(y, len(scores))[1]
+    size_k = np.bincount(codes_n)
+    mean_k = np.bincount(codes_n, weights=scores) / size_k
+    deviation_n = scores - mean_k[codes_n]
+    std_k = np.sqrt(np.bincount(codes_n, weights=deviation_n**2) / size_k)
+    alike_k = std_k <= SMALLEST_SPREAD * np.abs(mean_k)
+    deviation_n[alike_k[codes_n]] = 0.0
+    standard_n: NDArray[np.float32] = (deviation_n / np.where(alike_k, 1.0, std_k)[codes_n]).astype(
+        np.float32
+    )
+    return standard_n
+
+
+def _labels_in_use(y: ArrayLike, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the class numbers that occur, ascending, and the place of each label in them."""
+    labels = np.asarray(y)
+    is_number = labels.dtype.kind in "iub" and labels.size
+    n_classes = int(labels.max()) + 1 if is_number else 1
+    codes_n = encode_labels(labels, n_images=n, n_classes=max(1, n_classes))
+    in_use, places_n = np.unique(codes_n, return_inverse=True)
+    return in_use, places_n.ravel()
+
+
+def _checked(
+    Z: Any, y: ArrayLike, T: ArrayLike, adapter: Any
+) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.float32]]:
+    """Return embeddings as they came, labels as numbers, and (adapted) unit class texts."""
+    image_emb_nd = check_embeddings(getattr(Z, "embeddings", Z), "Z", finite=False)
+    text_emb_kd = check_embeddings(T, "T", width=image_emb_nd.shape[1])
+    zero = np.flatnonzero(~text_emb_kd.any(axis=1))
+    if zero.size:
+        raise InvalidInputError(
+            f"Every class must have a text embedding; row {zero[0]} of `T` is all zeros. "
+            "Encode its name."
+        )
+    codes_n = encode_labels(y, n_images=len(image_emb_nd), n_classes=len(text_emb_kd))
+    unit_kd = unit_rows(text_emb_kd, np.arange(len(text_emb_kd)))
+    return image_emb_nd, codes_n, unit_kd if adapter is None else adapter.transform_texts(unit_kd)
+
+
+def _temperature(temperature: Any, adapter: Any) -> float:
+    if temperature is None:
+        temperature = getattr(adapter, "temperature_", CLIP_TEMPERATURE)
+    if isinstance(temperature, bool) or not isinstance(temperature, numbers.Real):
+        raise InvalidTypeError(
+            f"`temperature` must be a number; got {temperature!r}. Pass 0.01, for instance."
+        )
+    value = float(temperature)
+    if not SMALLEST_TEMPERATURE <= value < np.inf:
+        raise InvalidInputError(
+            f"`temperature` must be at least {SMALLEST_TEMPERATURE} and finite; got {value}. "
+            "Pass 0.01, for instance."
+        )
+    return value
+
+
+def _adapted_block(
+    image_emb_nd: NDArray[Any], rows: slice, adapter: Any
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return some rows, and their lengths, which are 1 to a rounding or to 1e-4."""
+    block = unit_block(image_emb_nd, rows)
+    if adapter is not None:
+        block = adapter.transform_images(block)
+    return block, np.sqrt(np.einsum("bd,bd->b", block, block))
+
+
+def _for_each_block(
+    function: Any, image_emb_nd: NDArray[Any], adapter: Any, *, width: int = 1
+) -> None:
+    """Call a function with slices of the rows, on all cores."""
+    n, d = image_emb_nd.shape
+    if adapter is None:
+        for _ in map_blocks(function, n, min(CACHED_ROWS, block_rows(width))):
+            pass
+        return
+    step = block_rows(max(d, width))  # an adapter has all cores to itself, and likes large blocks
+    for start in range(0, n, step):
+        function(slice(start, min(start + step, n)))
+
+
+def _product_with(text_emb_kd: NDArray[np.float32], device: Any) -> Any:
+    """Return what multiplies a block of images with all classes, on the device."""
+    if device is None or str(device) == "cpu":
+        text_emb_dk = np.ascontiguousarray(text_emb_kd.T)
+        return lambda block: block @ text_emb_dk
+    import torch
+
+    text_on_device_dk = torch.as_tensor(text_emb_kd.T, device=device)
+
+    def multiply(block: NDArray[np.float32]) -> Any:
+        return (torch.as_tensor(block, device=device) @ text_on_device_dk).cpu().numpy()
+
+    return multiply
