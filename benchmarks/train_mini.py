@@ -7,7 +7,7 @@
 Recipe. Pictures: CIFAR-10 train 0000-2499 of each class, and glyphs drawn by `mini.glyphs` (most
 of them made the way the UCI digits were: 32 x 32 bitmap, block counts, 8 x 8). Texts: phrases of
 the general vocabulary; `mini.concepts` and `mini.pixels` say how true each concept is of each
-picture. Towers: timm's resnet10t at 48 pixels, and a 3-layer text transformer on byte-pair merges
+picture. Towers: timm's resnet10t at 64 pixels, and a 3-layer text transformer on byte-pair merges
 learned here. Each step encodes a bank of texts (every class, digit, letter and shape name in a
 random phrasing, other concepts at random, and captions of pictures of the batch) and adds up
 
@@ -34,6 +34,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from benchmarks.mini import data as mini_data
@@ -83,6 +84,8 @@ def train(args: argparse.Namespace) -> None:
     """Run the first stage: both towers."""
     setup = prepare(args)
     model, objective = setup.model, Objective()
+    if args.start_from:
+        model.load_state_dict(load_file(args.start_from / "open_clip_model.safetensors"))
     average = copy.deepcopy(model)
     optimizer = make_optimizer([model, objective], args.lr)
     parts = {"model": model, "average": average, "objective": objective, "optimizer": optimizer}
@@ -148,6 +151,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         default=Path("mini-run"),
         help="gets checkpoint.pt, stage1/, weights/",
     )
+    add("--start-from", type=Path, help="weights folder to begin with, at any --size")
     add("--weights", type=Path, default=WEIGHTS, help="what --evaluate measures")
     add("--limit", type=int, default=0, help="with --evaluate: images per class, 0 for all")
     add("--data", type=Path, default=None, help="folder of cifar10.tar.xz, or train/ and test/")
@@ -159,7 +163,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--text-lr", type=float, default=1e-3)
     add("--bank", type=int, default=80, help="concepts drawn per step")
     add("--captions", type=int, default=16, help="captions per step")
-    add("--size", type=int, default=48, help="side of the picture tower's input in pixels")
+    add("--size", type=int, default=64, help="side of the picture tower's input in pixels")
     add("--glyph-scale", type=float, default=1.0, help="share of the 90,000 glyphs to draw")
     add("--views", type=int, default=50_000, help="augmented photographs of the second stage")
     add("--save-every", type=float, default=4, help="minutes between checkpoints")
