@@ -38,6 +38,9 @@ DISTRIBUTIONS = {
     "faiss-gpu": "faiss-gpu",
     "modAL": "modAL-python",
     "scikit-activeml": "scikit-activeml",
+    "cleanlab": "cleanlab",
+    "apricot": "apricot-select",
+    "submodlib": "submodlib-py",
 }
 GIB = 2**30
 MIB = 2**20

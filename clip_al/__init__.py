@@ -30,7 +30,23 @@ _PUBLIC = {
     "CBDMarginSampling": "query",
     "CBDSampling": "query",
     "PickExplanation": "query",
+    "mean_neighbour_distances": "neighbors",
+    "neighbour_graph": "neighbors",
+    "CrossFitAdapter": "cross_fit",
+    "DatasetAdapter": "adapter",
+    "class_prototypes": "scores",
+    "sample_diversity_scores": "scores",
+    "semantic_alignment_scores": "scores",
+    "standardize_scores": "scores",
+    "LabelNoise": "label_noise",
+    "estimate_label_noise": "label_noise",
+    "Selection": "selection",
+    "SelectionOptimizer": "optimizer",
+    "ClipSelector": "selector",
+    "AlignmentDiversitySampling": "alignment_query",
     "SelectedSubsetSampler": "sampler",
+    "DistributedSelectedSubsetSampler": "distributed_sampler",
+    "check_shards": "distributed_sampler",
     "ClipAlError": "errors",
     "InvalidInputError": "errors",
     "InvalidTypeError": "errors",
@@ -41,36 +57,56 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "AlignmentDiversitySampling",
     "CBDMarginSampling",
     "CBDSampling",
     "ClipAlError",
     "ClipEncoder",
+    "ClipSelector",
     "ConceptCounts",
     "ConceptGram",
     "ConceptProfiles",
     "ConceptStatistics",
     "ConceptVocabulary",
+    "CrossFitAdapter",
+    "DatasetAdapter",
+    "DistributedSelectedSubsetSampler",
     "EmbeddingTable",
     "InvalidInputError",
     "InvalidTypeError",
+    "LabelNoise",
     "MissingDependencyError",
     "ModelMismatchError",
     "PickExplanation",
     "SelectedSubsetSampler",
+    "Selection",
+    "SelectionOptimizer",
     "SkippedImagesWarning",
     "UnreadableImageError",
+    "check_shards",
+    "class_prototypes",
     "concept_diversity",
     "ensemble_variance",
     "entropy",
+    "estimate_label_noise",
     "geometric_diversity",
     "least_confidence",
     "margin",
+    "mean_neighbour_distances",
+    "neighbour_graph",
     "pick_by_geometric_diversity",
+    "sample_diversity_scores",
+    "semantic_alignment_scores",
     "spectral_diversity",
+    "standardize_scores",
 ]
 
 if TYPE_CHECKING:
+    from clip_al.adapter import DatasetAdapter
+    from clip_al.alignment_query import AlignmentDiversitySampling
     from clip_al.concepts import ConceptProfiles, ConceptStatistics
+    from clip_al.cross_fit import CrossFitAdapter
+    from clip_al.distributed_sampler import DistributedSelectedSubsetSampler, check_shards
     from clip_al.diversity import (
         ConceptCounts,
         ConceptGram,
@@ -90,8 +126,19 @@ if TYPE_CHECKING:
         UnreadableImageError,
     )
     from clip_al.greedy import pick_by_geometric_diversity
+    from clip_al.label_noise import LabelNoise, estimate_label_noise
+    from clip_al.neighbors import mean_neighbour_distances, neighbour_graph
+    from clip_al.optimizer import SelectionOptimizer
     from clip_al.query import CBDMarginSampling, CBDSampling, PickExplanation
     from clip_al.sampler import SelectedSubsetSampler
+    from clip_al.scores import (
+        class_prototypes,
+        sample_diversity_scores,
+        semantic_alignment_scores,
+        standardize_scores,
+    )
+    from clip_al.selection import Selection
+    from clip_al.selector import ClipSelector
     from clip_al.uncertainty import ensemble_variance, entropy, least_confidence, margin
     from clip_al.vocabulary import ConceptVocabulary
 

@@ -38,8 +38,8 @@ def read_indices(path: str | Path, table: EmbeddingTable, name: str) -> NDArray[
         Distinct positions, in the order of the file.
     """
     if Path(path).suffix == ".npy":
-        return check_indices(_load_npy(path), len(table), name)
-    lines = _read_csv(path)
+        return check_indices(load_npy(path), len(table), name)
+    lines = read_csv(path)
     if "id" in lines.columns:
         return check_indices(table.index_of(lines["id"].tolist()), len(table), name)
     if "index" in lines.columns:
@@ -77,23 +77,10 @@ def read_probabilities(path: str | Path, table: EmbeddingTable) -> NDArray[Any]:
     ndarray of shape (n, k), float
     """
     if Path(path).suffix == ".npy":
-        return check_probabilities(_load_npy(path), n_images=len(table))
-    rows = _read_csv(path)
+        return check_probabilities(load_npy(path), n_images=len(table))
+    rows = read_csv(path)
     if "id" in rows.columns:
-        if rows["id"].duplicated().any():
-            twice = rows["id"][rows["id"].duplicated()].iloc[0]
-            raise InvalidInputError(
-                f"{path} must name each image once; got {twice!r} more than once. "
-                "Remove the duplicate."
-            )
-        known = rows.set_index("id")
-        missing = [name for name in table.ids if name not in known.index]
-        if missing:
-            raise InvalidInputError(
-                f"{path} must have a row for each of the {len(table)} images of the table; "
-                f"{len(missing)} are missing, the first is {missing[0]!r}. Predict on all of them."
-            )
-        rows = known.loc[list(table.ids)]
+        rows = in_order(rows, path, table, "Predict on all of them.").drop(columns="id")
     numbers = rows.apply(pd.to_numeric, errors="coerce")
     if numbers.isna().any().any():
         column = numbers.columns[numbers.isna().any()][0]
@@ -104,7 +91,26 @@ def read_probabilities(path: str | Path, table: EmbeddingTable) -> NDArray[Any]:
     return check_probabilities(numbers.to_numpy(dtype=np.float64), n_images=len(table))
 
 
-def _read_csv(path: str | Path) -> pd.DataFrame:
+def in_order(rows: pd.DataFrame, path: str | Path, table: EmbeddingTable, do: str) -> pd.DataFrame:
+    """Return the rows of a table's images in its order, matched by the column `id`."""
+    if rows["id"].duplicated().any():
+        twice = rows["id"][rows["id"].duplicated()].iloc[0]
+        raise InvalidInputError(
+            f"{path} must name each image once; got {twice!r} more than once. Remove the duplicate."
+        )
+    at = pd.Index(rows["id"]).get_indexer(pd.Index(table.ids))
+    missing = np.flatnonzero(at < 0)
+    if missing.size:
+        raise InvalidInputError(
+            f"{path} must have a row for each of the {len(table)} images of the table; "
+            f"{missing.size} are missing, the first is {table.ids[missing[0]]!r}. {do}"
+        )
+    ordered: pd.DataFrame = rows.iloc[at]
+    return ordered
+
+
+def read_csv(path: str | Path) -> pd.DataFrame:
+    """Read a file with a header line, every cell as text."""
     try:
         return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     except pd.errors.EmptyDataError as exc:
@@ -117,7 +123,8 @@ def _read_csv(path: str | Path) -> pd.DataFrame:
         ) from exc
 
 
-def _load_npy(path: str | Path) -> NDArray[Any]:
+def load_npy(path: str | Path) -> NDArray[Any]:
+    """Read an array without running code that a file may hold."""
     try:
         array: NDArray[Any] = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as exc:

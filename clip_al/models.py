@@ -47,7 +47,7 @@ class LoadedClip:
         from torchvision.transforms import Compose
 
         self.name, self.label = _resolve(model, pretrained)
-        self.device = _check_device(device)
+        self.device = check_device(device)
         self.precision = _check_precision(precision, self.device)
         self.config, self.model = _create(self.name, pretrained, self.device)
         self.width = int(self.config["embed_dim"])
@@ -130,7 +130,8 @@ class LoadedClip:
         return array
 
 
-def _check_device(device: str | None) -> torch.device:
+def check_device(device: str | None) -> torch.device:
+    """Return a device that torch can use here; None takes CUDA where there is one."""
     import torch
 
     if device is None:

@@ -1,4 +1,4 @@
-"""Scores and a ratio in, a `Selection` out. Imports `greedy`, `quotas`, `selection`.
+"""Scores and a ratio in, a `Selection` out. Imports `descent`, `quotas`, `selection`.
 
 The paper writes the choice as a descent on one number d_i an image. Two facts, checked by the
 tests, decide how it is solved here:
@@ -14,24 +14,34 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 from sklearn.base import BaseEstimator
 
 from clip_al.checks import check_choice, check_int
-from clip_al.errors import InvalidInputError, InvalidTypeError, not_finite
-from clip_al.greedy import lowest
+from clip_al.descent import (
+    Descent,
+    check_graph,
+    descend,
+    exchange_all,
+    highest_of_parts,
+    not_reached,
+)
+from clip_al.errors import InvalidInputError
 from clip_al.quotas import Attribute, Rule, class_attribute, group_attribute, plan_cells
-from clip_al.selection import Groups, Selection, encode_classes, encode_groups
+from clip_al.selection import Selection
+from clip_al.selection_inputs import (
+    Groups,
+    check_number,
+    check_ratio,
+    check_score,
+    encode_classes,
+    encode_groups,
+)
 
 SOLVERS = ("exact", "sgd")
-ALIKE = 1e-6
-"""Values of d this close cannot be told apart by a step of the descent."""
 
 
 class SelectionOptimizer(BaseEstimator):
@@ -234,7 +244,7 @@ class SelectionOptimizer(BaseEstimator):
         asked = list(ratios)
         if not asked:
             raise InvalidInputError("`ratios` must hold at least one ratio; got none. Pass one.")
-        wanted = [_check_ratio(ratio, len(checked.sas_n)) for ratio in asked]
+        wanted = [check_ratio(ratio, len(checked.sas_n)) for ratio in asked]
         chosen: dict[float, Selection] = {}
         candidates = np.arange(len(checked.sas_n))
         larger: dict[str, float] = {}
@@ -268,9 +278,7 @@ class SelectionOptimizer(BaseEstimator):
             edges = (data.graph + data.graph.T).tocsr() * float(self.redundancy)
         chosen_n = np.zeros(len(total_n), dtype=bool)
         if self.solver == "exact":
-            for part, quota in cells:
-                if quota:
-                    chosen_n[part[lowest(-total_n[part], quota)]] = True
+            chosen_n[highest_of_parts(total_n, cells)] = True
         else:
             slack = max(self.theta * len(total_n) - abs(n_wanted - ratio * len(total_n)), 0.0)
             n_iterations = 0
@@ -282,7 +290,7 @@ class SelectionOptimizer(BaseEstimator):
                 n_iterations += found.n_iterations
             record["n_iterations"] = n_iterations
         if edges is not None:
-            _exchange_all(chosen_n, total_n, edges, [part for part, _ in cells])
+            exchange_all(chosen_n, total_n, edges, [part for part, _ in cells])
         record["effective_alpha"] = alpha
         scores = {"sas": data.sas_n, "sds": data.sds_n, "total": total_n, **data.other_scores}
         return Selection(
@@ -311,15 +319,7 @@ class SelectionOptimizer(BaseEstimator):
         )
         if found.converged:
             return found
-        reached, n = np.count_nonzero(found.chosen_n), len(total_n)
-        pull_n = np.abs(total_n) + (0.0 if edges is None else edges @ np.ones(n))
-        price = "" if edges is None else " + the price of its edges"
-        raise InvalidInputError(
-            f"The descent must come within {slack:g} images of {n_wanted} of {n} (ratio "
-            f"{n_wanted / n:.4g}); after {found.n_iterations} iterations it is at {reached} "
-            f"(ratio {reached / n:.4g}). Use solver='exact', or raise `beta` above the largest "
-            f"|SAS + alpha SDS|{price}, {pull_n.max():.3g}, or raise `max_iter`."
-        )
+        raise not_reached(found, total_n, n_wanted, slack, edges)
 
     def _record(self, ratio: float) -> dict[str, Any]:
         record = {**self.get_params(deep=False), "ratio": float(ratio)}
@@ -331,12 +331,12 @@ class SelectionOptimizer(BaseEstimator):
     def _check_parameters(self, data: _Data) -> None:
         check_choice(self.solver, SOLVERS, "solver")
         if self.alpha is not None:
-            _check_number(self.alpha, "alpha")
-        _check_number(self.beta, "beta", above=0.0)
-        _check_number(self.theta, "theta", low=0.0, below=1.0)
-        _check_number(self.learning_rate, "learning_rate", above=0.0)
-        _check_number(self.momentum, "momentum", low=0.0, below=1.0)
-        _check_number(self.redundancy, "redundancy", low=0.0)
+            check_number(self.alpha, "alpha")
+        check_number(self.beta, "beta", above=0.0)
+        check_number(self.theta, "theta", low=0.0, below=1.0)
+        check_number(self.learning_rate, "learning_rate", above=0.0)
+        check_number(self.momentum, "momentum", low=0.0, below=1.0)
+        check_number(self.redundancy, "redundancy", low=0.0)
         check_int(self.max_iter, "max_iter")
         if self.class_balance is not None and data.classes is None:
             raise InvalidInputError(
@@ -378,7 +378,7 @@ def _check_data(
     label_score: Any = None,
     likeliest: Any = None,
 ) -> _Data:
-    sas_n, sds_n = _check_score(sas, "sas"), _check_score(sds, "sds")
+    sas_n, sds_n = check_score(sas, "sas"), check_score(sds, "sds")
     n = len(sas_n)
     if len(sds_n) != n:
         raise InvalidInputError(
@@ -400,232 +400,7 @@ def _check_data(
         names,
         None if coded is None else group_attribute(coded),
         coded,
-        None if graph is None else _check_graph(graph, n),
+        None if graph is None else check_graph(graph, n),
         ids,
         {name: score for name, score in others.items() if score is not None},
     )
-
-
-def _check_score(score: Any, name: str) -> NDArray[Any]:
-    array = np.asarray(score)
-    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "fiu":
-        raise InvalidInputError(
-            f"`{name}` must be a 1-D array of numbers, one an image, of at least one; got shape "
-            f"{array.shape} and dtype {array.dtype}. Pass what the score returned."
-        )
-    if array.dtype.kind != "f":
-        array = array.astype(np.float64)
-    bad = np.flatnonzero(~np.isfinite(array))
-    if bad.size:
-        raise not_finite(name, bad.tolist())
-    return array
-
-
-def _check_graph(graph: Any, n: int) -> Any:
-    """Return the graph as CSR in double precision, without an image's edge to itself."""
-    if not sparse.issparse(graph):
-        raise InvalidTypeError(
-            f"`graph` must be a scipy sparse array; got {type(graph).__name__}. Pass what "
-            "`neighbour_graph` returns."
-        )
-    if graph.shape != (n, n):
-        raise InvalidInputError(
-            f"`graph` must have shape ({n}, {n}), one row and column an image; got "
-            f"{graph.shape}. Make it from the same images."
-        )
-    edges = sparse.coo_array(graph)
-    bad = edges.row[~np.isfinite(edges.data)]
-    if bad.size:
-        raise not_finite("graph", np.unique(bad).tolist())
-    between = edges.row != edges.col
-    weights = edges.data[between].astype(np.float64)
-    return sparse.csr_array((weights, (edges.row[between], edges.col[between])), shape=(n, n))
-
-
-def _check_ratio(ratio: Any, n: int) -> int:
-    """Return how many images a ratio of n is: the nearest, halves up."""
-    value = _check_number(ratio, "ratio")
-    if not 0 < value <= 1:
-        raise InvalidInputError(
-            f"`ratio` must be in (0, 1], a share of the images; got {ratio}. Pass 0.3 for 30 %."
-        )
-    n_wanted = math.floor(value * n + 0.5)
-    if n_wanted == 0:
-        raise InvalidInputError(
-            f"`ratio` must select at least one of the {n} images; {ratio} selects none. Raise "
-            f"it to {1 / n:.2g} or more."
-        )
-    return n_wanted
-
-
-def _check_number(
-    value: Any,
-    name: str,
-    *,
-    low: float = -math.inf,
-    above: float = -math.inf,
-    below: float = math.inf,
-) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise InvalidTypeError(f"`{name}` must be a number; got {value!r}. Pass a float.")
-    number = float(value)
-    if not (low <= number < below and above < number and math.isfinite(number)):
-        bounds = [
-            f"{word} {bound:g}"
-            for word, bound in (("at least", low), ("above", above), ("below", below))
-            if math.isfinite(bound)
-        ]
-        raise InvalidInputError(
-            f"`{name}` must be finite{''.join(', ' + b for b in bounds)}; got {value}. Change it."
-        )
-    return number
-
-
-class Descent(NamedTuple):
-    """Where a descent stopped: the choice, d, how many steps, and whether it got there."""
-
-    chosen_n: NDArray[np.bool_]
-    d_n: NDArray[np.float64]
-    n_iterations: int
-    converged: bool
-
-
-def descend(
-    total_n: NDArray[np.float64],
-    n_wanted: int,
-    slack: float,
-    *,
-    beta: float,
-    learning_rate: float,
-    momentum: float,
-    max_iter: int,
-    edges: Any = None,
-    gradient_scale: float = 1.0,
-) -> Descent:
-    """Descend the paper's loss by SGD with momentum (Algorithm 1).
-
-    Parameters
-    ----------
-    total_n : ndarray of shape (n,), float64
-        S = SAS + α SDS.
-    n_wanted, slack : int, float
-        Stop when the number chosen is within `slack` of `n_wanted`.
-    edges : csr_array of shape (n, n), optional
-        Symmetric price of choosing two images together.
-    gradient_scale : float
-        1 for N times the loss; 1/N is the loss as printed.
-
-    Notes
-    -----
-    The straight-through estimator passes the gradient of the indicator on to the sigmoid, so
-    that of Eq. 6, times N, is in closed form
-    ``σ'(d_i) (β sign(chosen / N − ratio) − S_i + Σ_j edge_ij σ(d_j))``.
-    """
-    n = len(total_n)
-    d_n, velocity_n = np.ones(n), np.zeros(n)
-    sigmoid_n, slope_n = np.empty(n), np.empty(n)
-    push_n = {side: gradient_scale * (side * beta - total_n) for side in (1.0, -1.0)}
-    before_n, side_before = np.ones(n, dtype=bool), 1.0
-    for step in range(max_iter + 1):
-        chosen_n = d_n > 0.0  # which is σ(d) > 0.5
-        n_chosen = int(np.count_nonzero(chosen_n))
-        if abs(n_chosen - n_wanted) <= slack and n_chosen:
-            return Descent(chosen_n, d_n, step, True)
-        side = 1.0 if n_chosen > n_wanted else -1.0
-        if side != side_before:
-            moved = np.flatnonzero(chosen_n != before_n)
-            if np.ptp(d_n[moved]) <= ALIKE:
-                # From now on they would jump over the ratio together, for ever.
-                chosen_n &= before_n
-                n_missing = n_wanted - int(np.count_nonzero(chosen_n))
-                chosen_n[moved[lowest(-total_n[moved], n_missing)]] = True
-                return Descent(chosen_n, d_n, step, True)
-        turned = step == 0 or side != side_before
-        hopeless = turned and edges is None and _is_stuck(total_n, chosen_n, n_wanted + slack, beta)
-        if step == max_iter or hopeless:
-            break
-        before_n, side_before = chosen_n, side
-        _sigmoid(d_n, sigmoid_n)
-        np.multiply(sigmoid_n, sigmoid_n, out=slope_n)
-        np.subtract(sigmoid_n, slope_n, out=slope_n)
-        if edges is None:
-            slope_n *= push_n[side]
-        else:
-            slope_n *= push_n[side] + gradient_scale * (edges @ sigmoid_n)
-        velocity_n *= momentum
-        velocity_n += slope_n
-        np.multiply(velocity_n, learning_rate, out=slope_n)
-        d_n -= slope_n
-    return Descent(chosen_n, d_n, step, False)
-
-
-def _sigmoid(d_n: NDArray[np.float64], sigmoid_n: NDArray[np.float64]) -> None:
-    with np.errstate(over="ignore"):  # exp is infinite far below 0, and the sigmoid 0
-        np.exp(np.negative(d_n, out=sigmoid_n), out=sigmoid_n)
-    sigmoid_n += 1.0
-    np.reciprocal(sigmoid_n, out=sigmoid_n)
-
-
-def _is_stuck(
-    total_n: NDArray[np.float64], chosen_n: NDArray[np.bool_], most: float, beta: float
-) -> bool:
-    """Return whether too many can never fall, or too few are chosen and none can rise."""
-    if np.count_nonzero(chosen_n) > most:
-        return bool(np.count_nonzero(total_n >= beta) > most)
-    return not (total_n[~chosen_n] > -beta).any()
-
-
-def _exchange_all(
-    chosen_n: NDArray[np.bool_],
-    total_n: NDArray[np.float64],
-    edges: Any,
-    parts: list[NDArray[np.int64]],
-) -> None:
-    """Exchange chosen images for others of their part while that betters the objective.
-
-    `chosen_n` is changed in place; how many are chosen of each part is not.
-    """
-    worth_n = total_n - edges @ chosen_n.astype(np.float64)
-    bounds = np.cumsum([0, *map(len, parts)])
-    smallest = 1e-9 * max(1.0, float(np.abs(worth_n).max()))  # less is rounding
-    members = np.concatenate(parts)
-    _exchange(edges.indptr, edges.indices, edges.data, worth_n, chosen_n, members, bounds, smallest)
-
-
-@numba.njit(nogil=True, cache=True)
-def _exchange(indptr, indices, weights, worth_n, chosen_n, members, bounds, smallest):  # type: ignore[no-untyped-def]
-    """Worth of image i: S_i less the price of its edges to chosen images."""
-    changed = True
-    while changed:  # an exchange in one part may change the worth of images in another
-        changed = False
-        for part in range(len(bounds) - 1):
-            while True:
-                worst, best = _extremes(worth_n, chosen_n, members, bounds[part : part + 2])
-                if worst < 0 or best < 0:
-                    break
-                between = 0.0
-                for e in range(indptr[best], indptr[best + 1]):
-                    if indices[e] == worst:
-                        between += weights[e]
-                if worth_n[best] - worth_n[worst] + between <= smallest:
-                    break
-                chosen_n[worst], chosen_n[best] = False, True
-                for e in range(indptr[worst], indptr[worst + 1]):
-                    worth_n[indices[e]] += weights[e]
-                for e in range(indptr[best], indptr[best + 1]):
-                    worth_n[indices[e]] -= weights[e]
-                changed = True
-
-
-@numba.njit(nogil=True, cache=True)
-def _extremes(worth_n, chosen_n, members, bounds):  # type: ignore[no-untyped-def]
-    """Return the chosen member worth least and the other worth most, −1 where there is none."""
-    worst, best = -1, -1
-    for p in range(bounds[0], bounds[1]):
-        i = members[p]
-        if chosen_n[i]:
-            if worst < 0 or worth_n[i] <= worth_n[worst]:  # of equals, the higher index goes
-                worst = i
-        elif best < 0 or worth_n[i] > worth_n[best]:
-            best = i
-    return worst, best

@@ -1,6 +1,6 @@
 """Quotas: how many images to choose of each class, group, or group within a class.
 
-Imports `labels`, `selection`, `errors`. Every rule keeps the total to the image.
+Imports `labels`, `selection_inputs`, `errors`. Every rule keeps the total to the image.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from clip_al.checks import check_choice
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.labels import group_by_class
-from clip_al.selection import Groups
+from clip_al.selection_inputs import Groups
 
 RULES = ("proportional", "equal")
 Rule: TypeAlias = "str | ArrayLike | Mapping[Any, float]"

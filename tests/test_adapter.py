@@ -1,11 +1,10 @@
-"""Tests of `clip_al.adapter`."""
+"""Tests of `clip_al.adapter`; how training goes is tested in `test_adapter_training`."""
 
 from __future__ import annotations
 
 import json
 import pickle
 import re
-import threading
 
 import numpy as np
 import pytest
@@ -15,44 +14,21 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from clip_al import adapter as module
-from clip_al.adapter import CrossFitAdapter, DatasetAdapter
+from clip_al.adapter import DatasetAdapter
+from clip_al.cross_fit import CrossFitAdapter
 from clip_al.embeddings import EmbeddingTable
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.losses import LOSSES
-from tests.reference import contents, random_unit
-
-N, D, K = 120, 16, 4
+from tests.adapters import D, K, N, make, same, shifted
+from tests.reference import contents
 
 
 def exactly(message):
     return f"^{re.escape(message)}$"
 
 
-def make(**settings):
-    """A short run on the CPU, at a rate that shows in few steps."""
-    defaults = {"epochs": 4, "learning_rate": 1e-2, "batch_size": 32, "device": "cpu"}
-    return DatasetAdapter(**{**defaults, **settings})
-
-
-def shifted(n=N, seed=0, noise=0.1):
-    """Images of K classes, moved and turned away from their texts: zero-shot errs."""
-    rng = np.random.default_rng(seed)
-    T = random_unit(np.random.default_rng(7), K, D)
-    turn, r = np.linalg.qr(np.eye(D) + 0.25 * np.random.default_rng(8).standard_normal((D, D)))
-    turn *= np.sign(np.diag(r))  # towards the identity
-    y = np.arange(n) % K
-    Z = T[y] @ turn + 0.6 * T[0] + noise * rng.standard_normal((n, D))
-    return (Z / np.linalg.norm(Z, axis=1, keepdims=True)).astype(np.float32), y, T
-
-
 def accuracy(Z, y, T):
     return np.mean((Z @ T.T).argmax(axis=1) == y)
-
-
-def same(one, other):
-    return one.weights_.keys() == other.weights_.keys() and all(
-        contents(one.weights_[name]) == contents(other.weights_[name]) for name in one.weights_
-    )
 
 
 # What it learns
@@ -67,14 +43,6 @@ def test_unseen_images_are_better_recognised_than_zero_shot(loss, hidden, residu
     assert accuracy(unseen, truth, T) < 0.8
     found = accuracy(adapter.transform_images(unseen), truth, adapter.transform_texts(T))
     assert found > 0.95
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_the_loss_falls(loss):
-    Z, y, T = shifted()
-    history = make(loss=loss, epochs=10).fit(Z, y, T).history_
-    assert history[-1]["loss"] < history[0]["loss"]
-    assert history[-1]["validation_loss"] < history[0]["validation_loss"]
 
 
 @pytest.mark.parametrize("hidden", [None, 5])
@@ -110,54 +78,6 @@ def test_transforms_equal_the_formula(hidden, residual):
         assert found.dtype == np.float32
 
 
-def test_the_last_row_of_history_is_what_the_fitted_adapter_scores():
-    Z, y, T = shifted()
-    adapter = make(loss="image-to-text", validation_fraction=0.0, epochs=3).fit(Z, y, T)
-    # With a rate that decays to nothing, the last epoch's mean loss is that of its weights.
-    still = make(loss="image-to-text", validation_fraction=0.0, step_size=1, gamma=1e-6, epochs=3)
-    still.fit(Z, y, T)
-    cosine = still.transform_images(Z) @ still.transform_texts(T).T
-    logits = torch.from_numpy(cosine / still.temperature_)
-    expected = torch.nn.functional.cross_entropy(logits, torch.from_numpy(y)).item()
-    assert still.history_[-1]["loss"] == pytest.approx(expected, rel=1e-3)
-    assert adapter.history_[-1]["loss"] != pytest.approx(expected, rel=1e-3)
-
-
-def test_history_names_each_epoch_and_the_rate_decays_in_steps():
-    Z, y, T = shifted()
-    history = make(epochs=5, step_size=2, gamma=0.1, learning_rate=1e-2).fit(Z, y, T).history_
-    assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5]
-    rates = [row["learning_rate"] for row in history]
-    np.testing.assert_allclose(rates, [1e-2, 1e-2, 1e-3, 1e-3, 1e-4])
-    keys = ["epoch", "loss", "validation_loss", "validation_accuracy", "learning_rate"]
-    assert list(history[0]) == keys
-    assert all(0 <= row["validation_accuracy"] <= 1 for row in history)
-
-
-def test_temperature_is_learned_or_kept():
-    Z, y, T = shifted()
-    assert make(temperature=0.05).fit(Z, y, T).temperature_ == 0.05
-    learned = make(epochs=3).fit(Z, y, T).temperature_
-    assert learned != pytest.approx(0.07, rel=1e-3)
-    assert make(epochs=0).fit(Z, y, T).temperature_ == pytest.approx(0.07)
-
-
-def test_the_learned_temperature_stops_at_the_lowest(monkeypatch):
-    _, y, T = shifted()
-    settings = {"loss": "image-to-text", "epochs": 10, "learning_rate": 0.01}
-    free = make(**settings).fit(T[y], y, T).temperature_
-    assert module.LOWEST_TEMPERATURE < free < 0.069
-    monkeypatch.setattr(module, "LOWEST_TEMPERATURE", 0.0695)
-    assert make(**settings).fit(T[y], y, T).temperature_ == pytest.approx(0.0695)
-
-
-def test_weight_decay_keeps_a_residual_near_clip():
-    Z, y, T = shifted()
-    free, held = (make(weight_decay=decay).fit(Z, y, T) for decay in (0.0, 20.0))
-    size = [np.abs(adapter.weights_["image.0.weight"]).mean() for adapter in (free, held)]
-    assert size[1] < 0.7 * size[0]
-
-
 def test_a_class_without_images_stays_a_negative():
     Z, y, T = shifted()
     some = y != 2
@@ -166,62 +86,6 @@ def test_a_class_without_images_stays_a_negative():
     assert with_text.transform_texts(T).shape == (K, D)
     moved = make().fit(Z[some], y[some], np.where(np.arange(K)[:, None] == 2, -T, T))
     assert not same(with_text, moved)
-
-
-# Validation and early stop
-
-
-def split(n=N, y=None, **settings):
-    y = np.arange(n) % K if y is None else np.asarray(y)
-    rows = np.arange(100, 100 + len(y))
-    labels = np.zeros(100 + len(y), dtype=np.int64)
-    labels[rows] = y
-    train, held = make(**settings)._split(np.random.default_rng(0), rows, labels)
-    assert sorted([*train, *held]) == rows.tolist()
-    return np.bincount(labels[train], minlength=K), np.bincount(labels[held], minlength=K)
-
-
-@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.25, 0.5])
-def test_validation_images_are_spread_over_the_classes(fraction):
-    _, held = split(validation_fraction=fraction)
-    assert held.sum() == round(fraction * 120)
-    assert np.ptp(held) <= 1
-
-
-@pytest.mark.parametrize("y", [[0, 1, 2, 3], [0, 0, 1, 2, 2, 2], [0, 0, 1, 1, 2, 2, 3, 3], [1]])
-def test_no_class_loses_all_its_images_to_validation(y):
-    train, held = split(y=y, validation_fraction=0.5)
-    assert (train[np.unique(y)] >= 1).all()
-    assert held.sum() <= len(y) / 2
-
-
-def test_without_validation_history_has_none():
-    Z, y, T = shifted()
-    history = make(validation_fraction=0.0).fit(Z, y, T).history_
-    assert {row["validation_loss"] for row in history} == {None}
-    assert {row["validation_accuracy"] for row in history} == {None}
-
-
-def test_early_stop_keeps_the_weights_of_the_best_epoch():
-    Z, y, T = shifted()
-    y = np.random.default_rng(0).permutation(y)  # nothing to learn: validation soon worsens
-    settings = {"loss": "image-to-text", "gamma": 1.0, "learning_rate": 0.03}
-    stopped = make(epochs=60, patience=3, **settings).fit(Z, y, T)
-    losses = [row["validation_loss"] for row in stopped.history_]
-    best = int(np.argmin(losses)) + 1
-    assert stopped.n_epochs_ == len(losses) == best + 3 < 60
-    assert same(stopped, make(epochs=best, **settings).fit(Z, y, T))
-    assert not same(stopped, make(epochs=best + 3, **settings).fit(Z, y, T))
-
-
-def test_patience_without_a_stop_keeps_the_best_epoch_too():
-    Z, y, T = shifted()
-    y = np.random.default_rng(0).permutation(y)
-    settings = {"loss": "image-to-text", "gamma": 1.0, "learning_rate": 0.03}
-    adapter = make(epochs=15, patience=50, **settings).fit(Z, y, T)
-    best = int(np.argmin([row["validation_loss"] for row in adapter.history_])) + 1
-    assert best < 15
-    assert same(adapter, make(epochs=best, **settings).fit(Z, y, T))
 
 
 # Determinism, and what is left alone
@@ -251,27 +115,6 @@ def test_global_random_states_and_threads_are_left_alone():
     before = states(), torch.get_num_threads()
     make(hidden=4).fit(Z, y, T).transform_images(Z)
     assert (states(), torch.get_num_threads()) == before
-
-
-def test_a_small_step_runs_on_one_thread_and_another_thread_keeps_its_own(monkeypatch):
-    seen = []
-
-    def spy(logits_bk, y_b):
-        other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
-        seen.append(torch.get_num_threads())
-        other.start()
-        other.join()
-        return LOSSES["image-to-text"](logits_bk, y_b)
-
-    monkeypatch.setitem(module.LOSSES, "multi-positive", spy)
-    Z, y, T = shifted()
-    before = torch.get_num_threads()
-    make(epochs=1, batch_size=N).fit(Z, y, T)
-    assert seen[:2] == [1, before]
-    monkeypatch.setattr(module, "SMALL_STEP", 1)
-    seen.clear()
-    make(epochs=1, batch_size=N).fit(Z, y, T)
-    assert seen[:2] == [before, before]
 
 
 def test_inputs_are_not_modified():
@@ -322,19 +165,6 @@ def test_transforms_of_many_blocks_equal_one(monkeypatch):
     whole = adapter.transform_images(Z)
     monkeypatch.setattr(module, "block_rows", lambda d: 7)
     np.testing.assert_allclose(adapter.transform_images(Z), whole, atol=1e-6)
-
-
-def test_rows_are_gathered_a_batch_at_a_time():
-    class Watched(np.ndarray):
-        def __getitem__(self, rows):
-            if isinstance(rows, np.ndarray):
-                gathered.append(np.diff(rows).min(initial=1) > 0 and len(rows))
-            return super().__getitem__(rows)
-
-    gathered = []
-    Z, y, T = shifted()
-    make(epochs=1, validation_fraction=0.1).fit(Z.view(Watched), y, T)
-    assert gathered == [32, 32, 32, 12, 12]
 
 
 # Names, sklearn, pickle, files
@@ -446,23 +276,6 @@ def test_a_file_of_this_kind_without_its_arrays_is_refused(tmp_path):
 def test_no_file_is_python_s_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         DatasetAdapter.load(tmp_path / "none.safetensors")
-
-
-# Progress
-
-
-def test_progress_is_shown_on_standard_error_of_a_terminal(monkeypatch, capsys):
-    Z, y, T = shifted()
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "100")
-    make(progress=True).fit(Z, y, T)
-    shown = capsys.readouterr()
-    assert "Adapting" in shown.err
-    assert "4/4" in shown.err
-    assert shown.out == ""
-    make(progress=False).fit(Z, y, T)
-    assert capsys.readouterr().err == ""
 
 
 # Errors
@@ -596,18 +409,6 @@ def test_settings_that_cannot_be_are_refused_at_fit(settings, error, message):
         adapter.fit(Z, y, T)
 
 
-def test_a_rate_that_leaves_the_finite_numbers_is_named():
-    Z, y, T = shifted()
-    message = (
-        r"^Training must stay finite; the (loss was (nan|inf)|weights were not) in epoch 1, at "
-        r"learning rate 1e\+38\. Lower `learning_rate`\.$"
-    )
-    adapter = make(learning_rate=1e38)
-    with pytest.raises(InvalidInputError, match=message):
-        adapter.fit(Z, y, T)
-    assert not hasattr(adapter, "weights_")
-
-
 @pytest.mark.parametrize("wrap", [lambda adapter: adapter, CrossFitAdapter])
 def test_a_fit_that_is_refused_leaves_none(wrap):
     Z, y, T = shifted()
@@ -640,110 +441,3 @@ def test_a_device_that_is_not_there_is_refused():
     Z, y, T = shifted()
     with pytest.raises(InvalidInputError, match=r"^`device` must be one that torch can use here"):
         make(device="gpu").fit(Z, y, T)
-
-
-# Cross-fit
-
-
-@pytest.mark.parametrize("n_splits", [2, 3])
-def test_folds_are_equal_and_hold_the_same_share_of_each_class(n_splits):
-    Z, y, T = shifted()
-    folds = CrossFitAdapter(make(epochs=1), n_splits=n_splits).fit(Z, y, T)
-    assert folds.fold_.dtype == np.int64
-    counts = np.array([np.bincount(y[folds.fold_ == f], minlength=K) for f in range(n_splits)])
-    assert np.ptp(counts, axis=0).max() <= 1
-    assert np.ptp(counts.sum(axis=1)) <= 1
-    assert len(folds.adapters_) == n_splits
-    mean = np.mean([adapter.temperature_ for adapter in folds.adapters_])
-    assert folds.temperature_ == pytest.approx(mean)
-
-
-@pytest.mark.parametrize("n_splits", [2, 3])
-def test_an_adapter_never_sees_the_labels_nor_the_images_of_its_fold(n_splits):
-    Z, y, T = shifted()
-    folds = CrossFitAdapter(make(), n_splits=n_splits).fit(Z, y, T)
-    for f in range(n_splits):
-        held = folds.fold_ == f
-        wrong = np.where(held, (y + 1) % K, y)
-        other_images = np.where(held[:, None], -Z, Z)
-        other = CrossFitAdapter(make(), n_splits=n_splits)
-        other.fit(other_images, wrong, T, fold=folds.fold_)
-        changed_fits = [
-            not same(*pair) for pair in zip(folds.adapters_, other.adapters_, strict=True)
-        ]
-        assert changed_fits == [g != f for g in range(n_splits)]
-
-
-def test_an_adapter_of_a_fold_is_that_of_the_other_images():
-    Z, y, T = shifted()
-    folds = CrossFitAdapter(make()).fit(Z, y, T)
-    seen = folds.fold_ != 0
-    assert same(folds.adapters_[0], make().fit(Z[seen], y[seen], T))
-
-
-def test_folds_follow_the_seed():
-    Z, y, T = shifted()
-    seeds = (0, 0, 1)
-    fits = [CrossFitAdapter(make(epochs=1), random_state=seed).fit(Z, y, T) for seed in seeds]
-    folds = [tuple(fit.fold_) for fit in fits]
-    assert folds[0] == folds[1] != folds[2]
-    assert same(fits[0].adapters_[0], fits[1].adapters_[0])
-
-
-def test_cross_fit_takes_names_and_leaves_its_template_alone():
-    Z, y, T = shifted()
-    names = ["cat", "dog", "owl", "fox"]
-    template = make(epochs=1)
-    folds = CrossFitAdapter(template).fit(Z, np.array(names)[y], T, class_names=names)
-    assert folds.adapters_[1].classes_.tolist() == names
-    assert not hasattr(template, "weights_")
-    assert clone(folds).get_params()["adapter__epochs"] == 1
-
-
-def test_given_folds_are_copied():
-    Z, y, T = shifted()
-    fold = np.arange(N) % 2
-    folds = CrossFitAdapter(make(epochs=1)).fit(Z, y, T, fold=fold)
-    fold[:] = 0
-    assert folds.fold_.sum() == N // 2
-
-
-@pytest.mark.parametrize(
-    ("settings", "fold", "message"),
-    [
-        ({"n_splits": 1}, None, "`n_splits` must be in [2, 120]; got 1. Change it."),
-        ({"n_splits": 121}, None, "`n_splits` must be in [2, 120]; got 121. Change it."),
-        (
-            {"n_splits": 3},
-            np.arange(N) % 2,
-            "`fold` must use all of the 3 folds; no image is in 2. Lower `n_splits`, or number "
-            "the folds from 0.",
-        ),
-        (
-            {},
-            np.zeros(3, dtype=int),
-            "`fold` must have one label for each of the 120 images; got shape (3,). Pass the "
-            "labels of the same images, in the same order.",
-        ),
-    ],
-)
-def test_folds_that_cannot_be_are_refused(settings, fold, message):
-    Z, y, T = shifted()
-    folds = CrossFitAdapter(make(epochs=1), **settings)
-    with pytest.raises(InvalidInputError, match=exactly(message)):
-        folds.fit(Z, y, T, fold=fold)
-
-
-# GPU
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("resident", [True, False])
-def test_a_gpu_gives_what_the_cpu_does(monkeypatch, resident):
-    if not resident:
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 0))
-    Z, y, T = shifted()
-    one, other = (make(hidden=8, device=device).fit(Z, y, T) for device in ("cpu", "cuda"))
-    np.testing.assert_allclose(other.transform_images(Z), one.transform_images(Z), atol=5e-3)
-    assert same(other, make(hidden=8, device="cuda").fit(Z, y, T))

@@ -13,10 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
 from typer.testing import CliRunner, Result
 
 from clip_al.cli import app
 from clip_al.embeddings import EmbeddingTable
+from clip_al.encoder import ClipEncoder
+from clip_al.selection import Selection
+from clip_al.selector import ClipSelector
 
 N_IMAGES = 24
 WORDS = "red\ngreen\nblue\nbright\ndark\nsky\ngrass\ncar\ndog\nship\nbird\ncat\nhorse, pony\n"
@@ -211,3 +215,336 @@ def test_an_interrupt_is_no_traceback(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "the same command continues" in errors
     assert "Traceback" not in errors
+
+
+# What to train on
+
+CLASSES = ["digit 0", "digit 3", "digit 6"]
+N_DIGITS = 45
+MISPLACED = ["digit 0/004.png", "digit 6/020.png", "digit 0/037.png"]  # in a wrong folder
+
+
+@pytest.fixture(scope="module")
+def digits_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a folder of photographed digits, one class a folder, three in the wrong one."""
+    folder = tmp_path_factory.mktemp("digits")
+    digits = load_digits()
+    rows = np.flatnonzero(np.isin(digits.target, [0, 3, 6]))[:N_DIGITS]
+    wrong = {int(name[8:11]): name for name in MISPLACED}
+    lines = []
+    for i, row in enumerate(rows):
+        right = f"digit {digits.target[row]}/{i:03d}.png"
+        name = wrong.get(i, right)
+        assert (name == right) is (i not in wrong)
+        (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.round(digits.images[row] * (255 / 16)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / name)
+        lines.append(f"{name},{name.split('/')[0]},{'left' if i % 3 else 'right'}")
+    text = "\n".join(["id,label,group", *reversed(lines)])
+    (folder / "labels.csv").write_text(text)
+    (folder / "classes.txt").write_text("\n".join(CLASSES))
+    result = run("embed", folder / "images", "-o", folder / "table")
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def labels_of(table: EmbeddingTable) -> list[str]:
+    return [name.split("/")[0] for name in table.ids]
+
+
+def test_a_subset_from_a_folder_of_class_folders(digits_place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "subset.csv"
+    result = run(
+        "select", digits_place / "images", "--labels", "folders", "--ratio", 0.6, "-o", out
+    )
+    assert result.exit_code == 0, result.output
+    chosen = pd.read_csv(out)
+    assert chosen.columns.tolist() == ["index", "id", "path", "label", "sas", "sds", "total"]
+    assert len(chosen) == round(0.6 * N_DIGITS)
+    assert not set(MISPLACED) & set(chosen["id"])
+    assert all(Path(path).is_file() for path in chosen["path"])
+    assert [name.split("/")[0] for name in chosen["id"]] == chosen["label"].tolist()
+    ids = EmbeddingTable.open(tmp_path / "subset.embeddings").ids
+    assert ids[chosen["index"]].tolist() == chosen["id"].tolist()
+    # The report, the estimate and the three likeliest suspects.
+    assert f"27 of {N_DIGITS} images selected (60.0%)" in flat(result)
+    assert "least / most frequent class: " in flat(result)
+    assert "of the labels look wrong (" in flat(result)
+    assert all(name in flat(result) for name in set(MISPLACED))
+
+
+def test_a_subset_is_what_the_library_chooses(digits_place: Path, tmp_path: Path) -> None:
+    table = EmbeddingTable.open(digits_place / "table")
+    selector = ClipSelector(0.4, class_names=CLASSES, encoder=ClipEncoder("mini"), random_state=3)
+    expected = selector.fit_select(table, labels_of(table))
+    codes = [CLASSES.index(name) for name in labels_of(table)]
+    np.save(tmp_path / "codes.npy", codes)
+    for number, labels in enumerate(
+        [
+            ["folders"],
+            [digits_place / "labels.csv"],
+            [tmp_path / "codes.npy", "--classes", digits_place / "classes.txt"],
+        ]
+    ):
+        out = tmp_path / f"subset{number}.json"
+        result = run(
+            "select", digits_place / "table", "--ratio", 0.4, "-o", out, "--random-state", 3,
+            "--labels", *labels,
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        assert Selection.load(out) == expected
+
+
+def test_options_of_a_subset_arrive(digits_place: Path, tmp_path: Path) -> None:
+    for name, options, expected in (
+        ("a", ["--no-adapter", "--class-balance", "equal"], {"adapter": False}),
+        ("b", ["--cross-fit"], {"adapter": "cross-fit", "preset": "default"}),
+        ("c", ["--preset", "paper"], {"preset": "paper", "adapter": True, "solver": "sgd"}),
+        ("d", ["--no-adapter", "--random-state", 5], {"random_state": 5}),
+    ):
+        out = tmp_path / f"{name}.json"
+        result = run(
+            "select", digits_place / "table", "--labels", "folders", "--ratio", 0.5, "-o", out,
+            *options,
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        settings = Selection.load(out).settings
+        assert {key: settings[key] for key in expected} == expected
+    report = Selection.load(tmp_path / "a.json").report().classes
+    assert report is not None
+    assert np.ptp(report["after"]) <= 1
+    assert np.ptp(report["before"]) > 1
+
+
+def test_groups_and_the_images_left_out(digits_place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "all.csv"
+    result = run(
+        "select", digits_place / "table", "--labels", digits_place / "labels.csv", "--groups",
+        digits_place / "labels.csv", "--ratio", 0.5, "-o", out, "--all", "--no-adapter",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "least / most frequent group: " in flat(result)
+    written = pd.read_csv(out)
+    assert len(written) == N_DIGITS
+    assert {"selected", "group", "likeliest", "label_score"} <= set(written.columns)
+    share = written.groupby("group")["selected"].mean()
+    assert share.between(0.4, 0.6).all()
+    suspects = written.nsmallest(3, "label_score")
+    assert set(suspects["id"]) == set(MISPLACED)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            [],
+            "One of `--budget` (images to label) and `--ratio` (share of the images to train on) "
+            "must be given; got neither. Pass one.",
+        ),
+        (["--budget", 3, "--ratio", 0.3], "must be given; got both. Pass one."),
+        (
+            ["--ratio", 0.3],
+            "`--labels` must come with `--ratio`: what to train on is chosen by image and label; "
+            "got none. Pass a file, or `folders`.",
+        ),
+        (
+            ["--ratio", 30, "--labels", "folders"],
+            "`--ratio` must be in (0, 1], a share of the images; got 30.0. Pass 0.3 for 30 %.",
+        ),
+        (
+            ["--ratio", 0.01, "--labels", "folders", "--no-adapter"],
+            "must select at least one of the 45 images; 0.01 selects none.",
+        ),
+        (
+            ["--budget", 3, "--labels", "folders"],
+            "`--labels` must come with `--ratio`; got it with `--budget`. Leave it out.",
+        ),
+        (["--budget", 3, "--all"], "`--all` must come with `--ratio`; got it with `--budget`."),
+        (
+            ["--budget", 3, "--no-adapter"],
+            "`--adapter/--no-adapter` must come with `--ratio`; got it with `--budget`.",
+        ),
+        (
+            ["--ratio", 0.3, "--labels", "folders", "-m", 3],
+            "`-m` must come with `--budget`; got it with `--ratio`. Leave it out.",
+        ),
+        (
+            ["--ratio", 0.3, "--labels", "folders", "--no-adapter", "--cross-fit"],
+            "`--cross-fit` trains two adapters and `--no-adapter` none; got both. Pass one.",
+        ),
+        (
+            ["--ratio", 0.3, "--labels", "folders", "--preset", "best"],
+            "`--preset` must be one of 'default', 'paper'; got 'best'. Choose one.",
+        ),
+        (
+            ["--ratio", 0.3, "--labels", "folders", "--class-balance", "even"],
+            "`--class-balance` must be one of 'none', 'proportional', 'equal'; got 'even'.",
+        ),
+        (["--ratio", 0.3, "--labels", "nothing.csv"], "No such file or directory: 'nothing.csv'"),
+    ],
+)
+def test_a_wrong_combination_is_refused(
+    digits_place: Path, tmp_path: Path, arguments: list[object], message: str
+) -> None:
+    out = tmp_path / "subset.csv"
+    result = run("select", digits_place / "table", "-o", out, *arguments)
+    assert result.exit_code == 2
+    assert message in flat(result)
+    assert result.stdout == ""
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        (
+            "subset.txt",
+            [],
+            "With `--ratio`, `--output` must end in .json (the whole selection) or .csv (the "
+            "chosen images); got",
+        ),
+        ("subset.json", ["--all"], "`--all` must come with an output in .csv; got"),
+        ("nowhere/subset.json", [], "must be in a folder that exists;"),
+        (".", ["--force"], "must be a file; it is a folder. Choose another name."),
+    ],
+)
+def test_an_output_of_another_kind_is_refused(
+    digits_place: Path, tmp_path: Path, name: str, arguments: list[str], message: str
+) -> None:
+    result = run(
+        "select", digits_place / "table", "--ratio", 0.3, "--labels", "folders",
+        "-o", tmp_path / name, *arguments,
+    )  # fmt: skip
+    assert result.exit_code == 2
+    assert message in flat(result)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("there", ["subset.json", "subset.npz"])
+def test_a_selection_is_kept_without_force(digits_place: Path, tmp_path: Path, there: str) -> None:
+    (tmp_path / there).write_text("mine")
+    command = (
+        "select", digits_place / "table", "--ratio", 0.3, "--labels", "folders", "--no-adapter",
+        "-o", tmp_path / "subset.json",
+    )  # fmt: skip
+    refused = run(*command)
+    assert refused.exit_code == 2
+    assert f"{there} must not exist yet; it does. Choose another name, or pass --force." in flat(
+        refused
+    ).replace("/ ", "/")
+    assert [file.name for file in tmp_path.iterdir()] == [there]
+    assert (tmp_path / there).read_text() == "mine"
+    assert run(*command, "--force").exit_code == 0
+    assert len(Selection.load(tmp_path / "subset.json")) == round(0.3 * N_DIGITS)
+
+
+def test_labels_need_the_model_of_the_table(tmp_path: Path) -> None:
+    EmbeddingTable.from_array(tmp_path / "table", np.eye(5, 256), list("abcde"), model_id="other@1")
+    (tmp_path / "y.csv").write_text("cat\ndog\ncat\ndog\ncat\n")
+    result = run("suspects", tmp_path / "table", "--labels", tmp_path / "y.csv", "--model", "mini")
+    assert result.exit_code == 2
+    assert "was made by other@1, got mini@" in flat(result)
+
+
+def test_suspects_of_a_selection_and_of_a_table(digits_place: Path, tmp_path: Path) -> None:
+    made = run(
+        "select", digits_place / "table", "--ratio", 0.3, "--labels", "folders",
+        "-o", tmp_path / "subset.json",
+    )  # fmt: skip
+    assert made.exit_code == 0, made.output
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    result = run("suspects", tmp_path / "subset.json", "-n", 3, "-o", first)
+    assert result.exit_code == 0, result.output
+    written = pd.read_csv(first)
+    assert written.columns.tolist() == ["index", "id", "given", "likelier", "score"]
+    assert set(written["id"]) == set(MISPLACED)
+    assert [name.split("/")[0] for name in written["id"]] == written["given"].tolist()
+    assert written["score"].is_monotonic_increasing
+    assert all(name in flat(result) for name in set(MISPLACED))
+    assert "of the labels look wrong (" in flat(result)
+
+    table = run("suspects", digits_place / "table", "--labels", "folders", "-n", 3, "-o", second)
+    assert table.exit_code == 0, table.output
+    assert second.read_text() == first.read_text()
+    refused = run("suspects", tmp_path / "subset.json", "-o", second)
+    assert refused.exit_code == 2
+    assert "must not exist yet" in flat(refused)
+
+
+def test_twenty_suspects_or_all(digits_place: Path, tmp_path: Path) -> None:
+    for n, expected in ((N_DIGITS, 20), (6, 6)):
+        scores = {"sas": np.arange(n, dtype=float)}
+        path = tmp_path / f"{n}.json"
+        Selection.from_indices([0], n, scores=scores).save(path)
+        result = run("suspects", path, "-o", path.with_suffix(".csv"))
+        assert result.exit_code == 0, result.output
+        assert pd.read_csv(path.with_suffix(".csv"))["index"].tolist() == list(range(expected))
+        # Nothing is known of labels, ids or noise.
+        assert "look wrong" not in flat(result)
+        assert "–" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["subset.json", "-n", 7], "`-n` must be in [1, 6]; got 7. Change it."),
+        (["subset.json", "-n", 0], "`-n` must be in [1, 6]; got 0. Change it."),
+        (
+            ["subset.json", "--labels", "folders"],
+            "`--labels` must come with a table; got it with a selection, which has its labels "
+            "and scores. Leave it out.",
+        ),
+        (["subset.json", "--model", "mini"], "`--model` must come with a table;"),
+        (["nothing.json"], "`path` must name a saved selection; 'nothing.json' is missing."),
+        (["."], "`--labels` must come with a table; got none. Pass a file, or `folders`; or a"),
+        ([".", "--labels", "folders"], "'.' holds other things."),
+    ],
+)
+def test_suspects_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[object], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Selection.from_indices([0], 6, scores={"sas": np.arange(6.0)}).save("subset.json")
+    result = run("suspects", *arguments)
+    assert result.exit_code == 2
+    assert message in flat(result)
+    assert result.stdout == ""
+
+
+def test_an_interrupt_while_choosing(
+    digits_place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ClipSelector, "fit", interrupted)
+    out = tmp_path / "subset.json"
+    result = run("select", digits_place / "table", "--ratio", 0.3, "--labels", "folders", "-o", out)
+    assert result.exit_code == 130
+    assert "the same command continues" in flat(result)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_is_both_halves_on_the_same_digits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clip_al.mini import demo, train_demo
+
+    calls: list[tuple[object, ...]] = []
+
+    def record(name: str) -> object:
+        def half(folder: Path, *, n_seeds: int, digits: object = None, **_: object) -> None:
+            calls.append((name, folder, n_seeds, digits))
+
+        return half
+
+    monkeypatch.setattr(demo, "encode_digits", lambda _: "digits")
+    monkeypatch.setattr(demo, "run_demo", record("label"))
+    monkeypatch.setattr(train_demo, "run_train_demo", record("train"))
+    assert run("demo", "-o", tmp_path, "--seeds", 2).exit_code == 0
+    assert run("train-demo", "-o", tmp_path, "--seeds", 3).exit_code == 0
+    assert calls == [
+        ("label", tmp_path, 2, "digits"),
+        ("train", tmp_path, 2, "digits"),
+        ("train", tmp_path, 3, None),
+    ]

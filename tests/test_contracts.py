@@ -13,7 +13,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 
 import clip_al
-from clip_al import CBDMarginSampling, CBDSampling, ConceptCounts, ConceptProfiles
+from clip_al import (
+    AlignmentDiversitySampling,
+    CBDMarginSampling,
+    CBDSampling,
+    ConceptCounts,
+    ConceptProfiles,
+)
 from tests.reference import contents, make_vocabulary, random_probabilities, random_unit
 
 N, D, V, K = 60, 12, 40, 3
@@ -36,9 +42,22 @@ STRATEGIES = {
     "cold, own target": (CBDSampling, {"target": np.linspace(0, 0.3, V)}),
     "cold, plain cosines": (CBDSampling, {"standardize": False}),
     ONE: (CBDSampling, {"m": 1}),
+    "aligned": (AlignmentDiversitySampling, {}),
+    "aligned by cosine, no quotas": (
+        AlignmentDiversitySampling,
+        {"alignment": "cosine", "scale": "global", "class_balance": "none"},
+    ),
+    "aligned, proportional quotas": (
+        AlignmentDiversitySampling,
+        {"class_balance": "proportional", "k": 3, "alpha": 0.5},
+    ),
 }
 COLD = [name for name, (cls, _) in STRATEGIES.items() if cls is CBDSampling]
+ALIGNED = [name for name, (cls, _) in STRATEGIES.items() if cls is AlignmentDiversitySampling]
+CONCEPT = [name for name in STRATEGIES if name not in ALIGNED]
 every_strategy = pytest.mark.parametrize("name", STRATEGIES)
+every_aligned_strategy = pytest.mark.parametrize("name", ALIGNED)
+every_concept_strategy = pytest.mark.parametrize("name", CONCEPT)
 every_cold_strategy = pytest.mark.parametrize("name", COLD)
 
 
@@ -58,8 +77,10 @@ class Table:
 
 
 def make(name, vocabulary, **settings):
+    """Make a strategy; those that align take the first concepts for classes."""
     cls, own = STRATEGIES[name]
-    return cls(vocabulary, **{**own, **settings})
+    first = vocabulary.embeddings[:K] if name in ALIGNED else vocabulary
+    return cls(first, **{**own, **settings})
 
 
 @pytest.fixture
@@ -157,7 +178,7 @@ def test_a_second_call_and_a_second_strategy_pick_the_same(Z, y, start, vocabula
     assert contents(*first) == contents(*second) == contents(*other)
 
 
-@every_strategy
+@every_concept_strategy
 def test_the_last_query_does_not_change_the_next(Z, y, start, vocabulary, name):
     strategy = make(name, vocabulary)
     learner = taught(strategy, Z, y, start)
@@ -175,7 +196,7 @@ def test_random_states_are_left_alone(Z, y, start, vocabulary, name):
     assert np.random.get_state()[1].tobytes() == before  # noqa: NPY002
 
 
-@every_strategy
+@every_concept_strategy
 def test_inputs_are_left_alone(Z, y, start, vocabulary, name):
     strategy = make(name, vocabulary)
     learner, labelled = taught(strategy, Z, y, start), Z[:4].copy()
@@ -220,7 +241,7 @@ def test_a_longer_pick_starts_with_a_shorter_one(Z, vocabulary, name):
         assert cost[:n_instances].tolist() == first.tolist()
 
 
-@every_strategy
+@every_concept_strategy
 def test_select_picks_what_the_query_picks(Z, y, start, vocabulary, name):
     strategy = make(name, vocabulary)
     learner = taught(strategy, Z, y, start)
@@ -235,7 +256,7 @@ def test_select_picks_what_the_query_picks(Z, y, start, vocabulary, name):
 # Where the pool comes from
 
 
-@every_strategy
+@every_concept_strategy
 def test_embeddings_and_profiles_stand_in_for_the_pool(Z, y, start, vocabulary, rng, name):
     X = rng.standard_normal((N, 5))
     strategy = make(name, vocabulary)
@@ -248,7 +269,7 @@ def test_embeddings_and_profiles_stand_in_for_the_pool(Z, y, start, vocabulary, 
     assert again.tolist() == indices.tolist()
 
 
-@every_strategy
+@every_concept_strategy
 def test_profiles_make_the_vocabulary_needless(Z, y, start, vocabulary, name):
     profiles = make(name, vocabulary).profile(Z)
     with_vocabulary, without = make(name, vocabulary), make(name, None)
@@ -264,11 +285,17 @@ def test_row_numbers_of_a_bound_table_stand_in_for_embeddings(Z, y, start, vocab
     P = random_probabilities(np.random.default_rng(4), N, K)
     rows = np.random.default_rng(5).permutation(np.arange(9, N))
     learner = SimpleNamespace(
-        X_training=start.reshape(shape), predict_proba=lambda X: P[np.ravel(X)]
+        X_training=start.reshape(shape),
+        predict_proba=lambda X: P[np.ravel(X)],
+        predict=lambda X: P[np.ravel(X)].argmax(axis=1),
     )
     indices, metrics = strategy(learner, rows.reshape(shape), 5)
     check_picks(indices, metrics, 5, N - 9)
-    direct = SimpleNamespace(X_training=Z[start], predict_proba=lambda X: P[rows])
+    direct = SimpleNamespace(
+        X_training=Z[start],
+        predict_proba=lambda X: P[rows],
+        predict=lambda X: P[rows].argmax(axis=1),
+    )
     expected, _ = make(name, vocabulary)(direct, Z[rows], 5)
     assert indices.tolist() == expected.tolist()
 
@@ -301,7 +328,7 @@ class Bare:
         return self.P[: len(X)]
 
 
-@every_strategy
+@every_concept_strategy
 def test_a_learner_without_a_training_set(Z, vocabulary, probabilities, name):
     strategy = make(name, vocabulary)
     bare, none = Bare(probabilities), Bare(probabilities)
@@ -339,7 +366,7 @@ def test_a_committee_queries_too(Z, y, start, vocabulary, name):
     assert (images == Z[indices]).all()
 
 
-@every_strategy
+@every_concept_strategy
 def test_the_labelled_set_is_one_however_it_is_given(Z, vocabulary, probabilities, name):
     strategy = make(name, vocabulary)
     learner, part = Bare(probabilities), [3, 30, 44]
@@ -385,7 +412,7 @@ def test_a_clone_is_another_with_the_same_settings(Z, y, start, vocabulary, name
     assert contents(*copy(learner, Z, 5)) == contents(*expected)
 
 
-@every_strategy
+@every_concept_strategy
 def test_parameters_are_kept_as_they_were_given(vocabulary, name):
     cls, own = STRATEGIES[name]
     params = make(name, vocabulary).get_params()
@@ -395,13 +422,13 @@ def test_parameters_are_kept_as_they_were_given(vocabulary, name):
     assert all(changed.get_params()[key] is value for key, value in params.items())
 
 
-@every_strategy
+@every_concept_strategy
 def test_bad_settings_are_stored_until_the_query(name):
     cls, _ = STRATEGIES[name]
     assert cls(None, m=-1, weighting="?", target="?").get_params()["m"] == -1
 
 
-@every_strategy
+@every_concept_strategy
 def test_a_pickle_keeps_the_settings_and_not_the_last_query(Z, y, start, vocabulary, name):
     strategy = make(name, vocabulary)
     learner = taught(strategy, Z, y, start)
@@ -413,12 +440,68 @@ def test_a_pickle_keeps_the_settings_and_not_the_last_query(Z, y, start, vocabul
     assert contents(*copy(learner, Z, 5)) == contents(*expected)
 
 
-@every_strategy
+@every_concept_strategy
 def test_a_strategy_is_shown_with_its_vocabulary_in_short(vocabulary, name):
     cls, _ = STRATEGIES[name]
     text = " ".join(repr(make(name, vocabulary)).split())
     assert text.startswith(f"{cls.__name__}(")
     assert "vocabulary=ConceptVocabulary(40 concepts, encoded by toy, width 12)" in text
+
+
+# The strategies that align, where they differ: no profiles, and no labelled set
+
+
+@every_aligned_strategy
+def test_aligned_picks_need_no_fitted_learner(Z, vocabulary, name):
+    strategy = make(name, vocabulary)
+    learner = ActiveLearner(LogisticRegression(), query_strategy=strategy)
+    indices, images = learner.query(Z, n_instances=2)
+    assert (images == Z[indices]).all()
+    assert images.shape == (2, D)
+    assert strategy(None, Z, 2)[0].tolist() == strategy.select(Z, 2).tolist() == indices.tolist()
+
+
+@every_aligned_strategy
+def test_aligned_picks_by_embeddings_and_by_select(Z, y, start, vocabulary, rng, name):
+    X = rng.standard_normal((N, 5))
+    strategy = make(name, vocabulary)
+    learner = taught(strategy, X, y, start)
+    indices, rows = learner.query(X, n_instances=4, embeddings=Z)
+    assert (rows == X[indices]).all()
+    assert strategy.select(Z, 4, y=learner.predict(X)).tolist() == indices.tolist()
+    assert strategy.select(Z).shape == (1,)
+
+
+@every_aligned_strategy
+def test_aligned_picks_leave_inputs_alone_and_keep_nothing(Z, y, start, vocabulary, name):
+    strategy = make(name, vocabulary)
+    learner = taught(strategy, Z, y, start)
+    arrays = [Z, learner.X_training, strategy.class_embeddings]
+    before, state = contents(*arrays), dict(vars(strategy))
+    expected = strategy(learner, Z, 6)
+    strategy(learner, Z[20:40], 3)
+    assert contents(*strategy(learner, Z, 6)) == contents(*expected)
+    assert contents(*arrays) == before
+    assert vars(strategy) == state
+    Z.setflags(write=False)
+    check_picks(*strategy(learner, Z, 6), 6, N)
+
+
+@every_aligned_strategy
+def test_aligned_picks_after_a_pickle(Z, y, start, vocabulary, name):
+    strategy = make(name, vocabulary)
+    learner = taught(strategy, Z, y, start)
+    copy = pickle.loads(pickle.dumps(strategy))
+    assert contents(*copy(learner, Z, 5)) == contents(*strategy(learner, Z, 5))
+
+
+@every_aligned_strategy
+def test_parameters_of_aligned_strategies_are_kept_as_they_were_given(vocabulary, name):
+    strategy = make(name, vocabulary)
+    params = strategy.get_params()
+    assert all(params[key] is value for key, value in STRATEGIES[name][1].items())
+    bad = AlignmentDiversitySampling("?", k=-1, scale="?").get_params()
+    assert (bad["class_embeddings"], bad["k"], bad["scale"]) == ("?", -1, "?")
 
 
 # A loop
@@ -440,7 +523,7 @@ def test_three_rounds_of_a_shrinking_pool(Z, y, start, vocabulary, name):
     assert len(seen) == 9 + 12
 
 
-@every_strategy
+@every_concept_strategy
 def test_the_last_query_can_be_explained(Z, y, start, vocabulary, name):
     strategy = make(name, vocabulary)
     learner = taught(strategy, Z, y, start)
@@ -463,6 +546,7 @@ every_score = pytest.mark.parametrize("name", SCORES)
 def test_no_public_score_is_left_out():
     public = {name for name, module in clip_al._PUBLIC.items() if module == "uncertainty"}
     assert {*SCORES, "ensemble_variance"} == public
+    assert set(LABELLED_SCORES) == {name for name in clip_al.__all__ if name.endswith("_scores")}
 
 
 @every_score
@@ -494,20 +578,81 @@ def test_the_direction_of_the_variance_of_an_ensemble():
     assert (np.diff(values) > 0).all()
 
 
+# Scores of labelled images: each takes (embeddings, labels, class embeddings)
+
+LABELLED_SCORES = {
+    "semantic_alignment_scores": lambda score, Z, y, T: score(Z, y, T),
+    "sample_diversity_scores": lambda score, Z, y, T: score(Z, y),
+    "standardize_scores": lambda score, Z, y, T: score(Z[:, 0], y),
+}
+every_labelled_score = pytest.mark.parametrize("name", LABELLED_SCORES)
+
+
+def labelled_score(name, Z, y, T):
+    return LABELLED_SCORES[name](getattr(clip_al, name), Z, y, T)
+
+
+@every_labelled_score
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_score_of_labelled_images(Z, y, vocabulary, name, dtype):
+    Z, T = Z.astype(dtype), vocabulary.embeddings[:K]
+    before = contents(Z, y, T)
+    values = labelled_score(name, Z, y, T)
+    assert values.shape == (N,)
+    assert values.dtype == np.float32
+    assert np.isfinite(values).all()
+    assert contents(labelled_score(name, Z, y, T)) == contents(values)
+    assert contents(Z, y, T) == before
+
+
+@every_labelled_score
+def test_a_score_follows_a_permutation_of_labelled_images(rng, Z, y, vocabulary, name):
+    order, T = rng.permutation(N), vocabulary.embeddings[:K]
+    values = labelled_score(name, Z, y, T)
+    permuted = labelled_score(name, Z[order], y[order], T)
+    np.testing.assert_allclose(permuted, values[order], atol=1e-6)
+
+
+@every_labelled_score
+def test_a_score_needs_a_label_for_each_image(Z, y, vocabulary, name):
+    with pytest.raises(clip_al.InvalidInputError, match=r"one label for each of the 60 images"):
+        labelled_score(name, Z, y[:-1], vocabulary.embeddings[:K])
+
+
+@pytest.mark.parametrize("name", ["semantic_alignment_scores", "sample_diversity_scores"])
+def test_a_score_of_a_table_is_that_of_its_rows(Z, y, vocabulary, name):
+    T = vocabulary.embeddings[:K]
+    of_table = labelled_score(name, Table(Z), y, T)
+    assert contents(of_table) == contents(labelled_score(name, Z, y, T))
+
+
+def test_the_direction_of_scores_of_labelled_images():
+    Z = np.array([[1.0, 0.0], [0.8, 0.6], [0.99, 0.14]])
+    sas = clip_al.semantic_alignment_scores(Z, [0, 0, 0], np.eye(2))
+    assert np.argsort(sas).tolist() == [1, 2, 0]
+    sds = clip_al.sample_diversity_scores(Z, [0, 0, 0], 1)
+    assert sds.argmax() == 1
+
+
 # Samplers
 
-SAMPLERS = {"SelectedSubsetSampler"}
+# With what else each is made, to yield everything in one process.
+SAMPLERS = {
+    "SelectedSubsetSampler": {},
+    "DistributedSelectedSubsetSampler": {"num_replicas": 1, "rank": 0},
+}
+every_sampler = pytest.mark.parametrize("name", SAMPLERS)
 
 
 def test_no_public_sampler_is_left_out():
-    assert {name for name in clip_al.__all__ if name.endswith("Sampler")} == SAMPLERS
+    assert {name for name in clip_al.__all__ if name.endswith("Sampler")} == set(SAMPLERS)
 
 
-@pytest.mark.parametrize("name", sorted(SAMPLERS))
+@every_sampler
 def test_a_sampler_yields_what_a_strategy_picked(Z, vocabulary, name):
     picks = CBDSampling(vocabulary).select(Z, 8)
     before = contents(picks)
-    sampler = getattr(clip_al, name)(picks, random_state=0)
+    sampler = getattr(clip_al, name)(picks, random_state=0, **SAMPLERS[name])
     first, second = list(sampler), list(sampler)
     assert sorted(first) == sorted(picks.tolist())
     assert first == second
@@ -516,3 +661,17 @@ def test_a_sampler_yields_what_a_strategy_picked(Z, vocabulary, name):
     sampler.set_epoch(1)
     assert sorted(sampler) == sorted(first)
     assert list(sampler) != first
+
+
+@every_sampler
+def test_a_sampler_takes_a_selection_indices_or_a_mask(Z, y, vocabulary, name):
+    selection = clip_al.ClipSelector(
+        0.3, class_embeddings=vocabulary.embeddings[:K], adapter=False
+    ).fit_select(Z, y)
+    epochs = [
+        list(getattr(clip_al, name)(chosen, random_state=0, **SAMPLERS[name]))
+        for chosen in (selection, selection.indices, selection.mask)
+    ]
+    assert epochs == [epochs[0]] * 3
+    assert all(type(i) is int for i in epochs[0])
+    assert sorted(epochs[0]) == selection.indices.tolist()

@@ -18,7 +18,7 @@ from clip_al.quotas import (
     share_equally,
     share_out,
 )
-from clip_al.selection import encode_groups
+from clip_al.selection_inputs import encode_groups
 from tests.reference import contents
 
 # Reference

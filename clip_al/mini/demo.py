@@ -34,6 +34,33 @@ STRATEGIES = ("random", "margin", "CBD + margin")
 
 
 @dataclass(frozen=True)
+class Digits:
+    """The images of the demo and what the mini CLIP sees in them.
+
+    Parameters
+    ----------
+    images : ndarray of shape (1797, 8, 8), uint8
+    y : ndarray of shape (1797,), int64
+    encoder : ClipEncoder
+    Z : ndarray of shape (1797, d), float32
+    """
+
+    images: NDArray[np.uint8]
+    y: NDArray[np.int64]
+    encoder: ClipEncoder
+    Z: NDArray[np.float32]
+
+
+def encode_digits(console: Console) -> Digits:
+    """Load scikit-learn's digits and encode them."""
+    digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    console.print(f"Encoding {len(images):,} digits with the mini CLIP …")
+    encoder = ClipEncoder("mini")
+    return Digits(images, digits.target, encoder, encoder.encode_images(images))
+
+
+@dataclass(frozen=True)
 class DemoResult:
     """What the demo measured.
 
@@ -49,19 +76,20 @@ class DemoResult:
     folder: Path
 
 
-def run_demo(folder: str | Path, *, n_seeds: int = 5, console: Console | None = None) -> DemoResult:
+def run_demo(
+    folder: str | Path,
+    *,
+    n_seeds: int = 5,
+    console: Console | None = None,
+    digits: Digits | None = None,
+) -> DemoResult:
     """Encode the digits, run the loops, print a table and write three files to `folder`."""
     console = console or Console()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    digits = load_digits()
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)
-    y = digits.target
-
-    console.print(f"Encoding {len(images):,} digits with the mini CLIP …")
-    encoder = ClipEncoder("mini")
-    Z = encoder.encode_images(images)
-    vocabulary = ConceptVocabulary.load("general").encode(encoder)
+    digits = digits or encode_digits(console)
+    images, y, Z = digits.images, digits.y, digits.Z
+    vocabulary = ConceptVocabulary.load("general").encode(digits.encoder)
     profiles = ConceptProfiles.from_embeddings(Z, vocabulary)
     for index in range(3):
         console.print(f"  a {y[index]}: {', '.join(profiles.names(index))}", highlight=False)
@@ -75,7 +103,8 @@ def run_demo(folder: str | Path, *, n_seeds: int = 5, console: Console | None = 
     picks, explanations = first_batch(Z, y, profiles)
     write_selection(folder / "selection.csv", explanations, y)
     draw_learning_curves(folder / "learning_curves.png", accuracy)
-    draw_images(folder / "chosen_images.png", images[picks], explanations)
+    titles = ["\n".join(pick.concepts[:3]) for pick in explanations]
+    draw_images(folder / "chosen_images.png", images[picks], titles)
     console.print(f"\nWrote selection.csv, learning_curves.png, chosen_images.png to {folder}")
     return DemoResult(accuracy, folder)
 
@@ -197,8 +226,8 @@ def draw_learning_curves(path: Path, accuracy: pd.DataFrame) -> None:
     figure.savefig(path, dpi=120)
 
 
-def draw_images(path: Path, images: NDArray[Any], explanations: list[PickExplanation]) -> None:
-    """Draw the picks in a grid, each with its three strongest concepts."""
+def draw_images(path: Path, images: NDArray[Any], titles: list[str]) -> None:
+    """Draw images in a grid, each under its title."""
     from matplotlib.figure import Figure
 
     n_columns = 5
@@ -207,9 +236,8 @@ def draw_images(path: Path, images: NDArray[Any], explanations: list[PickExplana
     grid = figure.subplots(n_rows, n_columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
-    for axes, image, pick in zip(grid.flat, images, explanations, strict=False):
+    for axes, image, title in zip(grid.flat, images, titles, strict=False):
         axes.imshow(image, cmap="gray")
         # A concept is text from a file: a dollar sign must not start a formula.
-        title = "\n".join(pick.concepts[:3])
         axes.set_title(title, fontsize=8, parse_math=False)
     figure.savefig(path, dpi=120)

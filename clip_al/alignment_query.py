@@ -1,0 +1,260 @@
+"""Query by alignment and diversity: SAS and SDS for images that have no label yet.
+
+For modAL's `ActiveLearner`, as the strategies of `query`; the classes are the learner's
+predictions or, before its first fit, CLIP's own.
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+
+from clip_al.blocks import one_blas_thread
+from clip_al.checks import check_choice, check_embeddings, check_int, check_n_instances
+from clip_al.errors import ModelMismatchError
+from clip_al.labels import encode_labels, group_by_class
+from clip_al.neighbors import distances_within, neighbour_count, unit_rows
+from clip_al.optimizer import SelectionOptimizer
+from clip_al.pool import pool_embeddings
+from clip_al.scores import (
+    ALIGNMENTS,
+    SCALES,
+    label_log_probabilities,
+    semantic_alignment_scores,
+    standardize_scores,
+)
+
+if TYPE_CHECKING:
+    from clip_al.embeddings import EmbeddingTable
+
+BALANCES = ("none", "proportional", "equal")
+
+
+class AlignmentDiversitySampling(BaseEstimator):
+    """Pick images that show their (supposed) class well and are unlike the others of it.
+
+    Parameters
+    ----------
+    class_embeddings : array-like of shape (k, d)
+        Text embeddings of the classes, of the model that encoded the pool.
+    class_names : sequence of str, optional
+        Needed where the learner's classes are names: what the rows are called.
+    alignment : {"contrastive", "cosine"}
+        See `semantic_alignment_scores`.
+    scale : {"class", "global", "none"}
+        See `standardize_scores`.
+    alpha : float, optional
+        Weight of SDS against SAS; None is the share of the pool that is asked for, as in
+        the paper.
+    k : int or float
+        Neighbours for SDS: a fraction of the supposed class, or a count, of which a smaller
+        class gives as many as it has.
+    class_balance : {"none", "proportional", "equal"}
+        Quotas over the supposed classes. With "equal", a class with too few gives all.
+    temperature : float, optional
+        Of the contrastive alignment; None is CLIP's own, 0.01.
+    table : EmbeddingTable, optional
+        With it, `X` holds row numbers of the table.
+
+    Notes
+    -----
+    O(n k d) time for the alignment and O(Σ n_c² d) for the diversity, O(n) memory and one
+    class of embeddings. What a query returns depends on its arguments and the settings.
+
+    References
+    ----------
+    Yang et al.: "A CLIP-Powered Framework for Robust and Generalizable Data Selection",
+    ICLR 2025, Eq. 1 and 2. The paper needs labels; supposing them is ours.
+
+    Examples
+    --------
+    >>> T = np.eye(2)
+    >>> Z = np.array([[1, 0.3], [1, 0.0], [0.6, 0.5], [0.0, 1.0]])
+    >>> AlignmentDiversitySampling(T, alignment="cosine").select(Z, 2)
+    array([1, 3])
+    """
+
+    def __init__(
+        self,
+        class_embeddings: ArrayLike,
+        *,
+        class_names: Sequence[str] | None = None,
+        alignment: str = "contrastive",
+        scale: str = "class",
+        alpha: float | None = None,
+        k: float = 0.1,
+        class_balance: str = "equal",
+        temperature: float | None = None,
+        table: EmbeddingTable | None = None,
+    ) -> None:
+        self.class_embeddings = class_embeddings
+        self.class_names = class_names
+        self.alignment = alignment
+        self.scale = scale
+        self.alpha = alpha
+        self.k = k
+        self.class_balance = class_balance
+        self.temperature = temperature
+        self.table = table
+
+    def __call__(
+        self, classifier: Any, X: Any, n_instances: int = 1, *, embeddings: Any = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Answer modAL's query.
+
+        Parameters
+        ----------
+        classifier : modAL learner or classifier
+            Its `predict(X)` says which class each image is taken for, class numbers or
+            names; before it is fitted, or with None, the most similar class embedding does.
+        X : array-like of shape (n, ...)
+            The pool: embeddings, or what the classifier takes where `embeddings=` is
+            passed, or row numbers of the bound table.
+        n_instances : int
+            How many to pick, in [1, n].
+        embeddings : array-like of shape (n, d), optional
+            Of the pool.
+
+        Returns
+        -------
+        indices : ndarray of shape (n_instances,), int64
+            Positions in `X`, best first.
+        metrics : ndarray of shape (n_instances,), float64
+            The picks' total score, SAS + α SDS after scaling; high is chosen first.
+
+        Raises
+        ------
+        InvalidInputError
+            Where `n_instances` is out of range, lengths differ, a row is not finite or all
+            zeros, a prediction is no class, or a setting is out of range.
+        InvalidTypeError
+            Where predictions are names and there are no `class_names`.
+        ModelMismatchError
+            Where pool and class embeddings are not of one width.
+        """
+        check_n_instances(n_instances, len(X))
+        Z = pool_embeddings(X, embeddings, self.table)
+        return self._pick(Z, n_instances, _predictions(classifier, X))
+
+    def select(
+        self, X: Any, n_instances: int = 1, *, y: ArrayLike | None = None
+    ) -> NDArray[np.int64]:
+        """Pick without modAL.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d) or row numbers of the bound table
+            The pool.
+        n_instances : int
+            How many to pick, in [1, n].
+        y : array-like of shape (n,), optional
+            What each image is taken for; by default its most similar class embedding.
+
+        Returns
+        -------
+        ndarray of shape (n_instances,), int64
+            Positions in the pool, best first.
+
+        Raises
+        ------
+        InvalidInputError, InvalidTypeError, ModelMismatchError
+            As for the query.
+        """
+        return self._pick(pool_embeddings(X, None, self.table), n_instances, y)[0]
+
+    def _pick(
+        self, Z: Any, n_instances: int, labels: ArrayLike | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        check_choice(self.alignment, ALIGNMENTS, "alignment")
+        check_choice(self.scale, SCALES, "scale")
+        check_choice(self.class_balance, BALANCES, "class_balance")
+        image_emb_nd, text_emb_kd = self._embeddings(Z)
+        n, n_classes = len(image_emb_nd), len(text_emb_kd)
+        n_instances = check_n_instances(n_instances, n)
+        codes_n = self._classes(labels, image_emb_nd, text_emb_kd)
+        sas_n = semantic_alignment_scores(
+            image_emb_nd,
+            codes_n,
+            text_emb_kd,
+            alignment=self.alignment,
+            temperature=self.temperature,
+        )
+        sds_n = _diversity(image_emb_nd, codes_n, n_classes, self.k)
+        selection = SelectionOptimizer(
+            n_instances / n,
+            alpha=self.alpha,
+            class_balance=None if self.class_balance == "none" else self.class_balance,
+        ).select(
+            standardize_scores(sas_n, codes_n, self.scale),
+            standardize_scores(sds_n, codes_n, self.scale),
+            codes_n,
+            n_classes=n_classes,
+        )
+        total_b = selection.scores["total"][selection.indices]
+        best_first = np.argsort(-total_b, kind="stable")
+        # Copies: a selection's own arrays are read-only.
+        return selection.indices[best_first], total_b[best_first].astype(np.float64)
+
+    def _embeddings(self, Z: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+        given = self.class_embeddings
+        text_emb_kd = check_embeddings(getattr(given, "embeddings", given), "class_embeddings")
+        image_emb_nd = check_embeddings(getattr(Z, "embeddings", Z), "X", finite=False)
+        if image_emb_nd.shape[1] != text_emb_kd.shape[1]:
+            raise ModelMismatchError(
+                f"`X` must have {text_emb_kd.shape[1]} columns, as `class_embeddings`; got "
+                f"{image_emb_nd.shape[1]}. Encode both with one model, or pass `embeddings=`."
+            )
+        return image_emb_nd, text_emb_kd
+
+    def _classes(
+        self, labels: ArrayLike | None, image_emb_nd: NDArray[Any], text_emb_kd: NDArray[Any]
+    ) -> NDArray[np.int64]:
+        """Return the number of the class that each image is taken for."""
+        n, n_classes = len(image_emb_nd), len(text_emb_kd)
+        if labels is None:
+            any_n = np.zeros(n, dtype=np.int64)
+            return label_log_probabilities(image_emb_nd, any_n, text_emb_kd)[1]
+        return encode_labels(
+            labels,
+            n_images=n,
+            n_classes=n_classes,
+            class_names=self.class_names,
+            name="what images are taken for",
+        )
+
+
+def _predictions(classifier: Any, X: Any) -> Any:
+    """Return what a learner takes images for; None before it is fitted."""
+    # skorch's error for this inherits from BaseException, so its networks are asked first.
+    if classifier is None or not getattr(
+        getattr(classifier, "estimator", classifier), "initialized_", True
+    ):
+        return None
+    try:
+        return classifier.predict(X)
+    except NotFittedError:
+        return None
+
+
+def _diversity(
+    image_emb_nd: NDArray[Any], codes_n: NDArray[np.int64], n_classes: int, k: float
+) -> NDArray[np.float32]:
+    """Return the SDS, with fewer neighbours where a supposed class has too few images.
+
+    `sample_diversity_scores` refuses those; but here nobody chose the classes.
+    """
+    score_n = np.empty(len(codes_n), dtype=np.float32)
+    is_count = isinstance(k, numbers.Integral) and not isinstance(k, bool)
+    with one_blas_thread():
+        for members in group_by_class(codes_n, n_classes):
+            n = len(members)
+            count = min(check_int(k, "k"), max(n - 1, 0)) if is_count else neighbour_count(k, n)
+            unit_md = unit_rows(image_emb_nd, members)
+            score_n[members] = distances_within(unit_md, count, backend="numpy", device=None)
+    return score_n

@@ -1,0 +1,156 @@
+"""What several commands share: their options, the two consoles, the table and the model.
+
+Results go to `out`, standard output; progress and errors to `err`, standard error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+from rich.console import Console
+
+from clip_al.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from clip_al.concepts import ConceptProfiles
+    from clip_al.embeddings import EmbeddingTable
+    from clip_al.encoder import ClipEncoder
+    from clip_al.vocabulary import ConceptVocabulary
+
+out = Console()
+err = Console(stderr=True)
+
+TablePath = Annotated[
+    Path, typer.Argument(metavar="TABLE", help="A table that `clip-al embed` wrote.")
+]
+Model = Annotated[
+    Optional[str],  # noqa: UP045  typer evaluates this on Python 3.10 too
+    typer.Option(help="mini, a name of open_clip, hf-hub:ORG/REPO or local-dir:PATH."),
+]
+Pretrained = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Weights of an open_clip model, such as laion2b_s34b_b79k."),
+]
+Vocabulary = Annotated[
+    str,
+    typer.Option(
+        help="The concepts: general, a text file (one per line, synonyms after commas), "
+        "or a folder with Visual Genome's lists."
+    ),
+]
+PerImage = Annotated[int, typer.Option("-m", help="Concepts per image.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+SkipUnreadable = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Leave unreadable images out of the table.")
+]
+BatchSize = Annotated[int, typer.Option(help="Images encoded at once.")]
+Device = Annotated[Optional[str], typer.Option(help="cpu, cuda, cuda:1 …")]  # noqa: UP045
+
+
+def refuse_options(ctx: typer.Context, options: Mapping[str, str], owner: str, given: str) -> None:
+    """Raise where an option was typed that has no effect beside what was given.
+
+    `options` maps parameters to how they are typed.
+    """
+    for parameter, option in options.items():
+        source = ctx.get_parameter_source(parameter)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InvalidInputError(
+                f"`{option}` must come with {owner}; got it with {given}. Leave it out."
+            )
+
+
+def make_encoder(
+    model: str,
+    pretrained: str | None,
+    device: str | None = None,
+    batch_size: int = 256,
+    workers: int | None = None,
+) -> ClipEncoder:
+    """Return the encoder of a model as the options name it."""
+    from clip_al.encoder import ClipEncoder
+
+    return ClipEncoder(model, pretrained, device=device, batch_size=batch_size, n_workers=workers)
+
+
+def encoder_of(
+    table: EmbeddingTable, model: str | None, pretrained: str | None, device: str | None = None
+) -> ClipEncoder:
+    """Return the encoder that made a table, or the one named in its place."""
+    if model is None:
+        model, pretrained = _model_of(table)
+    return make_encoder(model, pretrained, device)
+
+
+def _model_of(table: EmbeddingTable) -> tuple[str, str | None]:
+    """Name the model that a table was encoded with, as `ClipEncoder` takes it."""
+    name = str(table.key["model"])
+    if ":" in name or "/" not in name:
+        return name, None
+    model, _, pretrained = name.partition("/")
+    return model, pretrained
+
+
+def open_table(path: Path) -> EmbeddingTable:
+    """Open a finished table."""
+    from clip_al.embeddings import EmbeddingTable
+
+    return EmbeddingTable.open(path)
+
+
+def open_or_embed(
+    images_or_table: Path, output: Path, encoder: ClipEncoder, skip_unreadable: bool
+) -> EmbeddingTable:
+    """Open a table, or encode a folder of images into one beside the output.
+
+    It stays there, so that an interrupted run loses nothing.
+    """
+    from clip_al.embeddings import EmbeddingTable
+
+    if (images_or_table / "meta.json").is_file():
+        return open_table(images_or_table)
+    directory = output.with_suffix(".embeddings")
+    table = EmbeddingTable.create(
+        directory, images_or_table, encoder, errors="skip" if skip_unreadable else "raise"
+    )
+    out.print(f"Embeddings are kept in {directory}", highlight=False, markup=False)
+    return table
+
+
+def encode_profiles(
+    table: EmbeddingTable, vocabulary: str, m: int, model: str | None, pretrained: str | None
+) -> ConceptProfiles:
+    """Return the concepts of a table's images."""
+    from clip_al.concepts import ConceptProfiles
+
+    encoded = _vocabulary(vocabulary).encode(encoder_of(table, model, pretrained))
+    return ConceptProfiles.from_embeddings(table, encoded, m)
+
+
+def _vocabulary(source: str) -> ConceptVocabulary:
+    from clip_al.vocabulary import ConceptVocabulary
+
+    if Path(source).is_dir():
+        return ConceptVocabulary.from_visual_genome(source)
+    if Path(source).is_file():
+        return ConceptVocabulary.from_file(source)
+    return ConceptVocabulary.load(source)
+
+
+def check_output(path: Path | None, force: bool) -> None:
+    """Raise unless a file can be written: it is new, or may be replaced, in a folder."""
+    if path is None:
+        return
+    if path.exists() and not force:
+        raise InvalidInputError(
+            f"{path} must not exist yet; it does. Choose another name, or pass --force."
+        )
+    if path.is_dir():
+        raise InvalidInputError(f"{path} must be a file; it is a folder. Choose another name.")
+    if not path.parent.is_dir():
+        raise InvalidInputError(
+            f"{path} must be in a folder that exists; {path.parent} does not. Make it first."
+        )

@@ -1,0 +1,256 @@
+"""The command ``select``: what to label next, or what to train on.
+
+`clip_al.cli` puts it among its commands.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import numpy as np
+import typer
+
+from clip_al.checks import check_choice
+from clip_al.cli_labels import (
+    FOR_LABELS,
+    TRAIN,
+    Adapter,
+    Classes,
+    CrossFit,
+    Labels,
+    Preset,
+    RandomState,
+    fit_selection,
+    make_selector,
+    print_noise,
+    suspect_table,
+)
+from clip_al.cli_options import (
+    BatchSize,
+    Device,
+    Force,
+    Model,
+    PerImage,
+    Pretrained,
+    SkipUnreadable,
+    Vocabulary,
+    check_output,
+    encode_profiles,
+    make_encoder,
+    open_or_embed,
+    out,
+    refuse_options,
+)
+from clip_al.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from clip_al.concepts import ConceptProfiles
+    from clip_al.embeddings import EmbeddingTable
+    from clip_al.selection import Selection
+
+LABEL = "With --budget: what to label next"
+BALANCES = ("none", "proportional", "equal")
+# Options that belong to one way of selecting: parameter, and how it is typed.
+FOR_BUDGET = {
+    "probabilities": "--probabilities",
+    "labelled": "--labelled",
+    "vocabulary": "--vocabulary",
+    "m": "-m",
+    "candidate_factor": "--candidate-factor",
+}
+FOR_RATIO = {
+    **FOR_LABELS,
+    "groups": "--groups",
+    "class_balance": "--class-balance",
+    "all_images": "--all",
+}
+
+
+def select(
+    ctx: typer.Context,
+    images_or_table: Annotated[
+        Path, typer.Argument(help="A table, or a folder of images to encode on the way.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="CSV file of the images; with --ratio also .json, the whole selection.",
+        ),
+    ],
+    budget: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="How many images to pick.", rich_help_panel=LABEL),
+    ] = None,
+    probabilities: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="A model's class probabilities, .npy or CSV, a row for each image.",
+            rich_help_panel=LABEL,
+        ),
+    ] = None,
+    labelled: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="Images that have labels: not picked again, and counted as seen.",
+            rich_help_panel=LABEL,
+        ),
+    ] = None,
+    vocabulary: Vocabulary = "general",
+    m: PerImage = 10,
+    candidate_factor: Annotated[
+        int,
+        typer.Option(help="Uncertain candidates looked at for each pick.", rich_help_panel=LABEL),
+    ] = 8,
+    ratio: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Share of the images to choose, in (0, 1].", rich_help_panel=TRAIN),
+    ] = None,
+    labels: Labels = None,
+    classes: Classes = None,
+    groups: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="An attribute with quotas of its own: CSV with `id` and `group`.",
+            rich_help_panel=TRAIN,
+        ),
+    ] = None,
+    preset: Preset = "default",
+    adapter: Adapter = None,
+    cross_fit: CrossFit = False,
+    class_balance: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Quotas: none, proportional or equal.", rich_help_panel=TRAIN),
+    ] = None,
+    all_images: Annotated[
+        bool,
+        typer.Option("--all", help="Write the images left out too.", rich_help_panel=TRAIN),
+    ] = False,
+    random_state: RandomState = 0,
+    model: Model = None,
+    pretrained: Pretrained = None,
+    device: Device = None,
+    batch_size: BatchSize = 256,
+    skip_unreadable: SkipUnreadable = False,
+    force: Force = False,
+) -> None:
+    """Pick what to label next (--budget), or choose what to train on (--ratio and --labels).
+
+    With --budget alone the picks show what the pool shows (a first batch). With
+    --probabilities they are the images that a model is unsure of and whose concepts differ.
+
+    With --ratio the images are those whose labels look right and that differ from others of
+    their class; the labels may hold mistakes.
+    """
+    if (budget is None) == (ratio is None):
+        raise InvalidInputError(
+            "One of `--budget` (images to label) and `--ratio` (share of the images to train "
+            f"on) must be given; got {'neither' if budget is None else 'both'}. Pass one."
+        )
+    check_output(output, force)
+    encoder = make_encoder(model or "mini", pretrained, device, batch_size, None)
+    if budget is not None:
+        refuse_options(ctx, FOR_RATIO, "`--ratio`", "`--budget`")
+        table = open_or_embed(images_or_table, output, encoder, skip_unreadable)
+        profiles = encode_profiles(table, vocabulary, m, model, pretrained)
+        _pick(table, profiles, budget, probabilities, labelled, candidate_factor, output)
+        return
+    refuse_options(ctx, FOR_BUDGET, "`--budget`", "`--ratio`")
+    _check_subset(ratio, labels, class_balance, output, all_images, force)
+    selector = make_selector(
+        preset, adapter, cross_fit, random_state,
+        ratio=ratio, class_balance=class_balance, device=device,
+    )  # fmt: skip
+    table = open_or_embed(images_or_table, output, encoder, skip_unreadable)
+    selection = fit_selection(selector, table, str(labels), classes, groups, model, pretrained)
+    _write(output, selection, table, all_images, force)
+    out.print(str(selection.report()), soft_wrap=True, markup=False, highlight=False)
+    print_noise(selection)
+    out.print(suspect_table(selection.suspects(min(3, len(table)))))
+
+
+def _pick(
+    table: EmbeddingTable,
+    profiles: ConceptProfiles,
+    budget: int,
+    probabilities: Path | None,
+    labelled: Path | None,
+    candidate_factor: int,
+    output: Path,
+) -> None:
+    from clip_al.files import read_indices, read_probabilities, write_selection
+    from clip_al.query import CBDMarginSampling, CBDSampling
+
+    empty = np.empty(0, dtype=np.int64)
+    known = empty if labelled is None else read_indices(labelled, table, "--labelled")
+    pool = np.delete(np.arange(len(table)), known)
+    seen = profiles.take(known) if known.size else None
+    part = profiles.take(pool) if known.size else profiles
+    strategy: CBDSampling | CBDMarginSampling = CBDSampling()
+    extra = {}
+    if probabilities is not None:
+        strategy = CBDMarginSampling(candidate_factor=candidate_factor)
+        extra = {"probabilities": read_probabilities(probabilities, table)[pool]}
+    picks, metric = strategy(None, pool, budget, profiles=part, labelled=seen, **extra)
+    explanations = strategy.explain(pool[picks], profiles, labelled=seen)
+    write_selection(
+        output,
+        explanations,
+        ids=table.ids,
+        paths=table.paths,
+        metric=None if probabilities is None else metric,
+    )
+    added = sum(len(pick.added) for pick in explanations)
+    out.print(
+        f"Wrote {len(picks):,} of {len(table):,} images to {output}; "
+        f"they add {added:,} of {profiles.n_concepts:,} concepts.",
+        highlight=False,
+    )
+
+
+def _check_subset(
+    ratio: float | None,
+    labels: str | None,
+    class_balance: str | None,
+    output: Path,
+    all_images: bool,
+    force: bool,
+) -> None:
+    """Raise now what would otherwise come to light after the images are encoded."""
+    if ratio is None or not 0 < ratio <= 1:
+        raise InvalidInputError(
+            f"`--ratio` must be in (0, 1], a share of the images; got {ratio}. Pass 0.3 for 30 %."
+        )
+    if labels is None:
+        raise InvalidInputError(
+            "`--labels` must come with `--ratio`: what to train on is chosen by image and label; "
+            "got none. Pass a file, or `folders`."
+        )
+    if class_balance is not None:
+        check_choice(class_balance, BALANCES, "--class-balance")
+    if output.suffix not in (".json", ".csv"):
+        raise InvalidInputError(
+            "With `--ratio`, `--output` must end in .json (the whole selection) or .csv (the "
+            f"chosen images); got {output}. Rename it."
+        )
+    if output.suffix == ".json":
+        check_output(output.with_suffix(".npz"), force)
+        if all_images:
+            raise InvalidInputError(
+                f"`--all` must come with an output in .csv; got {output}, which always holds all "
+                "images. Leave it out."
+            )
+
+
+def _write(
+    output: Path, selection: Selection, table: EmbeddingTable, all_images: bool, force: bool
+) -> None:
+    from clip_al.label_files import write_subset
+
+    if output.suffix == ".json":
+        selection.save(output, overwrite=force)
+    else:
+        write_subset(output, selection, paths=table.paths, all_images=all_images)
+    out.print(f"Wrote {output}", highlight=False, markup=False)

@@ -1,0 +1,159 @@
+"""Every score of a labelled image that a selector goes by, in one adapted space.
+
+    adapter ──▶ class vectors ──▶ label noise ──▶ log-probability of the label, likeliest
+                                                  class, SAS, probability that the label is right
+            ──▶ SDS
+
+Imports `class_vectors`, `label_noise`, `scores` and above; trusts what it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_al.class_vectors import blend_class_vectors
+from clip_al.label_noise import LabelNoise, estimate_label_noise
+from clip_al.scores import (
+    class_prototypes,
+    label_log_probabilities,
+    sample_diversity_scores,
+    semantic_alignment_scores,
+)
+
+if TYPE_CHECKING:
+    from clip_al.adapter import DatasetAdapter
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """What each of n images scores, before SAS and SDS are brought to one scale.
+
+    Parameters
+    ----------
+    sas_n, sds_n : ndarray of shape (n,), float32
+        Alignment and diversity; higher is chosen first.
+    log_prob_n : ndarray of shape (n,), float32
+        Log-probability of the given label, in (-inf, 0].
+    likeliest_n : ndarray of shape (n,), int64
+        The most similar class.
+    right_n : ndarray of shape (n,), float32
+        Probability in [0, 1] that the label is right.
+    noise : LabelNoise
+        Of all images; with several adapters, the mean of theirs.
+    """
+
+    sas_n: NDArray[np.float32]
+    sds_n: NDArray[np.float32]
+    log_prob_n: NDArray[np.float32]
+    likeliest_n: NDArray[np.int64]
+    right_n: NDArray[np.float32]
+    noise: LabelNoise
+
+
+def score_images(
+    image_emb_nd: NDArray[Any],
+    codes_n: NDArray[np.int64],
+    text_emb_kd: NDArray[np.float32],
+    adapter: Any,
+    *,
+    alignment: str,
+    text_weight: float,
+    k: float,
+    device: str | None = None,
+    random_state: int | None = 0,
+) -> ImageScores:
+    """Score every image; with a cross-fitted adapter, each by the one that never saw it.
+
+    Parameters
+    ----------
+    image_emb_nd : ndarray of shape (n, d)
+        Any float type, not modified.
+    codes_n : ndarray of shape (n,), int64
+        Class numbers in [0, k).
+    text_emb_kd : ndarray of shape (k, d), float32
+        Unit rows.
+    adapter : DatasetAdapter, CrossFitAdapter or None
+        Fitted.
+    alignment : {"contrastive", "cosine"}
+        "contrastive" at the temperature that `estimate_label_noise` finds.
+    text_weight : float
+        See `blend_class_vectors`. Mean images are those of images that the adapter saw.
+    k, device
+        See `sample_diversity_scores`.
+    random_state : int, optional
+        See `estimate_label_noise`.
+
+    Notes
+    -----
+    Time as for `sample_diversity_scores` plus O(n k d). A cross-fitted adapter takes a copy
+    of the embeddings of one fold at a time and, below a text weight of 1, of all others.
+    """
+    n = len(codes_n)
+    sas_n, log_prob_n, right_n = (np.empty(n, dtype=np.float32) for _ in range(3))
+    likeliest_n = np.empty(n, dtype=np.int64)
+    noises = []
+    for scored, seen, one in _folds(adapter):
+        Z, y = image_emb_nd[scored], codes_n[scored]
+        class_emb_kd = text_emb_kd if one is None else one.transform_texts(text_emb_kd)
+        if text_weight < 1:
+            mean_emb_kd = class_prototypes(
+                image_emb_nd[seen], codes_n[seen], len(text_emb_kd), adapter=one
+            )
+            class_emb_kd = blend_class_vectors(class_emb_kd, mean_emb_kd, text_weight)
+        space = None if one is None else _Space(one, class_emb_kd)
+        noise = estimate_label_noise(Z, y, class_emb_kd, adapter=space, random_state=random_state)
+        log_prob_n[scored], likeliest_n[scored] = label_log_probabilities(
+            Z, y, class_emb_kd, temperature=noise.temperature, adapter=space, device=device
+        )
+        if alignment == "contrastive":
+            sas_n[scored] = log_prob_n[scored]
+        else:
+            sas_n[scored] = semantic_alignment_scores(Z, y, class_emb_kd, adapter=space)
+        right_n[scored] = noise.label_probability(log_prob_n[scored])
+        noises.append(noise)
+    sds_n = sample_diversity_scores(
+        image_emb_nd, codes_n, k, adapter=distance_space(adapter), device=device
+    )
+    return ImageScores(sas_n, sds_n, log_prob_n, likeliest_n, right_n, _mean_noise(noises))
+
+
+def distance_space(adapter: Any) -> Any:
+    """Return the adapter that images are compared in: none where there are several.
+
+    Two adapters do not map into one space, and neighbours may be of both folds.
+    """
+    return None if hasattr(adapter, "adapters_") else adapter
+
+
+class _Space:
+    """Stands in for an adapter in the score functions, for class vectors adapted already."""
+
+    def __init__(self, adapter: DatasetAdapter, class_emb_kd: NDArray[np.float32]) -> None:
+        self.transform_images = adapter.transform_images
+        self.class_emb_kd = class_emb_kd
+
+    def transform_texts(self, _: Any) -> NDArray[np.float32]:
+        return self.class_emb_kd
+
+
+def _folds(adapter: Any) -> list[tuple[Any, Any, Any]]:
+    """Return which images to score, which ones were seen, and by which adapter."""
+    if not hasattr(adapter, "adapters_"):
+        return [(slice(None), slice(None), adapter)]
+    return [
+        (np.flatnonzero(adapter.fold_ == fold), np.flatnonzero(adapter.fold_ != fold), one)
+        for fold, one in enumerate(adapter.adapters_)
+    ]
+
+
+def _mean_noise(noises: Sequence[LabelNoise]) -> LabelNoise:
+    return LabelNoise(
+        float(np.mean([noise.temperature for noise in noises])),
+        float(np.mean([noise.uniform_share for noise in noises])),
+        noises[0].n_classes,
+    )

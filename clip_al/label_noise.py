@@ -1,0 +1,206 @@
+"""How many labels are wrong, and how likely each one is right: a mixture of two sources.
+
+Imports `neighbors` and above.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from clip_al.blocks import block_rows, map_blocks
+from clip_al.checks import check_embeddings
+from clip_al.errors import InvalidInputError
+from clip_al.labels import encode_labels
+from clip_al.neighbors import unit_rows
+
+MAX_IMAGES = 20_000
+"""More images than this change the two numbers by less than their own error."""
+MAX_COSINES = 2**24
+"""Of images and classes, 64 MiB: fewer images where there are more than 800 classes."""
+MIN_IMAGES = 1_000
+TEMPERATURES = (1e-3, 1.0)  # CLIP's own is 0.01, an adapter starts at 0.07
+UNIFORM_LOGITS = (-9.0, 4.0)  # a uniform share of 0.01 % to 98 %
+
+
+@dataclass(frozen=True)
+class LabelNoise:
+    """What the labels of a dataset look like to CLIP.
+
+    Parameters
+    ----------
+    temperature : float
+        At which the softmax over the class similarities fits the labels that are right.
+    uniform_share : float
+        Share of labels in [0, 1) that look drawn at random from all classes.
+    n_classes : int
+    """
+
+    temperature: float
+    uniform_share: float
+    n_classes: int
+
+    @property
+    def wrong_fraction(self) -> float:
+        """Estimated share of wrong labels: a random label is right once in n_classes."""
+        return self.uniform_share * (1 - 1 / self.n_classes)
+
+    def label_probability(self, log_prob_n: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the probability that each label comes from the image, not from chance.
+
+        Parameters
+        ----------
+        log_prob_n : ndarray of shape (n,)
+            Log-softmax of the class similarities at `temperature`, at the given label.
+
+        Returns
+        -------
+        ndarray of shape (n,), float32
+            In [0, 1]; all ones where no label looks random.
+        """
+        right_n = (1 - self.uniform_share) * np.exp(np.asarray(log_prob_n, dtype=np.float64))
+        chance = self.uniform_share / self.n_classes
+        # 0 / 0: no noise at all, and a probability too small for a float: still no noise.
+        probability_n = np.divide(
+            right_n, right_n + chance, out=np.ones_like(right_n), where=right_n + chance > 0
+        )
+        return probability_n.astype(np.float32)
+
+
+def estimate_label_noise(
+    Z: Any,
+    y: ArrayLike,
+    T: ArrayLike,
+    *,
+    adapter: Any = None,
+    random_state: int | None = 0,
+) -> LabelNoise:
+    """Estimate the share of wrong labels, and the temperature that fits the others.
+
+    Each label is taken for a draw from a mixture: with probability 1 − ε from the softmax
+    over the class similarities at temperature τ, with probability ε from all classes alike.
+    τ in [0.001, 1] and ε are those of the highest likelihood. A temperature fitted without ε
+    would be pulled up by every wrong label until nothing looked wrong.
+
+    Parameters
+    ----------
+    Z : array-like or EmbeddingTable of shape (n, d)
+        Image embeddings, any float type, not modified.
+    y : array-like of shape (n,)
+        Class numbers in [0, k).
+    T : array-like of shape (k, d)
+        Class embeddings, k ≥ 2, not modified.
+    adapter : DatasetAdapter, optional
+        Fitted; applied to both.
+    random_state : int, optional
+        Chooses the images that are looked at, where there are more than 20,000. None
+        chooses others each time.
+
+    Returns
+    -------
+    LabelNoise
+
+    Raises
+    ------
+    InvalidInputError
+        Where lengths or widths differ, a label is no class, there is one class alone, or a
+        row that is looked at is not finite or all zeros.
+
+    Notes
+    -----
+    O(s k d) time for s = min(n, 20,000) images, fewer with more than 800 classes, then some
+    thirty evaluations of O(s k). Memory: one float32 number for each of the s images and k
+    classes, 64 MiB at most for up to 16,000 classes, s rows, and one block for each core.
+
+    Flips that depend on the class (a cat called dog) look less random than uniform ones, so
+    the share is then too low.
+
+    Examples
+    --------
+    >>> T = np.eye(3)
+    >>> y = np.tile([0, 1, 2], 60)
+    >>> Z = np.eye(3)[y] + 0.3  # images near the embeddings of their classes
+    >>> wrong = np.arange(0, 180, 6)  # every sixth label is turned
+    >>> y[wrong] = (y[wrong] + 1) % 3
+    >>> round(estimate_label_noise(Z, y, T).wrong_fraction, 2)
+    0.17
+    """
+    image_emb_nd = check_embeddings(getattr(Z, "embeddings", Z), "Z", finite=False)
+    text_emb_kd = check_embeddings(T, "T", width=image_emb_nd.shape[1])
+    n, n_classes = len(image_emb_nd), len(text_emb_kd)
+    if n_classes < 2:
+        raise InvalidInputError(
+            f"`T` must hold at least two classes for labels to be wrong; got {n_classes}. "
+            "Add the embeddings of the other classes."
+        )
+    codes_n = encode_labels(y, n_images=n, n_classes=n_classes)
+    n_looked = min(n, MAX_IMAGES, max(MIN_IMAGES, MAX_COSINES // n_classes))
+    rows = np.arange(n)
+    if n_looked < n:
+        rows = np.sort(np.random.default_rng(random_state).choice(n, n_looked, replace=False))
+    text_emb_kd = unit_rows(text_emb_kd, np.arange(n_classes))
+    if adapter is not None:
+        text_emb_kd = adapter.transform_texts(text_emb_kd)
+    difference_sk = unit_rows(image_emb_nd, rows, adapter=adapter) @ text_emb_kd.T
+    difference_sk -= np.take_along_axis(difference_sk, codes_n[rows][:, None], axis=1)
+    return _likeliest(difference_sk)
+
+
+def _likeliest(difference_sk: NDArray[np.float32]) -> LabelNoise:
+    """Return τ and ε of the highest likelihood.
+
+    Parameters
+    ----------
+    difference_sk : ndarray of shape (s, k), float32
+        Similarity of each image to each class less that to its given class.
+    """
+    from scipy.optimize import minimize
+
+    n_classes = difference_sk.shape[1]
+
+    def cost(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Return the mean negative log-likelihood, and its slope in log τ and logit ε."""
+        temperature, uniform = np.exp(parameters[0]), 1 / (1 + np.exp(-parameters[1]))
+        right_s, pull_s = _softmax_at_label(difference_sk, temperature)
+        mixture_s = (1 - uniform) * right_s + uniform / n_classes
+        slope_s = np.stack(
+            [
+                (1 - uniform) * right_s * pull_s / temperature,
+                uniform * (1 - uniform) * (1 / n_classes - right_s),
+            ]
+        )
+        return float(-np.log(mixture_s).mean()), -(slope_s / mixture_s).mean(axis=1)
+
+    # The likelihood has a second, poor optimum where everything is noise; two starts
+    # on either side of CLIP's own temperature find the better one.
+    bounds = [tuple(np.log(TEMPERATURES)), UNIFORM_LOGITS]
+    starts = [(np.log(temperature), -2.0) for temperature in (0.01, 0.07)]
+    found = [minimize(cost, x, jac=True, method="L-BFGS-B", bounds=bounds) for x in starts]
+    best = min(found, key=lambda result: float(result.fun)).x
+    return LabelNoise(float(np.exp(best[0])), float(1 / (1 + np.exp(-best[1]))), n_classes)
+
+
+def _softmax_at_label(
+    difference_sk: NDArray[np.float32], temperature: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the softmax at the given label, and the mean difference under the softmax."""
+    s, k = difference_sk.shape
+    right_s, pull_s = np.empty(s), np.empty(s)
+    inverse = np.float32(1 / temperature)
+
+    def evaluate(rows: slice) -> None:
+        # exp overflows to infinity for an image far from its label: probability 0, no pull.
+        with np.errstate(over="ignore", invalid="ignore"):
+            weight_bk = np.exp(difference_sk[rows] * inverse)
+            sum_b = weight_bk.sum(axis=1, dtype=np.float64)
+            weight_bk *= difference_sk[rows]
+            mean_b = weight_bk.sum(axis=1, dtype=np.float64) / sum_b
+        right_s[rows] = 1 / sum_b
+        pull_s[rows] = np.where(np.isfinite(mean_b), mean_b, 0.0)
+
+    for _ in map_blocks(evaluate, s, block_rows(4 * k)):
+        pass
+    return right_s, pull_s

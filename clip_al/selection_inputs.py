@@ -1,0 +1,245 @@
+"""What a selection is made from: classes, groups, scores, settings, ids; checked, as arrays.
+
+Imports `checks`, `labels`, `errors`. Arrays that a `Selection` keeps are read-only copies.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from clip_al.checks import check_indices, check_int
+from clip_al.errors import InvalidInputError, InvalidTypeError, not_finite
+from clip_al.labels import encode_labels
+
+
+class Groups(NamedTuple):
+    """An attribute of each image: (n,) int64 codes, and what each code is called."""
+
+    codes: NDArray[np.int64]
+    names: tuple[str, ...]
+
+
+def encode_groups(groups: Any, *, n_images: int, name: str = "groups") -> Groups:
+    """Return an attribute as codes and names, numbered in ascending order of the values.
+
+    Examples
+    --------
+    >>> encode_groups(["night", "day", "night"], n_images=3)
+    Groups(codes=array([1, 0, 1]), names=('day', 'night'))
+    """
+    if isinstance(groups, Groups):
+        values, names = np.asarray(groups.codes), tuple(map(str, groups.names))
+    else:
+        values, names = np.asarray(groups), ()
+    if values.shape != (n_images,):
+        raise InvalidInputError(
+            f"`{name}` must have one entry for each of the {n_images} images; got shape "
+            f"{values.shape}. Pass the attribute of the same images, in the same order."
+        )
+    if isinstance(groups, Groups):
+        codes = encode_labels(values, n_images=n_images, n_classes=len(names), name=name)
+        return Groups(frozen(codes), names)
+    mixed = values.dtype == object and not all(isinstance(value, str) for value in values)
+    if values.dtype.kind not in "OUiub" or mixed:
+        raise InvalidTypeError(
+            f"`{name}` must hold names or whole numbers; got dtype {values.dtype}. Convert it, "
+            "for instance with `astype(str)`, and name what is missing."
+        )
+    distinct, codes = np.unique(values, return_inverse=True)
+    return Groups(frozen(codes.astype(np.int64)), tuple(map(str, distinct.tolist())))
+
+
+def encode_classes(
+    y: ArrayLike,
+    *,
+    n_images: int,
+    n_classes: int | None = None,
+    class_names: Sequence[str] | None = None,
+) -> tuple[NDArray[np.int64], int, tuple[str, ...] | None]:
+    """Return labels as numbers, how many classes there are, and their names where known.
+
+    Without `n_classes` and `class_names`, the classes are those that occur: names in
+    ascending order, or numbers up to the largest.
+    """
+    names = check_names(class_names)
+    values = np.asarray(y)
+    if names is None and values.dtype.kind in "OUS":
+        names = tuple(np.unique(values.astype(str)).tolist())
+    if names is not None and n_classes not in (None, len(names)):
+        raise InvalidInputError(
+            f"`class_names` must name each of the {n_classes} classes; got {len(names)} names. "
+            "Pass one a class, in the order of the class numbers."
+        )
+    if n_classes is None:
+        numbers = names is None and values.size and values.dtype.kind in "iub"
+        n_classes = max(0, int(values.max())) + 1 if numbers else len(names or ())
+    else:
+        n_classes = check_int(n_classes, "n_classes")
+    codes = encode_labels(y, n_images=n_images, n_classes=n_classes, class_names=names)
+    return codes, n_classes, names
+
+
+def frozen(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a read-only copy."""
+    copy = array.copy()
+    copy.setflags(write=False)
+    return copy
+
+
+def check_chosen(indices: Any, n: int) -> NDArray[np.int64]:
+    """Return the positions of the chosen images: at least one, ascending."""
+    array = check_indices(indices, n)
+    if array.size == 0:
+        raise InvalidInputError("A selection must hold at least one image; got none. Choose one.")
+    if (np.diff(array) < 0).any():
+        raise InvalidInputError(
+            "`indices` must be in ascending order; got others. Use `Selection.from_indices`."
+        )
+    return array
+
+
+def check_scores(scores: Mapping[str, Any], n: int) -> dict[str, NDArray[Any]]:
+    """Return scores of all images as read-only arrays of one byte order."""
+    checked = {}
+    for name, values in scores.items():
+        array = np.asarray(values)
+        if array.shape != (n,) or array.dtype.kind not in "fiu":
+            raise InvalidInputError(
+                f"`scores[{name!r}]` must be one number for each of the {n} images; got shape "
+                f"{array.shape} and dtype {array.dtype}. Score all images, chosen or not."
+            )
+        whole = array.dtype.kind in "iu"
+        # One byte order, so that a fingerprint is the same everywhere.
+        checked[str(name)] = frozen(
+            array.astype(np.int64 if whole else array.dtype.newbyteorder("<"))
+        )
+    if "likeliest" in checked and checked["likeliest"].dtype != np.int64:
+        raise InvalidTypeError(
+            "`scores['likeliest']` must hold class numbers; got dtype "
+            f"{checked['likeliest'].dtype}. Pass what `argmax` over the classes returns."
+        )
+    return checked
+
+
+def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as JSON gives them back."""
+    try:
+        text = json.dumps(dict(settings), default=_to_plain, allow_nan=False)
+    except (TypeError, ValueError) as exc:
+        raise InvalidTypeError(
+            f"`settings` must hold what JSON can hold; {exc}. Pass numbers, strings, lists and "
+            "mappings."
+        ) from exc
+    plain: dict[str, Any] = json.loads(text)
+    return plain
+
+
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a {type(value).__name__} is not")
+
+
+def check_names(names: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Return the names of classes, each there once."""
+    if names is None:
+        return None
+    listed = tuple(names)
+    if isinstance(names, str) or not all(isinstance(name, str) for name in listed):
+        raise InvalidTypeError(
+            f"`class_names` must be a sequence of strings; got {names!r}. Pass one name a class."
+        )
+    if len(set(listed)) != len(listed):
+        repeated = next(name for name in listed if listed.count(name) > 1)
+        raise InvalidInputError(
+            f"`class_names` must name each class once; got {repeated!r} more than once. Rename one."
+        )
+    return tuple(map(str, listed))
+
+
+def check_labels(labels: Any, n: int, names: tuple[str, ...] | None) -> NDArray[np.int64] | None:
+    """Return class numbers as a read-only array."""
+    if labels is None:
+        return None
+    codes, _, _ = encode_classes(labels, n_images=n, class_names=names)
+    return frozen(codes)
+
+
+def check_ids(ids: Any, n: int) -> NDArray[np.object_]:
+    """Return ids as a read-only array of strings."""
+    listed = [str(value) for value in ids]
+    if len(listed) != n:
+        raise InvalidInputError(
+            f"`ids` must name each of the {n} images; got {len(listed)}. Pass one an image."
+        )
+    array = np.empty(n, dtype=object)
+    array[:] = listed
+    array.setflags(write=False)
+    return array
+
+
+def check_score(score: Any, name: str) -> NDArray[Any]:
+    """Return one score of all images, of its own float type, as a 1-D array without NaN."""
+    array = np.asarray(score)
+    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "fiu":
+        raise InvalidInputError(
+            f"`{name}` must be a 1-D array of numbers, one an image, of at least one; got shape "
+            f"{array.shape} and dtype {array.dtype}. Pass what the score returned."
+        )
+    if array.dtype.kind != "f":
+        array = array.astype(np.float64)
+    bad = np.flatnonzero(~np.isfinite(array))
+    if bad.size:
+        raise not_finite(name, bad.tolist())
+    return array
+
+
+def check_ratio(ratio: Any, n: int) -> int:
+    """Return how many images a ratio of n is: the nearest, halves up."""
+    value = check_number(ratio, "ratio")
+    if not 0 < value <= 1:
+        raise InvalidInputError(
+            f"`ratio` must be in (0, 1], a share of the images; got {ratio}. Pass 0.3 for 30 %."
+        )
+    n_wanted = math.floor(value * n + 0.5)
+    if n_wanted == 0:
+        raise InvalidInputError(
+            f"`ratio` must select at least one of the {n} images; {ratio} selects none. Raise "
+            f"it to {1 / n:.2g} or more."
+        )
+    return n_wanted
+
+
+def check_number(
+    value: Any,
+    name: str,
+    *,
+    low: float = -math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> float:
+    """Return a finite number in [low, below) and beyond `above`."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InvalidTypeError(f"`{name}` must be a number; got {value!r}. Pass a float.")
+    number = float(value)
+    if not (low <= number < below and above < number and math.isfinite(number)):
+        bounds = [
+            f"{word} {bound:g}"
+            for word, bound in (("at least", low), ("above", above), ("below", below))
+            if math.isfinite(bound)
+        ]
+        raise InvalidInputError(
+            f"`{name}` must be finite{''.join(', ' + b for b in bounds)}; got {value}. Change it."
+        )
+    return number

@@ -1,0 +1,161 @@
+"""What one looks at in a selection: suspects, shares before and after, differences, a table.
+
+Imports nothing of ours; pandas where a table is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """An image that may be mislabelled; classes are names where those are known."""
+
+    index: int
+    id: str | None
+    given: str | int | None
+    likeliest: str | int | None
+    score: float
+
+
+@dataclass(frozen=True)
+class SelectionReport:
+    """Shares of each class and group before and after; `str` of it is readable.
+
+    Attributes
+    ----------
+    n_images, n_selected : int
+        Size before and after.
+    classes, groups : DataFrame or None
+        One row each: ``name``, ``before`` and ``after`` (counts), ``share_before``,
+        ``share_after``, ``kept`` (after / before, NaN for a class without images). None
+        where the selection knows no labels, or no groups.
+    """
+
+    n_images: int
+    n_selected: int
+    classes: pd.DataFrame | None
+    groups: pd.DataFrame | None
+
+    @property
+    def class_balance(self) -> tuple[float, float] | None:
+        """Least over most frequent class, before and after; classes without images aside."""
+        return _balance(self.classes)
+
+    @property
+    def group_balance(self) -> tuple[float, float] | None:
+        """Least over most frequent group, before and after."""
+        return _balance(self.groups)
+
+    def __str__(self) -> str:
+        share = self.n_selected / self.n_images
+        lines = [f"{self.n_selected} of {self.n_images} images selected ({share:.1%})"]
+        for what, table in (("class", self.classes), ("group", self.groups)):
+            balance = _balance(table)
+            if table is None or balance is None:
+                continue
+            before, after = balance
+            lines += [
+                "",
+                f"least / most frequent {what}: {before:.2f} before, {after:.2f} after",
+                table.rename(columns={"name": what}).to_string(
+                    index=False, max_rows=40, float_format="{:.3f}".format
+                ),
+            ]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What changes from one selection to another of the same images.
+
+    Attributes
+    ----------
+    n_overlap : int
+        How many images both chose.
+    jaccard : float
+        Overlap over union, in [0, 1]; 1 where they are the same.
+    added, removed : ndarray of int64
+        Positions that only the other, and only this one, chose; ascending.
+    moved : dict or None
+        Class to (added, removed), for the classes where anything moved; None without labels.
+    """
+
+    n_overlap: int
+    jaccard: float
+    added: NDArray[np.int64]
+    removed: NDArray[np.int64]
+    moved: dict[str | int, tuple[int, int]] | None
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.n_overlap} images in both (Jaccard {self.jaccard:.3f}), "
+            f"{len(self.added)} added, {len(self.removed)} removed"
+        ]
+        for name, (added, removed) in (self.moved or {}).items():
+            lines.append(f"  {name}: +{added} -{removed}")
+        return "\n".join(lines)
+
+
+def share_table(
+    codes_n: NDArray[np.int64], names: Sequence[Any], indices: NDArray[np.int64]
+) -> pd.DataFrame:
+    """Return one row a class or group: how many there are and how many are chosen."""
+    import pandas as pd
+
+    before = np.bincount(codes_n, minlength=len(names))
+    after = np.bincount(codes_n[indices], minlength=len(names))
+    with np.errstate(invalid="ignore"):
+        kept = after / before
+    return pd.DataFrame(
+        {
+            "name": list(names),
+            "before": before,
+            "after": after,
+            "share_before": before / before.sum(),
+            "share_after": after / after.sum(),
+            "kept": kept,
+        }
+    )
+
+
+def count_moves(
+    codes_n: NDArray[np.int64],
+    names: tuple[str, ...] | None,
+    added: NDArray[np.int64],
+    removed: NDArray[np.int64],
+) -> dict[str | int, tuple[int, int]]:
+    """Return how many were added and removed of each class where anything moved."""
+    n_classes = int(codes_n.max()) + 1
+    n_added, n_removed = (np.bincount(codes_n[x], minlength=n_classes) for x in (added, removed))
+    return {
+        name_of(c, names): (int(n_added[c]), int(n_removed[c]))
+        for c in np.flatnonzero(n_added + n_removed)
+    }
+
+
+def name_of(code: Any, names: tuple[str, ...] | None) -> str | int:
+    """Return the name of a class, or its number where there are no names."""
+    return int(code) if names is None else names[int(code)]
+
+
+def names_of(codes_n: NDArray[np.int64], names: tuple[str, ...] | None) -> NDArray[Any]:
+    """Return the name, or number, of each image's class or group; a new array."""
+    return codes_n.copy() if names is None else np.array(names, dtype=object)[codes_n]
+
+
+def _balance(table: pd.DataFrame | None) -> tuple[float, float] | None:
+    if table is None:
+        return None
+    before, after = table["before"].to_numpy(), table["after"].to_numpy()
+    there = before > 0
+    return tuple(float(x[there].min() / x[there].max()) for x in (before, after))  # type: ignore[return-value]

@@ -1,0 +1,492 @@
+"""`ClipSelector`: adapter → scores → optimizer, in one estimator.
+
+embeddings, labels ──adapter──▶ adapted space ──▶ label probability, SAS, SDS
+                                                      │ scaled to a common spread
+                                                      ▼
+                                     optimizer: ratio, quotas ──▶ Selection
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from clip_al.adapter_choice import PAPER_ADAPTER, describe_adapter, is_fitted, make_adapter
+from clip_al.checks import check_choice, check_embeddings, check_int
+from clip_al.class_vectors import best_text_weight, check_text_weight, unit_class_embeddings
+from clip_al.errors import InvalidTypeError
+from clip_al.image_scores import ImageScores, distance_space, score_images
+from clip_al.label_noise import LabelNoise
+from clip_al.labels import encode_labels
+from clip_al.neighbors import neighbour_count, neighbour_graph
+from clip_al.optimizer import SOLVERS, SelectionOptimizer
+from clip_al.scores import ALIGNMENTS, SCALES, standardize_scores
+from clip_al.selection import Selection
+
+if TYPE_CHECKING:
+    from clip_al.adapter import DatasetAdapter
+    from clip_al.cross_fit import CrossFitAdapter
+    from clip_al.encoder import ClipEncoder
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "default": {
+        "adapter": True,
+        "alignment": "contrastive",
+        "scale": "class",
+        "noise_aware": True,
+        "class_balance": "proportional",
+        "solver": "exact",
+    },
+    "paper": {
+        "adapter": True,
+        "alignment": "cosine",
+        "scale": "none",
+        "noise_aware": False,
+        "class_balance": "none",
+        "solver": "sgd",
+    },
+}
+TEMPLATES = {"default": "a photo of a {}", "paper": "A photo of {}"}
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """What a fit leaves behind to choose from."""
+
+    scores: ImageScores
+    known: Selection  # labels, groups, ids and class names: checked copies
+    optimizer: SelectionOptimizer
+    graph: Any
+    settings: Mapping[str, Any]
+    record: Mapping[str, Any]
+
+
+class ClipSelector(BaseEstimator):
+    """Choose what to train on, from CLIP embeddings and labels that may be wrong.
+
+    Parameters
+    ----------
+    ratio : float
+        Share of the images to choose, in (0, 1].
+    class_names : sequence of str, optional
+        What the classes are called, in the order of their numbers.
+    class_embeddings : array-like of shape (k, d), optional
+        Text embeddings of the classes, of the model that encoded the images. Without them
+        `encoder` encodes `class_names`.
+    encoder : ClipEncoder, optional
+        Encodes "a photo of a {name}"; with the paper's preset "A photo of {name}".
+    preset : {"default", "paper"}
+        What the parameters below mean where they are None. "paper" is the method as
+        printed: an adapter (a linear layer, no skip) trained by InfoNCE with the diagonal as
+        positives, SAS by cosine, SAS + α SDS as they come, no quotas, the descent of Eq. 6.
+    adapter : bool, "cross-fit", DatasetAdapter or CrossFitAdapter, optional
+        True trains one on all images, "cross-fit" two on halves, so that no image is scored
+        by an adapter that saw its label (SDS is then measured without, as two adapters do
+        not map into one space); False leaves CLIP as it is; a fitted adapter is used as it
+        is, an unfitted one is cloned and trained.
+    alignment : {"contrastive", "cosine"}, optional
+        See `semantic_alignment_scores`.
+    scale : {"class", "global", "none"}, optional
+        Bring both scores to mean 0 and standard deviation 1, within each class or over all
+        images, before they are added.
+    noise_aware : bool, optional
+        Weigh SDS by the probability that the label is right: an image far from the others
+        of its class adds diversity if its label is right, and harm if it is wrong.
+    alpha : float, optional
+        Weight of SDS; None is the ratio, as in the paper.
+    text_weight : float in [0, 1], or "auto"
+        Between the mean image of a class (0) and its text (1) as what images are aligned
+        with. "auto" takes the weight, of five, that names most held-out labels in CLIP's
+        own space.
+    k : int or float
+        Neighbours for SDS: a count, or a fraction of the class.
+    class_balance : {"none", "proportional", "equal"}, array-like or mapping, optional
+        Quotas per class, see `SelectionOptimizer`.
+    group_balance, solver, redundancy
+        See `SelectionOptimizer`.
+    device : str, optional
+        Where adapters are trained and distances computed; None is the CPU for distances
+        and CUDA, where there is one, for training.
+    random_state : int, optional
+        Seed of the adapter and of every split; None draws another each time.
+    progress : bool
+        Show the adapter's training.
+
+    Attributes
+    ----------
+    selection_ : Selection
+    adapter_ : DatasetAdapter, CrossFitAdapter or None
+        Fitted.
+    class_embeddings_ : ndarray of shape (k, d), float32
+        Unit rows, before the adapter.
+    label_noise_ : LabelNoise
+        The share of labels that look wrong, and the temperature of the probabilities.
+    text_weight_ : float
+
+    Notes
+    -----
+    Time: the adapter, see `DatasetAdapter`; O(Σ n_c² d) for SDS over classes of n_c images;
+    O(n k d) for the probabilities; O(n) for the choice. Memory: O(n), one class of
+    embeddings, and one block of similarities for each core; "cross-fit" copies the embeddings
+    of one fold at a time.
+
+    Images whose text embedding is far from all its class's pictures (a model that does not
+    know the word) look mislabelled; `text_weight="auto"` or ``adapter=True`` helps, and
+    `selection_.report()` shows what became of each class and group.
+
+    References
+    ----------
+    Yang et al.: "A CLIP-Powered Framework for Robust and Generalizable Data Selection",
+    ICLR 2025. The contrastive alignment, the common scale, the quotas and the weight of
+    SDS are ours; decisions/0006 has the measurements.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.arange(200) % 2
+    >>> T = np.eye(4)[:2]
+    >>> Z = T[y] + 0.1 * rng.standard_normal((200, 4))
+    >>> given = np.where(np.arange(200) < 20, 1 - y, y)  # the first twenty labels are wrong
+    >>> selector = ClipSelector(ratio=0.5, class_embeddings=T, adapter=False)
+    >>> selection = selector.fit_select(Z, given)
+    >>> len(selection), int((selection.indices < 20).sum())
+    (100, 0)
+    >>> sorted(s.index for s in selection.suspects(20)) == list(range(20))
+    True
+    """
+
+    selection_: Selection
+    adapter_: DatasetAdapter | CrossFitAdapter | None
+    class_embeddings_: NDArray[np.float32]
+    label_noise_: LabelNoise
+    text_weight_: float
+
+    def __init__(
+        self,
+        ratio: float = 0.3,
+        *,
+        class_names: Sequence[str] | None = None,
+        class_embeddings: ArrayLike | None = None,
+        encoder: ClipEncoder | None = None,
+        preset: str = "default",
+        adapter: Any = None,
+        alignment: str | None = None,
+        scale: str | None = None,
+        noise_aware: bool | None = None,
+        alpha: float | None = None,
+        text_weight: float | str = 1.0,
+        k: float = 0.1,
+        class_balance: Any = None,
+        group_balance: Any = "proportional",
+        solver: str | None = None,
+        redundancy: float = 0.0,
+        device: str | None = None,
+        random_state: int = 0,
+        progress: bool = False,
+    ) -> None:
+        self.ratio = ratio
+        self.class_names = class_names
+        self.class_embeddings = class_embeddings
+        self.encoder = encoder
+        self.preset = preset
+        self.adapter = adapter
+        self.alignment = alignment
+        self.scale = scale
+        self.noise_aware = noise_aware
+        self.alpha = alpha
+        self.text_weight = text_weight
+        self.k = k
+        self.class_balance = class_balance
+        self.group_balance = group_balance
+        self.solver = solver
+        self.redundancy = redundancy
+        self.device = device
+        self.random_state = random_state
+        self.progress = progress
+
+    def fit(
+        self, Z: Any, y: ArrayLike, *, groups: ArrayLike | None = None, ids: Any = None
+    ) -> ClipSelector:
+        """Score every image and choose.
+
+        Parameters
+        ----------
+        Z : array-like or EmbeddingTable of shape (n, d)
+            Image embeddings; not modified.
+        y : array-like of shape (n,)
+            Class numbers or, with `class_names`, names; some may be wrong.
+        groups : array-like of shape (n,), optional
+            Any attribute over which the subset is to have quotas as well.
+        ids : sequence of str, optional
+            What the images are called; those of a table by default.
+
+        Returns
+        -------
+        ClipSelector
+            Itself, with `selection_`.
+
+        Raises
+        ------
+        InvalidInputError
+            Where lengths differ, a label is no class, a class has no embedding, a row is not
+            finite or all zeros, the ratio selects nothing, or a setting is out of range.
+        ModelMismatchError
+            Where images and classes were encoded by two models.
+        InvalidTypeError
+            Where neither class embeddings nor an encoder with class names was given, or an
+            argument is of the wrong type.
+
+        Notes
+        -----
+        What can be checked is checked before the adapter is trained. A fit that fails leaves
+        nothing, not even of an earlier one.
+        """
+        self._forget()
+        settings = self._settings()
+        image_emb_nd = check_embeddings(getattr(Z, "embeddings", Z), "Z")
+        text_emb_kd, model_id = unit_class_embeddings(*self._class_source(), Z)
+        known = self._try(settings, image_emb_nd, y, text_emb_kd, groups, _ids_of(Z, ids))
+        codes_n: Any = known.labels
+        adapter = self._adapter(settings, image_emb_nd, text_emb_kd, known)
+        weight = self._weight(image_emb_nd, codes_n, text_emb_kd)
+        scores = score_images(
+            image_emb_nd,
+            codes_n,
+            text_emb_kd,
+            adapter,
+            alignment=settings["alignment"],
+            text_weight=weight,
+            k=self.k,
+            device=self.device,
+            random_state=self.random_state,
+        )
+        graph = None
+        if self.redundancy > 0:
+            graph = neighbour_graph(
+                image_emb_nd,
+                codes_n,
+                len(text_emb_kd),
+                adapter=distance_space(adapter),
+                device=self.device,
+            )
+        record = {
+            "model": model_id,
+            "preset": self.preset,
+            "adapter": describe_adapter(settings["adapter"], adapter),
+            **{name: settings[name] for name in ("alignment", "scale", "noise_aware")},
+            "k": self.k,
+            "text_weight": weight,
+            "temperature": scores.noise.temperature,
+            "wrong_fraction": scores.noise.wrong_fraction,
+            "random_state": self.random_state,
+        }
+        fitted = _Fitted(scores, known, self._optimizer(settings), graph, settings, record)
+        selection = _choose(fitted, [self.ratio], len(text_emb_kd))[0]
+        # Only now: a fit that fails on the way leaves nothing.
+        self._fitted, self.selection_, self.adapter_ = fitted, selection, adapter
+        self.class_embeddings_, self.text_weight_ = text_emb_kd, weight
+        self.label_noise_ = scores.noise
+        return self
+
+    def fit_select(
+        self, Z: Any, y: ArrayLike, *, groups: ArrayLike | None = None, ids: Any = None
+    ) -> Selection:
+        """Return ``fit(Z, y).selection_``; parameters and errors are those of `fit`."""
+        return self.fit(Z, y, groups=groups, ids=ids).selection_
+
+    def select(self, ratio: float | None = None) -> Selection:
+        """Choose again from the scores and with the settings of the last `fit`.
+
+        Parameters
+        ----------
+        ratio : float, optional
+            In (0, 1]; that of the fit by default.
+
+        Returns
+        -------
+        Selection
+
+        Raises
+        ------
+        NotFittedError
+            Before the first fit.
+        InvalidInputError
+            Where the ratio is out of range or selects nothing.
+        """
+        check_is_fitted(self, "selection_")
+        wanted = self._fitted.optimizer.ratio if ratio is None else ratio
+        return self.select_nested([wanted])[0]
+
+    def select_nested(self, ratios: Sequence[float]) -> list[Selection]:
+        """Choose at several ratios, each smaller subset inside the larger ones.
+
+        Parameters
+        ----------
+        ratios : sequence of float
+            Each in (0, 1], in any order.
+
+        Returns
+        -------
+        list of Selection
+            In the order of `ratios`.
+
+        Raises
+        ------
+        NotFittedError, InvalidInputError
+            As for `select`.
+        """
+        check_is_fitted(self, "selection_")
+        return _choose(self._fitted, ratios, len(self.class_embeddings_))
+
+    def _forget(self) -> None:
+        """Remove what an earlier `fit` left, so that one that fails leaves nothing."""
+        for name in [name for name in vars(self) if name.endswith("_") or name == "_fitted"]:
+            delattr(self, name)
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the preset with what was set over it, checked."""
+        preset = PRESETS[check_choice(self.preset, tuple(PRESETS), "preset")]
+        given = {name: getattr(self, name) for name in preset}
+        settings = {name: preset[name] if given[name] is None else given[name] for name in preset}
+        check_choice(settings["alignment"], ALIGNMENTS, "alignment")
+        check_choice(settings["scale"], SCALES, "scale")
+        check_choice(settings["solver"], SOLVERS, "solver")
+        if not isinstance(settings["noise_aware"], bool):
+            raise InvalidTypeError(
+                f"`noise_aware` must be True or False; got {self.noise_aware!r}. Choose one."
+            )
+        check_text_weight(self.text_weight)
+        if self.random_state is not None:
+            check_int(self.random_state, "random_state", smallest=0)
+        return settings
+
+    def _class_source(self) -> tuple[Any, Any]:
+        """Return class embeddings as given or encoded, and their encoder or model's id."""
+        if self.class_embeddings is not None:
+            return self.class_embeddings, getattr(self.class_embeddings, "model_id", None)
+        if self.encoder is None or self.class_names is None:
+            raise InvalidTypeError(
+                "ClipSelector needs `class_embeddings`, or `encoder` and `class_names`; got "
+                f"{'no encoder' if self.encoder is None else 'no names'}. Pass the encoder that "
+                "made the image embeddings."
+            )
+        names = self.class_names if isinstance(self.class_names, str) else list(self.class_names)
+        encoded = self.encoder.encode_texts(names, templates=[TEMPLATES[self.preset]])
+        return encoded, self.encoder
+
+    def _try(
+        self,
+        settings: Mapping[str, Any],
+        image_emb_nd: NDArray[Any],
+        y: ArrayLike,
+        text_emb_kd: NDArray[np.float32],
+        groups: Any,
+        ids: Any,
+    ) -> Selection:
+        """Choose by blank scores, so that what is wrong shows before minutes of training.
+
+        Returns
+        -------
+        Selection
+            With checked copies of labels, names, groups and ids.
+        """
+        n, n_classes = len(image_emb_nd), len(text_emb_kd)
+        names = self.class_names
+        codes_n = encode_labels(y, n_images=n, n_classes=n_classes, class_names=names)
+        for number, size in enumerate(np.bincount(codes_n)):
+            label = number if names is None else names[number]
+            neighbour_count(self.k, int(size), group=f"class {label}")
+        blank_n = np.zeros(n)
+        optimizer = self._optimizer({**settings, "solver": "exact"})
+        return optimizer.select(
+            blank_n,
+            blank_n,
+            codes_n,
+            n_classes=n_classes,
+            class_names=names,
+            groups=groups,
+            graph=sparse.csr_array((n, n)),
+            ids=ids,
+        )
+
+    def _adapter(
+        self,
+        settings: Mapping[str, Any],
+        image_emb_nd: NDArray[Any],
+        text_emb_kd: NDArray[np.float32],
+        known: Selection,
+    ) -> Any:
+        """Return the adapter, fitted, or None."""
+        adapter = make_adapter(
+            settings["adapter"],
+            n_images=len(image_emb_nd),
+            settings=PAPER_ADAPTER if self.preset == "paper" else {},
+            device=self.device,
+            random_state=self.random_state,
+            progress=self.progress,
+        )
+        if adapter is None or is_fitted(adapter):
+            return adapter
+        return adapter.fit(image_emb_nd, known.labels, text_emb_kd, class_names=known.class_names)
+
+    def _weight(
+        self,
+        image_emb_nd: NDArray[Any],
+        codes_n: NDArray[np.int64],
+        text_emb_kd: NDArray[np.float32],
+    ) -> float:
+        weight = check_text_weight(self.text_weight)
+        if isinstance(weight, float):
+            return weight
+        return best_text_weight(image_emb_nd, codes_n, text_emb_kd, random_state=self.random_state)
+
+    def _optimizer(self, settings: Mapping[str, Any]) -> SelectionOptimizer:
+        balance = settings["class_balance"]
+        return SelectionOptimizer(
+            self.ratio,
+            solver=settings["solver"],
+            alpha=self.alpha,
+            redundancy=self.redundancy,
+            class_balance=None if isinstance(balance, str) and balance == "none" else balance,
+            group_balance=self.group_balance,
+        )
+
+
+def _choose(fitted: _Fitted, ratios: Sequence[float], n_classes: int) -> list[Selection]:
+    """Choose at several ratios, and record all scores as they were before scaling."""
+    scores, known, scale = fitted.scores, fitted.known, fitted.settings["scale"]
+    sds_n = standardize_scores(scores.sds_n, known.labels, scale)
+    chosen = fitted.optimizer.select_nested(
+        standardize_scores(scores.sas_n, known.labels, scale),
+        sds_n * scores.right_n if fitted.settings["noise_aware"] else sds_n,
+        ratios,
+        known.labels,
+        n_classes=n_classes,
+        class_names=known.class_names,
+        groups=known.groups,
+        graph=fitted.graph,
+        ids=known.ids,
+        settings=fitted.record,
+    )
+    plain: dict[str, NDArray[Any]] = {
+        "sas": scores.sas_n,
+        "sds": scores.sds_n,
+        "label_score": scores.log_prob_n,
+        "label_probability": scores.right_n,
+        "likeliest": scores.likeliest_n,
+    }
+    return [
+        replace(selection, scores={**plain, "total": selection.scores["total"]})
+        for selection in chosen
+    ]
+
+
+def _ids_of(Z: Any, ids: Any) -> Any:
+    return getattr(Z, "ids", None) if ids is None else ids

@@ -1,0 +1,150 @@
+"""Tests of `clip_al.image_scores`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from clip_al.adapter import DatasetAdapter
+from clip_al.cross_fit import CrossFitAdapter
+from clip_al.image_scores import distance_space, score_images
+from clip_al.label_noise import estimate_label_noise
+from clip_al.scores import (
+    label_log_probabilities,
+    sample_diversity_scores,
+    semantic_alignment_scores,
+)
+from tests.reference import contents, random_unit
+
+N, K, D = 200, 4, 16
+SETTINGS = {"alignment": "contrastive", "text_weight": 1.0, "k": 0.1}
+
+
+@pytest.fixture
+def T(rng):
+    return random_unit(rng, K, D)
+
+
+@pytest.fixture
+def y(rng):
+    labels = np.arange(N) % K
+    labels[:40] = rng.integers(K, size=40)
+    return labels
+
+
+@pytest.fixture
+def images(rng, T):
+    return (T[np.arange(N) % K] + 0.2 * rng.standard_normal((N, D))).astype(np.float32)
+
+
+@pytest.fixture
+def adapter(images, y, T):
+    return DatasetAdapter(epochs=2, learning_rate=1e-2, device="cpu").fit(images, y, T)
+
+
+@pytest.fixture
+def folds(images, y, T):
+    adapter = DatasetAdapter(epochs=2, learning_rate=1e-2, device="cpu")
+    return CrossFitAdapter(adapter, n_splits=3).fit(images, y, T)
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_scores_are_those_of_the_functions(images, y, T, adapter, adapted):
+    one = adapter if adapted else None
+    scores = score_images(images, y, T, one, **SETTINGS)
+    noise = estimate_label_noise(images, y, T, adapter=one)
+    assert scores.noise.temperature == pytest.approx(noise.temperature, rel=1e-4)
+    assert scores.noise.uniform_share == pytest.approx(noise.uniform_share, rel=1e-3)
+    log_prob, likeliest = label_log_probabilities(
+        images, y, T, temperature=noise.temperature, adapter=one
+    )
+    np.testing.assert_allclose(scores.log_prob_n, log_prob, rtol=1e-3, atol=1e-4)
+    assert scores.sas_n.tolist() == scores.log_prob_n.tolist()
+    assert scores.likeliest_n.tolist() == likeliest.tolist()
+    np.testing.assert_allclose(scores.right_n, noise.label_probability(log_prob), atol=1e-3)
+    expected = sample_diversity_scores(images, y, 0.1, adapter=one)
+    np.testing.assert_array_equal(scores.sds_n, expected)
+
+
+def test_cosine_alignment(images, y, T, adapter):
+    for one in (None, adapter):
+        scores = score_images(images, y, T, one, **{**SETTINGS, "alignment": "cosine"})
+        expected = semantic_alignment_scores(images, y, T, adapter=one)
+        np.testing.assert_allclose(scores.sas_n, expected, atol=1e-6)
+        assert (scores.log_prob_n != scores.sas_n).any()
+
+
+@pytest.mark.parametrize("text_weight", [1.0, 0.5, 0.0])
+@pytest.mark.parametrize("alignment", ["contrastive", "cosine"])
+def test_each_image_is_scored_by_an_adapter_that_never_saw_its_label(
+    images, y, T, folds, alignment, text_weight
+):
+    settings = {**SETTINGS, "alignment": alignment, "text_weight": text_weight}
+    scores = score_images(images, y, T, folds, **settings)
+    for i in range(0, N, 17):
+        # Whatever this image's label, the adapter of its fold scores it by that label alone.
+        fold = folds.fold_[i]
+        one, seen = folds.adapters_[fold], folds.fold_ != fold
+        vectors = one.transform_texts(T)
+        if text_weight < 1:
+            adapted = one.transform_images(images[seen])
+            means = np.stack([adapted[y[seen] == label].mean(axis=0) for label in range(K)])
+            means /= np.linalg.norm(means, axis=1, keepdims=True)
+            vectors = text_weight * vectors + (1 - text_weight) * means
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        cosines = one.transform_images(images[i : i + 1])[0] @ vectors.T
+        assert scores.likeliest_n[i] == cosines.argmax()
+        if alignment == "cosine":
+            assert scores.sas_n[i] == pytest.approx(cosines[y[i]], abs=1e-5)
+
+
+def test_a_spy_sees_each_adapter_asked_for_images_of_its_own_fold_alone(images, y, T, folds):
+    asked = {fold: [] for fold in range(3)}
+    for fold, one in enumerate(folds.adapters_):
+        transform = one.transform_images
+
+        def spy(Z, fold=fold, transform=transform):
+            asked[fold].append(np.array(Z))
+            return transform(Z)
+
+        one.transform_images = spy
+    score_images(images, y, T, folds, **SETTINGS)
+    unit = images / np.linalg.norm(images, axis=1, keepdims=True)
+    for fold, parts in asked.items():
+        assert parts
+        nearest = (np.concatenate(parts) @ unit.T).argmax(axis=1)
+        assert set(nearest.tolist()) == set(np.flatnonzero(folds.fold_ == fold).tolist())
+
+
+def test_several_adapters_have_no_common_space_for_distances(images, y, T, folds, adapter):
+    scores = score_images(images, y, T, folds, **SETTINGS)
+    np.testing.assert_array_equal(scores.sds_n, sample_diversity_scores(images, y, 0.1))
+    assert distance_space(folds) is None
+    assert distance_space(adapter) is adapter
+    assert distance_space(None) is None
+
+
+def test_the_noise_of_folds_is_their_mean(images, y, T, folds):
+    noise = score_images(images, y, T, folds, **SETTINGS).noise
+    parts = [
+        estimate_label_noise(images[of], y[of], T, adapter=one)
+        for one, of in ((one, folds.fold_ == f) for f, one in enumerate(folds.adapters_))
+    ]
+    assert noise.temperature == pytest.approx(np.mean([p.temperature for p in parts]), rel=1e-4)
+    assert noise.uniform_share == pytest.approx(np.mean([p.uniform_share for p in parts]), rel=1e-3)
+
+
+def test_without_text_mean_images_decide(images, y, T):
+    wrong_texts = np.roll(T, 1, axis=0)
+    by_text = score_images(images, y, wrong_texts, None, **SETTINGS)
+    by_mean = score_images(images, y, wrong_texts, None, **{**SETTINGS, "text_weight": 0.0})
+    truth = np.arange(N) % K
+    assert (by_mean.likeliest_n == truth).mean() > 0.9
+    assert (by_text.likeliest_n == truth).mean() < 0.1
+
+
+def test_inputs_are_left_alone(images, y, T, folds):
+    before = contents(images, y, T)
+    score_images(images, y, T, folds, **{**SETTINGS, "text_weight": 0.5})
+    score_images(images, y, T, None, **{**SETTINGS, "text_weight": 0.5})
+    assert contents(images, y, T) == before
