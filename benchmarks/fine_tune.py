@@ -3,9 +3,9 @@
     python -m benchmarks.fine_tune [--part loop|modal|both|rounds] [--noise 0.2] [--ratio 0.3]
         [--steps 1000] [--seeds 3] [--budget 200] [--rounds 3] [--data DIR] [--json FILE]
 
-Images: CIFAR-10 train 2500 to 4999 of each class (25,000), which the mini model never saw. A
-small CNN that knows nothing of CLIP learns from scratch, for a fixed number of batches of 64,
-and is tested on the 10,000 test images.
+Images: CIFAR-10 train 2500 to 4999 of each class (25,000, or the first `--per-class` of each),
+which the mini model never saw. A small CNN that knows nothing of CLIP learns from scratch, for
+a fixed number of batches of 64, and is tested on the 10,000 test images.
 
 * loop: a share of the labels is wrong; `ClipSelector` chooses, and a plain torch loop reads
   its choice through `SelectedSubsetSampler`.
@@ -393,6 +393,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     add = parser.add_argument
     add("--part", choices=["loop", "modal", "both", "rounds"], default="both")
+    add("--per-class", type=int, default=2500, help="images of each class to choose from")
     add("--noise", type=float, default=0.2, help="share of wrong labels")
     add("--ratio", type=float, default=0.3, help="share of the images to choose")
     add("--steps", type=int, default=1000, help="batches of 64 on the selection")
@@ -407,7 +408,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     args = parser.parse_args(arguments)
     print_environment(0)
     encoder = ClipEncoder("mini")
-    data = load(args.data, encoder)
+    data = load(args.data, encoder, per_class=args.per_class)
     ways = {"loop": loop_accuracy, "modal": modal_accuracy}
     parts = {name: way for name, way in ways.items() if args.part in (name, "both")}
     records = []

@@ -62,6 +62,7 @@ def score_images(
     adapter: Any,
     *,
     alignment: str,
+    noise_aware: bool,
     text_weight: float,
     k: float,
     device: str | None = None,
@@ -81,6 +82,9 @@ def score_images(
         Fitted.
     alignment : {"contrastive", "cosine"}
         "contrastive" at the temperature that `estimate_label_noise` finds.
+    noise_aware : bool
+        Whether "contrastive" is the log-likelihood of the label, from the image or from
+        chance (`LabelNoise.label_log_likelihood`), and not from the image alone.
     text_weight : float
         See `blend_class_vectors`. Mean images are those of images that the adapter saw.
     k, device
@@ -110,7 +114,9 @@ def score_images(
         log_prob_n[scored], likeliest_n[scored] = label_log_probabilities(
             Z, y, class_emb_kd, temperature=noise.temperature, adapter=space, device=device
         )
-        if alignment == "contrastive":
+        if alignment == "contrastive" and noise_aware:
+            sas_n[scored] = noise.label_log_likelihood(log_prob_n[scored])
+        elif alignment == "contrastive":
             sas_n[scored] = log_prob_n[scored]
         else:
             sas_n[scored] = semantic_alignment_scores(Z, y, class_emb_kd, adapter=space)

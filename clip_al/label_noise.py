@@ -69,6 +69,27 @@ class LabelNoise:
         )
         return probability_n.astype(np.float32)
 
+    def label_log_likelihood(self, log_prob_n: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the log-likelihood of each label, from the image or from chance.
+
+        Parameters
+        ----------
+        log_prob_n : ndarray of shape (n,)
+            As for `label_probability`.
+
+        Returns
+        -------
+        ndarray of shape (n,), float32
+            ``log((1 − ε) p + ε / k)``, in the order of `log_prob_n`; where labels look
+            random it cannot fall below log(ε / k), so that a few labels that are wrong
+            beyond doubt do not set the spread of all.
+        """
+        right_n = np.log1p(-self.uniform_share) + np.asarray(log_prob_n, dtype=np.float64)
+        if self.uniform_share == 0:
+            return right_n.astype(np.float32)
+        chance = np.log(self.uniform_share / self.n_classes)
+        return np.logaddexp(right_n, chance).astype(np.float32)
+
 
 def estimate_label_noise(
     Z: Any,

@@ -97,8 +97,10 @@ class ClipSelector(BaseEstimator):
         Bring both scores to mean 0 and standard deviation 1, within each class or over all
         images, before they are added.
     noise_aware : bool, optional
-        Weigh SDS by the probability that the label is right: an image far from the others
-        of its class adds diversity if its label is right, and harm if it is wrong.
+        Reckon with labels drawn by chance, as `estimate_label_noise` finds them. SDS is
+        weighted by the probability that the label is right: an image far from the others of
+        its class adds diversity if it is, and harm if it is not. Contrastive SAS is the
+        log-likelihood of the label, from the image or from chance.
     alpha : float, optional
         Weight of SDS; None is the ratio, as in the paper.
     text_weight : float in [0, 1], or "auto"
@@ -262,6 +264,7 @@ class ClipSelector(BaseEstimator):
             text_emb_kd,
             adapter,
             alignment=settings["alignment"],
+            noise_aware=settings["noise_aware"],
             text_weight=weight,
             k=self.k,
             device=self.device,

@@ -17,7 +17,7 @@ from clip_al.scores import (
 from tests.reference import contents, random_unit
 
 N, K, D = 200, 4, 16
-SETTINGS = {"alignment": "contrastive", "text_weight": 1.0, "k": 0.1}
+SETTINGS = {"alignment": "contrastive", "noise_aware": False, "text_weight": 1.0, "k": 0.1}
 
 
 @pytest.fixture
@@ -60,6 +60,10 @@ def test_scores_are_those_of_the_functions(images, y, T, adapter, adapted):
     )
     np.testing.assert_allclose(scores.log_prob_n, log_prob, rtol=1e-3, atol=1e-4)
     assert scores.sas_n.tolist() == scores.log_prob_n.tolist()
+    aware = score_images(images, y, T, one, **{**SETTINGS, "noise_aware": True})
+    expected = aware.noise.label_log_likelihood(aware.log_prob_n)
+    assert aware.sas_n.tolist() == expected.tolist()
+    assert (aware.sas_n != scores.sas_n).any()
     assert scores.likeliest_n.tolist() == likeliest.tolist()
     np.testing.assert_allclose(scores.right_n, noise.label_probability(log_prob), atol=1e-3)
     expected = sample_diversity_scores(images, y, 0.1, adapter=one)

@@ -280,3 +280,16 @@ def test_what_is_refused(change, error, message):
     arguments = {"Z": np.eye(3), "y": [0, 1, 2], "T": np.eye(3), **change}
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
         estimate_label_noise(**arguments)
+
+
+def test_log_likelihood_is_that_of_the_mixture():
+    noise = LabelNoise(0.05, 0.3, 4)
+    log_prob = np.log([0.9, 0.5, 1e-3, 1e-30])
+    expected = np.log(0.7 * np.exp(log_prob) + 0.3 / 4)
+    np.testing.assert_allclose(noise.label_log_likelihood(log_prob), expected, rtol=1e-6)
+
+
+def test_log_likelihood_without_noise_is_the_log_probability():
+    log_prob = np.array([-0.1, -50.0, -1000.0], dtype=np.float32)
+    found = LabelNoise(0.05, 0.0, 4).label_log_likelihood(log_prob)
+    np.testing.assert_array_equal(found, log_prob)

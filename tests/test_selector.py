@@ -14,6 +14,7 @@ from sklearn.exceptions import NotFittedError
 import clip_al.selector
 from clip_al import ClipSelector, CrossFitAdapter, DatasetAdapter, EmbeddingTable, Selection
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
+from clip_al.label_noise import LabelNoise
 from clip_al.scores import (
     sample_diversity_scores,
     semantic_alignment_scores,
@@ -105,9 +106,12 @@ def test_the_default_is_the_sum_of_standardised_scores(images, y, T):
     sas = standardize_scores(scores["sas"], y)
     sds = standardize_scores(scores["sds"], y) * scores["label_probability"]
     np.testing.assert_allclose(scores["total"], sas + 0.4 * sds.astype(float), atol=1e-6)
-    expected = semantic_alignment_scores(
-        images, y, T, alignment="contrastive", temperature=selection.settings["temperature"]
+    settings = selection.settings
+    share = settings["wrong_fraction"] / (1 - 1 / K)
+    alignment = semantic_alignment_scores(
+        images, y, T, alignment="contrastive", temperature=settings["temperature"]
     )
+    expected = LabelNoise(settings["temperature"], share, K).label_log_likelihood(alignment)
     np.testing.assert_allclose(scores["sas"], expected, atol=1e-4)
     np.testing.assert_array_equal(scores["sds"], sample_diversity_scores(images, y, 0.1))
     for label in range(K):
