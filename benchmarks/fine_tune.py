@@ -1,7 +1,8 @@
 """Fine-tuning on what was chosen, against as many random images: plain torch, and modAL.
 
     python -m benchmarks.fine_tune [--part loop|modal|both|rounds] [--noise 0.2] [--ratio 0.3]
-        [--steps 1000] [--seeds 3] [--budget 200] [--rounds 3] [--data DIR] [--json FILE]
+        [--steps 1000] [--width 16] [--plain] [--seeds 3] [--budget 200] [--rounds 3]
+        [--data DIR] [--json FILE]
 
 Images: CIFAR-10 train 2500 to 4999 of each class (25,000, or the first `--per-class` of each),
 which the mini model never saw. A small CNN that knows nothing of CLIP learns from scratch, for
@@ -127,12 +128,21 @@ def batches(dataset: Dataset[Any], subset: Any, seed: int) -> Iterator[tuple[Ten
 
 
 def train_in_loop(
-    data: Data, labels: NDArray[np.int64], subset: Any, *, n_steps: int, seed: int
+    data: Data,
+    labels: NDArray[np.int64],
+    subset: Any,
+    *,
+    n_steps: int,
+    seed: int,
+    width: int = 16,
+    augmented: bool = True,
 ) -> SmallCNN:
     """Train on the subset in a plain loop."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed) if augmented else None
     read = batches(Photos(data.images, labels), subset, seed)
-    return train_on_batches(read, generator, n_steps=n_steps, seed=seed, n_classes=len(data.T))
+    return train_on_batches(
+        read, generator, n_steps=n_steps, seed=seed, n_classes=len(data.T), width=width
+    )
 
 
 def loop_accuracy(data: Data, *args: Any, **kwargs: Any) -> float:
@@ -181,7 +191,9 @@ def length(n_images: int, n_steps: int) -> dict[str, Any]:
     return {"max_epochs": epochs, "callbacks__rate__lr_lambda": Rate(epochs * each)}
 
 
-def make_net(seed: int, n_classes: int, sampler: Any = None) -> Any:
+def make_net(
+    seed: int, n_classes: int, sampler: Any = None, *, width: int = 16, augmented: bool = True
+) -> Any:
     """Return a skorch classifier that trains as the plain loop does."""
     reading = {"shuffle": True} if sampler is None else {"sampler": sampler}
     callbacks = [("rate", LRScheduler(LambdaLR, lr_lambda=Rate(1), step_every="batch"))]
@@ -190,6 +202,7 @@ def make_net(seed: int, n_classes: int, sampler: Any = None) -> Any:
     return NeuralNetClassifier(
         SmallCNN,
         module__n_classes=n_classes,
+        module__width=width,
         criterion=torch.nn.CrossEntropyLoss,
         optimizer=torch.optim.SGD,
         optimizer__momentum=0.9,
@@ -199,7 +212,7 @@ def make_net(seed: int, n_classes: int, sampler: Any = None) -> Any:
         classes=list(range(n_classes)),
         train_split=None,
         iterator_train__batch_size=BATCH_SIZE,
-        iterator_train__collate_fn=Augment(seed),
+        iterator_train__collate_fn=Augment(seed) if augmented else default_collate,
         iterator_valid__batch_size=500,
         callbacks=callbacks,
         verbose=0,
@@ -213,11 +226,12 @@ def as_input(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def teach_learner(
-    data: Data, labels: NDArray[np.int64], subset: Any, *, n_steps: int, seed: int
+    data: Data, labels: NDArray[np.int64], subset: Any, *, n_steps: int, seed: int, **recipe: Any
 ) -> Any:
-    """Return a modAL learner that was taught the subset."""
+    """Return a modAL learner that was taught the subset; `recipe` as for `make_net`."""
     sampler = SelectedSubsetSampler(subset, random_state=seed)
-    net = make_net(seed, len(data.T), sampler).set_params(**length(len(sampler), n_steps))
+    net = make_net(seed, len(data.T), sampler, **recipe)
+    net.set_params(**length(len(sampler), n_steps))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         # It is handed everything; what the net reads of it is the sampler's.
@@ -314,7 +328,8 @@ def compare_subsets(
     for arm, indices in subsets.items():
         wrong = float((given != data.y)[indices].mean())
         for part, train in parts.items():
-            score = train(data, given, indices, n_steps=args.steps, seed=seed)
+            recipe = {"width": args.width, "augmented": args.augmented}
+            score = train(data, given, indices, n_steps=args.steps, seed=seed, **recipe)
             facts = {"n": len(indices), "wrong": wrong, "accuracies": [score]}
             records.append(note({"part": part, "arm": arm, "seed": seed, **facts}))
     return records
@@ -397,6 +412,8 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     add("--noise", type=float, default=0.2, help="share of wrong labels")
     add("--ratio", type=float, default=0.3, help="share of the images to choose")
     add("--steps", type=int, default=1000, help="batches of 64 on the selection")
+    add("--width", type=int, default=16, help="channels of the CNN's first layer")
+    add("--plain", dest="augmented", action="store_false", help="pictures are not moved about")
     add("--seeds", type=int, default=3)
     add("--budget", type=int, default=200, help="images to label at the start and each round")
     add("--rounds", type=int, default=3)

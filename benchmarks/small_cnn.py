@@ -75,11 +75,20 @@ def train(
     n_steps: int = 1000,
     seed: int = 0,
     n_classes: int = 10,
+    width: int = 16,
+    augmented: bool = True,
 ) -> SmallCNN:
     """Train on images (n, 32, 32, 3) for `n_steps` batches of 64; one-cycle SGD."""
     generator = torch.Generator().manual_seed(seed)
     batches = _shuffled(torch.from_numpy(images), torch.from_numpy(labels), generator)
-    return train_on_batches(batches, generator, n_steps=n_steps, seed=seed, n_classes=n_classes)
+    return train_on_batches(
+        batches,
+        generator if augmented else None,
+        n_steps=n_steps,
+        seed=seed,
+        n_classes=n_classes,
+        width=width,
+    )
 
 
 def _shuffled(
@@ -95,26 +104,28 @@ def _shuffled(
 
 def train_on_batches(
     batches: Iterable[tuple[Tensor, Tensor]],
-    generator: torch.Generator,
+    generator: torch.Generator | None,
     *,
     n_steps: int = 1000,
     seed: int = 0,
     n_classes: int = 10,
+    width: int = 16,
 ) -> SmallCNN:
     """Train on the first `n_steps` batches of images (b, 32, 32, 3) uint8 and labels (b,).
 
-    `generator` moves the pictures about; `seed` is that of the weights.
+    `generator` moves the pictures about, None leaves them; `seed` is that of the weights.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = SmallCNN(n_classes)
+        model = SmallCNN(n_classes, width)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True
     )
     for step, (images, labels) in zip(range(n_steps), batches, strict=False):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step / n_steps)
-        loss = F.cross_entropy(model(augment(to_input(images), generator)), labels)
+        x = to_input(images)
+        loss = F.cross_entropy(model(x if generator is None else augment(x, generator)), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -108,7 +108,8 @@ def _start(train_images: Any, test_images: Any, y_test: Any) -> None:
 def _accuracy(
     indices: NDArray[np.int64], given: NDArray[np.int64], seed: int, n_steps: int
 ) -> float:
-    model = train(_shared["train"][indices], given[indices], n_steps=n_steps, seed=seed)
+    images, labels = _shared["train"][indices], given[indices]
+    model = train(images, labels, n_steps=n_steps, seed=seed, width=32, augmented=False)
     return accuracy(model, _shared["test"], _shared["y_test"])
 
 
@@ -204,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     add("--ratios", type=float, nargs="+", default=[0.3, 0.8])
     add("--methods", nargs="+", default=["random", *METHODS], choices=["random", *METHODS])
     add("--seeds", type=int, default=3)
-    add("--steps", type=int, default=1000, help="batches of 64 that the CNN is trained for")
+    add("--steps", type=int, default=5000, help="batches of 64 that the CNN is trained for")
     add("--no-training", dest="training", action="store_false", help="no CNN")
     add("--workers", type=int, default=os.cpu_count(), help="processes that train")
     add("--data", type=Path, help="folder of cifar10.tar.xz, or of train/ and test/")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError
 
 from clip_al.blocks import one_blas_thread
 from clip_al.checks import check_choice, check_embeddings, check_int, check_n_instances
@@ -21,7 +20,7 @@ from clip_al.errors import ModelMismatchError
 from clip_al.labels import encode_labels, group_by_class
 from clip_al.neighbors import distances_within, neighbour_count, unit_rows
 from clip_al.optimizer import SelectionOptimizer
-from clip_al.pool import pool_embeddings
+from clip_al.pool import answer_of, pool_embeddings
 from clip_al.scores import (
     ALIGNMENTS,
     SCALES,
@@ -140,7 +139,7 @@ class AlignmentDiversitySampling(BaseEstimator):
         """
         check_n_instances(n_instances, len(X))
         Z = pool_embeddings(X, embeddings, self.table)
-        return self._pick(Z, n_instances, _predictions(classifier, X))
+        return self._pick(Z, n_instances, answer_of(classifier, "predict", X))
 
     def select(
         self, X: Any, n_instances: int = 1, *, y: ArrayLike | None = None
@@ -227,19 +226,6 @@ class AlignmentDiversitySampling(BaseEstimator):
             class_names=self.class_names,
             name="what images are taken for",
         )
-
-
-def _predictions(classifier: Any, X: Any) -> Any:
-    """Return what a learner takes images for; None before it is fitted."""
-    # skorch's error for this inherits from BaseException, so its networks are asked first.
-    if classifier is None or not getattr(
-        getattr(classifier, "estimator", classifier), "initialized_", True
-    ):
-        return None
-    try:
-        return classifier.predict(X)
-    except NotFittedError:
-        return None
 
 
 def _diversity(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.exceptions import NotFittedError
 
 from clip_al.checks import check_choice, check_indices
 from clip_al.concepts import ConceptProfiles
@@ -68,6 +69,27 @@ def check_profiles(profiles: Any, X: Any) -> ConceptProfiles:
             f"{len(profiles)}. Pass `profiles.take(pool_indices)`."
         )
     return profiles
+
+
+def answer_of(classifier: Any, method: str, X: Any) -> Any:
+    """Return what a learner's method says of the pool; None before it is fitted.
+
+    Parameters
+    ----------
+    classifier : modAL learner, classifier or None
+    method : str
+        "predict" or "predict_proba".
+    X : array-like of shape (n, ...)
+        The pool as the classifier takes it.
+    """
+    # skorch's error for this inherits from BaseException, so its networks are asked first.
+    estimator = getattr(classifier, "estimator", classifier)
+    if classifier is None or not getattr(estimator, "initialized_", True):
+        return None
+    try:
+        return getattr(classifier, method)(X)
+    except NotFittedError:
+        return None
 
 
 def training_embeddings(

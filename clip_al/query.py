@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError
 
 from clip_al import uncertainty
 from clip_al.checks import (
@@ -29,6 +28,7 @@ from clip_al.diversity import ConceptCounts
 from clip_al.errors import InvalidInputError
 from clip_al.greedy import lowest, pick_diverse
 from clip_al.pool import (
+    answer_of,
     check_profiles,
     count_labelled,
     pool_embeddings,
@@ -294,13 +294,12 @@ class CBDMarginSampling(_ConceptSampling):
         check_n_instances(n_instances, len(X))
         profiles = self._profiles(X, embeddings, profiles)
         if probabilities is None:
-            try:
-                probabilities = classifier.predict_proba(X)
-            except NotFittedError as exc:
-                raise InvalidInputError(
-                    "The classifier must be fitted to be unsure of anything; it is not. Teach it "
-                    "first, or start with `CBDSampling`, which needs no labels."
-                ) from exc
+            probabilities = answer_of(classifier, "predict_proba", X)
+        if probabilities is None:
+            raise InvalidInputError(
+                "The classifier must be fitted to be unsure of anything; it is not. Teach it "
+                "first, or start with `CBDSampling`, which needs no labels."
+            )
         if labelled is None:
             labelled = training_embeddings(classifier, profiles, self.table)
         picks = self._select(profiles, n_instances, probabilities, labelled)

@@ -516,15 +516,18 @@ def test_bad_probabilities_of_the_classifier(Z, vocabulary):
         strategy(classifier, Z, 2)
 
 
-def test_a_classifier_that_is_not_fitted(Z, vocabulary):
+@pytest.mark.parametrize(
+    "classifier",
+    [LogisticRegression(), SimpleNamespace(estimator=SimpleNamespace(initialized_=False))],
+    ids=["scikit-learn", "a skorch network"],
+)
+def test_a_classifier_that_is_not_fitted(Z, vocabulary, classifier):
     message = (
         "The classifier must be fitted to be unsure of anything; it is not. Teach it first, or "
         "start with `CBDSampling`, which needs no labels."
     )
-    strategy, classifier = CBDMarginSampling(vocabulary), LogisticRegression()
-    with pytest.raises(InvalidInputError, match=exactly(message)) as caught:
-        strategy(classifier, Z, 2)
-    assert type(caught.value.__cause__).__name__ == "NotFittedError"
+    with pytest.raises(InvalidInputError, match=exactly(message)):
+        CBDMarginSampling(vocabulary)(classifier, Z, 2)
 
 
 def test_an_error_of_the_classifier_is_its_own(Z, vocabulary):
