@@ -84,11 +84,11 @@ class LabelNoise:
             random it cannot fall below log(ε / k), so that a few labels that are wrong
             beyond doubt do not set the spread of all.
         """
-        right_n = np.log1p(-self.uniform_share) + np.asarray(log_prob_n, dtype=np.float64)
-        if self.uniform_share == 0:
-            return right_n.astype(np.float32)
-        chance = np.log(self.uniform_share / self.n_classes)
-        return np.logaddexp(right_n, chance).astype(np.float32)
+        likelihood_n: NDArray[np.float64] = np.asarray(log_prob_n, dtype=np.float64)
+        if self.uniform_share > 0:
+            chance = np.log(self.uniform_share / self.n_classes)
+            likelihood_n = np.logaddexp(np.log1p(-self.uniform_share) + likelihood_n, chance)
+        return likelihood_n.astype(np.float32)
 
 
 def estimate_label_noise(
