@@ -135,7 +135,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     ) as pool:
         for seed in range(args.seeds):
             for noise in args.noise:
-                given = flip_labels(data.y, noise, seed)
+                given = flip_labels(data.y, noise, seed, len(data.T))
                 for method in args.methods:
                     cells = {r: _key(args, data.model, method, noise, r, seed) for r in args.ratios}
                     missing = [r for r in args.ratios if cells[r] not in known]
