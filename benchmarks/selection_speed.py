@@ -239,7 +239,8 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
         title = f"Facility location, {round(RATIO * len(Z)):,} of {len(Z):,} images"
         records += _show(title, timings, next(iter(ours)))
     adapter = DatasetAdapter(epochs=args.epochs, device="cpu")
-    whole = ClipSelector(RATIO, class_embeddings=data.T, adapter=adapter)
+    fresh = DatasetAdapter(epochs=args.epochs, device="cpu")  # a fitted one would be used as it is
+    whole = ClipSelector(RATIO, class_embeddings=data.T, adapter=fresh)
     paper = ClipSelector(RATIO, class_embeddings=data.T, preset="paper")
     fits = {
         f"adapter, {args.epochs} epochs": time_once(lambda: adapter.fit(*data)),
