@@ -241,10 +241,12 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     adapter = DatasetAdapter(epochs=args.epochs, device="cpu")
     fresh = DatasetAdapter(epochs=args.epochs, device="cpu")  # a fitted one would be used as it is
     whole = ClipSelector(RATIO, class_embeddings=data.T, adapter=fresh)
+    bare = ClipSelector(RATIO, class_embeddings=data.T, adapter=False)
     paper = ClipSelector(RATIO, class_embeddings=data.T, preset="paper")
     fits = {
         f"adapter, {args.epochs} epochs": time_once(lambda: adapter.fit(*data)),
         "ClipSelector.fit, all of it": time_once(lambda: whole.fit(data.Z, data.y)),
+        "ClipSelector.fit, adapter=False": time_once(lambda: bare.fit(data.Z, data.y)),
     }
     if args.epochs == 30:
         fits["ClipSelector.fit, preset='paper'"] = time_once(lambda: paper.fit(data.Z, data.y))
