@@ -10,8 +10,6 @@ CLIP itself never runs here. Settings, fit, transform and files; the training it
 from __future__ import annotations
 
 import json
-import math
-import numbers
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,11 +33,11 @@ from clip_al.adapter_training import (
     to_tensor,
 )
 from clip_al.blocks import block_rows, unit_block
-from clip_al.checks import check_choice, check_embeddings, check_int
-from clip_al.errors import InvalidInputError, InvalidTypeError
+from clip_al.checks import check_choice, check_embeddings, check_int, check_number
+from clip_al.errors import InvalidInputError
 from clip_al.losses import LOSSES
 from clip_al.models import check_device
-from clip_al.table_files import sync_file
+from clip_al.table_files import replacing
 
 FORMAT = "clip_al.DatasetAdapter 1"
 
@@ -251,12 +249,8 @@ class DatasetAdapter(BaseEstimator):
         settings = {"settings": self.get_params(), "fitted": fitted}
         text = json.dumps(settings, default=lambda value: value.item())
         content = to_safetensors(self.weights_, {"format": FORMAT, "clip_al": text})
-        path = Path(path)
-        temporary = path.with_name(f"{path.name}.tmp")
-        with temporary.open("wb") as file:
+        with replacing(Path(path), "wb") as file:
             file.write(content)
-            sync_file(file)
-        temporary.replace(path)
 
     @classmethod
     def load(cls, path: str | Path, *, width: int | None = None) -> DatasetAdapter:
@@ -341,34 +335,13 @@ def _check_settings(adapter: DatasetAdapter) -> None:
     for name, smallest in (("hidden", 1), ("patience", 1), ("random_state", 0)):
         if getattr(adapter, name) is not None:
             check_int(getattr(adapter, name), name, smallest=smallest)
-    _check_real(adapter.learning_rate, "learning_rate", above=0.0)
-    _check_real(adapter.gamma, "gamma", above=0.0, most=1.0)
-    _check_real(adapter.gce_q, "gce_q", above=0.0, most=1.0)
-    _check_real(adapter.validation_fraction, "validation_fraction", least=0.0, most=0.5)
-    _check_real(adapter.weight_decay, "weight_decay", least=0.0)
+    check_number(adapter.learning_rate, "learning_rate", above=0.0)
+    check_number(adapter.gamma, "gamma", above=0.0, high=1.0)
+    check_number(adapter.gce_q, "gce_q", above=0.0, high=1.0)
+    check_number(adapter.validation_fraction, "validation_fraction", low=0.0, high=0.5)
+    check_number(adapter.weight_decay, "weight_decay", low=0.0)
     if adapter.temperature is not None:
-        _check_real(adapter.temperature, "temperature", above=0.0)
-
-
-def _check_real(
-    value: Any,
-    name: str,
-    *,
-    above: float | None = None,
-    least: float | None = None,
-    most: float | None = None,
-) -> None:
-    """Raise an error where a setting is no finite number in (above, most] or [least, most]."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise InvalidTypeError(f"`{name}` must be a number; got {value!r}. Pass a float.")
-    number = float(value)
-    high_enough = (above is None or number > above) and (least is None or number >= least)
-    if math.isfinite(number) and high_enough and (most is None or number <= most):
-        return
-    low = f"above {above:g}" if least is None else f"at least {least:g}"
-    high = "finite" if most is None else f"at most {most:g}"
-    bound = f"{low} and {high}"
-    raise InvalidInputError(f"`{name}` must be {bound}; got {value}. Change it.")
+        check_number(adapter.temperature, "temperature", above=0.0)
 
 
 def _no_adapter(path: str | Path, why: str) -> InvalidInputError:

@@ -6,6 +6,7 @@ copies only where the type must change.
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Collection
 from typing import Any
@@ -202,6 +203,28 @@ def check_int(value: Any, name: str, *, smallest: int = 1, largest: int | None =
     if number < smallest or (largest is not None and number > largest):
         bound = f"at least {smallest}" if largest is None else f"in [{smallest}, {largest}]"
         raise InvalidInputError(f"`{name}` must be {bound}; got {number}. Change it.")
+    return number
+
+
+def check_number(
+    value: Any,
+    name: str,
+    *,
+    low: float = -math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+    high: float = math.inf,
+) -> float:
+    """Return `value` as a finite float of [low, high], beyond `above` and under `below`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise InvalidTypeError(f"`{name}` must be a number; got {value!r}. Pass a float.")
+    number = float(value)
+    if not (low <= number <= high and above < number < below and math.isfinite(number)):
+        limits = {"at least": low, "above": above, "below": below, "at most": high}
+        bounds = [f", {word} {bound:g}" for word, bound in limits.items() if math.isfinite(bound)]
+        raise InvalidInputError(
+            f"`{name}` must be finite{''.join(bounds)}; got {value}. Change it."
+        )
     return number
 
 

@@ -61,13 +61,9 @@ class LabelNoise:
         ndarray of shape (n,), float32
             In [0, 1]; all ones where no label looks random.
         """
-        right_n = (1 - self.uniform_share) * np.exp(np.asarray(log_prob_n, dtype=np.float64))
-        chance = self.uniform_share / self.n_classes
-        # 0 / 0: no noise at all, and a probability too small for a float: still no noise.
-        probability_n = np.divide(
-            right_n, right_n + chance, out=np.ones_like(right_n), where=right_n + chance > 0
-        )
-        return probability_n.astype(np.float32)
+        right_n, likelihood_n = self._log_likelihoods(log_prob_n)
+        probability_n: NDArray[np.float32] = np.exp(right_n - likelihood_n).astype(np.float32)
+        return probability_n
 
     def label_log_likelihood(self, log_prob_n: NDArray[Any]) -> NDArray[np.float32]:
         """Return the log-likelihood of each label, from the image or from chance.
@@ -84,11 +80,16 @@ class LabelNoise:
             random it cannot fall below log(ε / k), so that a few labels that are wrong
             beyond doubt do not set the spread of all.
         """
-        likelihood_n: NDArray[np.float64] = np.asarray(log_prob_n, dtype=np.float64)
-        if self.uniform_share > 0:
-            chance = np.log(self.uniform_share / self.n_classes)
-            likelihood_n = np.logaddexp(np.log1p(-self.uniform_share) + likelihood_n, chance)
-        return likelihood_n.astype(np.float32)
+        return self._log_likelihoods(log_prob_n)[1].astype(np.float32)
+
+    def _log_likelihoods(
+        self, log_prob_n: NDArray[Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return log((1 − ε) p), and the logarithm of its sum with ε / k."""
+        right_n = np.log1p(-self.uniform_share) + np.asarray(log_prob_n, dtype=np.float64)
+        if self.uniform_share == 0:
+            return right_n, right_n
+        return right_n, np.logaddexp(right_n, np.log(self.uniform_share / self.n_classes))
 
 
 def estimate_label_noise(

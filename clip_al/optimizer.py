@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
-from clip_al.checks import check_choice, check_int
+from clip_al.checks import check_choice, check_int, check_number
 from clip_al.descent import (
     Descent,
     check_graph,
@@ -34,7 +34,6 @@ from clip_al.quotas import Attribute, Rule, class_attribute, group_attribute, pl
 from clip_al.selection import Selection
 from clip_al.selection_inputs import (
     Groups,
-    check_number,
     check_ratio,
     check_score,
     encode_classes,

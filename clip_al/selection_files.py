@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from clip_al import __version__
 from clip_al.errors import InvalidInputError, MissingDependencyError
-from clip_al.table_files import sync_file
+from clip_al.table_files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,8 +100,8 @@ def write_files(
         "arrays_sha256": hashlib.sha256(data).hexdigest(),
         "fingerprint": fingerprint,
     }
-    _write_at_once(array_file, data)
-    _write_at_once(text_file, (json.dumps(meta, indent=2) + "\n").encode())
+    _write_bytes(array_file, data)
+    _write_bytes(text_file, (json.dumps(meta, indent=2) + "\n").encode())
 
 
 def read_files(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -138,7 +138,7 @@ def damaged(path: str | os.PathLike[str]) -> InvalidInputError:
 def write_csv(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
     """Write a table as a CSV file, in place of one that is there."""
     data = table.to_csv(index=False, lineterminator="\n")
-    _write_at_once(Path(path), data.encode("utf-8", "surrogateescape"))
+    _write_bytes(Path(path), data.encode("utf-8", "surrogateescape"))
 
 
 def write_parquet(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
@@ -152,7 +152,7 @@ def write_parquet(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
         ) from exc
     buffer = io.BytesIO()
     table.to_parquet(buffer, engine="pyarrow", index=False)
-    _write_at_once(Path(path), buffer.getvalue())
+    _write_bytes(Path(path), buffer.getvalue())
 
 
 def _paths(path: str | os.PathLike[str]) -> tuple[Path, Path]:
@@ -192,10 +192,6 @@ def _read_meta(text_file: Path) -> dict[str, Any]:
     return meta
 
 
-def _write_at_once(path: Path, data: bytes) -> None:
-    """Write under another name and put in place when complete, so a kill leaves no half file."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("wb") as file:
+def _write_bytes(path: Path, data: bytes) -> None:
+    with replacing(path, "wb") as file:
         file.write(data)
-        sync_file(file)
-    temporary.replace(path)

@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clip_al.checks import check_indices, check_int
+from clip_al.checks import check_indices, check_int, check_number
 from clip_al.errors import InvalidInputError, InvalidTypeError, not_finite
 from clip_al.labels import encode_labels
 
@@ -219,27 +218,3 @@ def check_ratio(ratio: Any, n: int) -> int:
             f"it to {1 / n:.2g} or more."
         )
     return n_wanted
-
-
-def check_number(
-    value: Any,
-    name: str,
-    *,
-    low: float = -math.inf,
-    above: float = -math.inf,
-    below: float = math.inf,
-) -> float:
-    """Return a finite number in [low, below) and beyond `above`."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise InvalidTypeError(f"`{name}` must be a number; got {value!r}. Pass a float.")
-    number = float(value)
-    if not (low <= number < below and above < number and math.isfinite(number)):
-        bounds = [
-            f"{word} {bound:g}"
-            for word, bound in (("at least", low), ("above", above), ("below", below))
-            if math.isfinite(bound)
-        ]
-        raise InvalidInputError(
-            f"`{name}` must be finite{''.join(', ' + b for b in bounds)}; got {value}. Change it."
-        )
-    return number

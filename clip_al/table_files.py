@@ -288,10 +288,19 @@ def sync_file(file: IO[Any]) -> None:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[str]]:
-    """Write a text file under another name and put it in place at once when complete."""
+def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Write a file ("w" text, "wb" bytes) under another name; put it in place when complete.
+
+    Whoever reads the file, also after a kill, finds it whole: the old one or the new one.
+    """
     temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    binary = "b" in mode
+    with temporary.open(
+        mode,
+        encoding=None if binary else "utf-8",
+        errors=None if binary else "surrogateescape",
+        newline=None if binary else "",
+    ) as file:
         yield file
         sync_file(file)
     temporary.replace(path)
@@ -299,14 +308,14 @@ def _replacing(path: Path) -> Iterator[IO[str]]:
 
 def write_meta(folder: Path, meta: dict[str, Any]) -> None:
     """Replace the metadata at once."""
-    with _replacing(folder / META) as file:
+    with replacing(folder / META) as file:
         json.dump(meta, file, indent=2, sort_keys=True)
         file.write("\n")
 
 
 def write_csv(path: Path, columns: Sequence[str], entries: Iterable[Sequence[str]]) -> None:
     """Replace a CSV file at once."""
-    with _replacing(path) as file:
+    with replacing(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(entries)

@@ -14,6 +14,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from clip_al import adapter as module
+from clip_al import table_files
 from clip_al.adapter import DatasetAdapter
 from clip_al.cross_fit import CrossFitAdapter
 from clip_al.embeddings import EmbeddingTable
@@ -233,7 +234,7 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     def full(file):
         raise OSError("disk full")
 
-    monkeypatch.setattr(module, "sync_file", full)
+    monkeypatch.setattr(table_files, "sync_file", full)
     with pytest.raises(OSError, match="disk full"):
         make(epochs=1).fit(Z, y, T).save(path)
     assert path.read_bytes() == before
@@ -381,21 +382,21 @@ def test_names_that_do_not_name_each_text_are_refused(names):
         ({"patience": 0}, InvalidInputError, "`patience` must be at least 1; got 0. Change it."),
         ({"random_state": -1}, InvalidInputError, "`random_state` must be at least 0; got -1. "
          "Change it."),
-        ({"learning_rate": 0}, InvalidInputError, "`learning_rate` must be above 0 and finite; "
+        ({"learning_rate": 0}, InvalidInputError, "`learning_rate` must be finite, above 0; "
          "got 0. Change it."),
         ({"learning_rate": "1"}, InvalidTypeError, "`learning_rate` must be a number; got '1'. "
          "Pass a float."),
-        ({"learning_rate": np.nan}, InvalidInputError, "`learning_rate` must be above 0 and "
-         "finite; got nan. Change it."),
-        ({"gamma": 1.5}, InvalidInputError, "`gamma` must be above 0 and at most 1; got 1.5. "
+        ({"learning_rate": np.nan}, InvalidInputError, "`learning_rate` must be finite, above "
+         "0; got nan. Change it."),
+        ({"gamma": 1.5}, InvalidInputError, "`gamma` must be finite, above 0, at most 1; got 1.5. "
          "Change it."),
-        ({"gce_q": 0.0}, InvalidInputError, "`gce_q` must be above 0 and at most 1; got 0.0. "
+        ({"gce_q": 0.0}, InvalidInputError, "`gce_q` must be finite, above 0, at most 1; got 0.0. "
          "Change it."),
-        ({"temperature": -1.0}, InvalidInputError, "`temperature` must be above 0 and finite; got "
+        ({"temperature": -1.0}, InvalidInputError, "`temperature` must be finite, above 0; got "
          "-1.0. Change it."),
-        ({"validation_fraction": 0.6}, InvalidInputError, "`validation_fraction` must be at least "
-         "0 and at most 0.5; got 0.6. Change it."),
-        ({"weight_decay": -0.1}, InvalidInputError, "`weight_decay` must be at least 0 and finite; "
+        ({"validation_fraction": 0.6}, InvalidInputError, "`validation_fraction` must be finite, "
+         "at least 0, at most 0.5; got 0.6. Change it."),
+        ({"weight_decay": -0.1}, InvalidInputError, "`weight_decay` must be finite, at least 0; "
          "got -0.1. Change it."),
         ({"validation_fraction": 0.0, "patience": 2}, InvalidInputError, "`patience` needs images "
          "to validate on; `validation_fraction` = 0 of 120 images leaves none. Raise it, or leave "
