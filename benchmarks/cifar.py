@@ -68,6 +68,9 @@ def cached_embeddings(
     path = cache / f"embeddings-{name}.npy"
     if not path.is_file():
         cache.mkdir(parents=True, exist_ok=True)
-        np.save(path, encoder.encode_images(images))
+        # A name of its own: another process may be at the same images.
+        with tempfile.NamedTemporaryFile(dir=cache, suffix=".npy", delete=False) as file:
+            np.save(file, encoder.encode_images(images))
+        Path(file.name).replace(path)
     embeddings: NDArray[np.float32] = np.load(path)
     return embeddings

@@ -40,16 +40,16 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from benchmarks.cifar import CACHE, CLASSES, cached_embeddings, cifar_root, data_folder, load_cifar
 from benchmarks.environment import print_environment, print_table, write_json_lines
-from benchmarks.small_cnn import (
+from benchmarks.label_flips import flip_labels
+from benchmarks.networks import Network, SmallCNN, seeded
+from benchmarks.training import (
     BATCH_SIZE,
-    SmallCNN,
     accuracy,
     augment,
     learning_rate,
     to_input,
     train_on_batches,
 )
-from benchmarks.subset_accuracy import flip_labels
 from clip_al import (
     AlignmentDiversitySampling,
     CBDMarginSampling,
@@ -136,13 +136,12 @@ def train_in_loop(
     seed: int,
     width: int = 16,
     augmented: bool = True,
-) -> SmallCNN:
+) -> Network:
     """Train on the subset in a plain loop."""
+    network = seeded(lambda: SmallCNN(len(data.T), width), seed)
     generator = torch.Generator().manual_seed(seed) if augmented else None
     read = batches(Photos(data.images, labels), subset, seed)
-    return train_on_batches(
-        read, generator, n_steps=n_steps, seed=seed, n_classes=len(data.T), width=width
-    )
+    return train_on_batches(network, read, n_steps=n_steps, generator=generator)
 
 
 def loop_accuracy(data: Data, *args: Any, **kwargs: Any) -> float:

@@ -257,7 +257,7 @@ def spectral_diversity(
     Notes
     -----
     It looks at all orders of overlap where CBD looks at pairs, and follows GD more closely
-    (`benchmarks/diversity_correlation.py`). It measures; for picking images CBD is better.
+    (docs/results/correlation.md). It measures; for picking images CBD is better.
     O(min(n, v)³) time on the smaller of the two Gram matrices, which have one determinant.
     """
     if isinstance(vectors, ConceptProfiles):

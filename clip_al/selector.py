@@ -41,6 +41,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "alignment": "contrastive",
         "scale": "class",
         "noise_aware": True,
+        "alpha": 0.0,
         "class_balance": "proportional",
         "solver": "exact",
     },
@@ -49,6 +50,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "alignment": "cosine",
         "scale": "none",
         "noise_aware": False,
+        "alpha": "ratio",
         "class_balance": "none",
         "solver": "sgd",
     },
@@ -101,8 +103,9 @@ class ClipSelector(BaseEstimator):
         weighted by the probability that the label is right: an image far from the others of
         its class adds diversity if it is, and harm if it is not. Contrastive SAS is the
         log-likelihood of the label, from the image or from chance.
-    alpha : float, optional
-        Weight of SDS; None is the ratio, as in the paper.
+    alpha : float or "ratio", optional
+        Weight of SDS. By default 0: images that are far from the others of their class are
+        not those to learn from first, see decisions/0009; "ratio" with the paper's preset.
     text_weight : float in [0, 1], or "auto"
         Between the mean image of a class (0) and its text (1) as what images are aligned
         with. "auto" takes the weight, of five, that names most held-out labels in CLIP's
@@ -182,7 +185,7 @@ class ClipSelector(BaseEstimator):
         alignment: str | None = None,
         scale: str | None = None,
         noise_aware: bool | None = None,
-        alpha: float | None = None,
+        alpha: float | str | None = None,
         text_weight: float | str = 1.0,
         k: float = 0.1,
         class_balance: Any = None,
@@ -361,6 +364,8 @@ class ClipSelector(BaseEstimator):
         check_choice(settings["alignment"], ALIGNMENTS, "alignment")
         check_choice(settings["scale"], SCALES, "scale")
         check_choice(settings["solver"], SOLVERS, "solver")
+        if isinstance(settings["alpha"], str):
+            check_choice(settings["alpha"], ("ratio",), "alpha")
         if not isinstance(settings["noise_aware"], bool):
             raise InvalidTypeError(
                 f"`noise_aware` must be True or False; got {self.noise_aware!r}. Choose one."
@@ -455,7 +460,7 @@ class ClipSelector(BaseEstimator):
         return SelectionOptimizer(
             self.ratio,
             solver=settings["solver"],
-            alpha=self.alpha,
+            alpha=None if settings["alpha"] == "ratio" else settings["alpha"],
             redundancy=self.redundancy,
             class_balance=None if isinstance(balance, str) and balance == "none" else balance,
             group_balance=self.group_balance,

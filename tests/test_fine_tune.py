@@ -12,7 +12,7 @@ import torch
 from benchmarks import fine_tune
 from benchmarks.cifar import CACHE, cifar_root, data_folder
 from benchmarks.fine_tune import Data, loop_accuracy, modal_accuracy, random_indices
-from benchmarks.subset_accuracy import flip_labels
+from benchmarks.label_flips import flip_labels
 from clip_al import ClipEncoder, ClipSelector, ConceptProfiles
 from tests.reference import make_vocabulary, random_unit
 

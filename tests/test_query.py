@@ -100,7 +100,7 @@ def test_the_defaults_are_those_that_were_measured():
         "vocabulary": None,
         "m": 10,
         "candidate_factor": 8,
-        "weighting": "softmax",
+        "weighting": "binary",
         "target": "uniform",
         "uncertainty": "margin",
         "standardize": True,

@@ -1,0 +1,306 @@
+"""What does each part of the selection do? Adapter, terms of the loss, text, θ, actual ratio.
+
+The paper's Tables 5 (adapter and terms), 9 (θ), 10 (mean images in place of texts) and 11
+(actual ratios), for the method as printed and for our default.
+
+Parts of the experiment are told apart by the field "part": "terms", "prototypes", "descent"
+and "loss".
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from benchmarks.ablation_page import PRINTED_THETA, render
+from benchmarks.baselines.tasks import TrainingTask
+from benchmarks.cells import Cell, Experiment, Options, Size, Values
+from benchmarks.subsets import (
+    Condition,
+    Proxy,
+    choose,
+    fields_of,
+    load_condition,
+    n_chosen,
+    subset_facts,
+    task_of,
+    train_accuracy,
+)
+from clip_al import ClipSelector, SelectionOptimizer
+from clip_al.descent import descend
+from clip_al.scores import standardize_scores
+from clip_al.selection import Selection
+from clip_al.selector import PRESETS
+
+NO_PROXY = Proxy("resnet", proxy_steps=0, early_steps=0, n_early=0, n_checkpoints=0)
+"""No method here looks at a proxy, so none is trained."""
+ADAPTERS = {"": True, ", w/o adapter": False, ", cross-fit adapter": "cross-fit"}
+TERMS = {
+    "paper": {"": (True, True), ", w/o SAS": (False, True), ", w/o SDS": (True, False)},
+    "default": {"": (True, False), ", SAS + SDS": (True, True), ", SDS alone": (False, True)},
+}
+"""Which terms are used, SAS and SDS; where both are, α is the ratio."""
+UNTRAINED = (
+    "paper, cross-fit adapter", "paper, mean images", "default, w/o adapter, SAS + SDS",
+    "default, w/o adapter, SDS alone", "paper, w/o adapter, w/o SAS", "paper, w/o adapter, w/o SDS",
+    "default, cross-fit adapter, SAS + SDS", "default, cross-fit adapter, SDS alone",
+    "paper, cross-fit adapter, w/o SAS", "paper, cross-fit adapter, w/o SDS",
+)  # fmt: skip
+"""Rows for which the standard size trains no network: wrong labels and balance only."""
+TEXT_WEIGHTS = {"text": 1.0, "half text, half mean image": 0.5, "mean image": 0.0}
+THETAS = (1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 1e-2, 1e-1)
+RATIOS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+LOSSES = {
+    "N times the loss": {"beta": 2.0, "per_image": False},
+    "the loss as printed": {"beta": 2.0, "per_image": True},
+    "N times the loss, w/o the ratio's term": {"beta": 0.0, "per_image": False},
+}
+"""What is descended: the weight β of the ratio's term, and whether gradients carry 1/N."""
+
+
+def cells(size: Size) -> list[Cell]:
+    """Return the cells of all parts."""
+    seeds = range({"quick": 1, "standard": 3, "full": 5}[size])
+    per_class = {"quick": 50, "standard": 500, "full": 2500}[size]
+    n_steps = {"quick": 40, "standard": 450, "full": 8000}[size]
+    found = []
+    for noise in (0.0, 0.2):
+        for seed in seeds:
+            shared = _condition(per_class, noise, seed, 100 if size == "quick" else 1000)
+            for method, setting in term_rows().items():
+                untrained = size == "standard" and method in UNTRAINED
+                if size == "quick" and method in UNTRAINED:
+                    continue
+                found.append(
+                    {
+                        "part": "terms", **shared, "method": method, **setting, "ratio": 0.3,
+                        "network": "resnet", "steps": 0 if untrained else n_steps,
+                    }
+                )  # fmt: skip
+    for noise in (0.2,) if size == "quick" else (0.2, 0.5, 0.7):
+        for seed in seeds:
+            shared = _condition(per_class, noise, seed)
+            found += [
+                {
+                    "part": "prototypes", **shared, "method": f"{preset}, {name}",
+                    "preset": preset, "adapter": True, "text_weight": weight, "ratios": [0.2, 0.3],
+                }
+                for preset in ("paper", "default")
+                for name, weight in TEXT_WEIGHTS.items()
+            ]  # fmt: skip
+    return found + descent_cells(size)
+
+
+def term_rows() -> dict[str, dict[str, Any]]:
+    """Return the rows of the table of terms: name → what is chosen by."""
+    rows: dict[str, dict[str, Any]] = {
+        "random": {"preset": None, "adapter": None, "sas": None, "sds": None, "text_weight": None}
+    }
+    for preset in ("paper", "default"):
+        for adapted, adapter in ADAPTERS.items():
+            for used, (sas, sds) in TERMS[preset].items():
+                rows[f"{preset}{adapted}{used}"] = {
+                    "preset": preset, "adapter": adapter, "sas": sas, "sds": sds,
+                    "text_weight": 1.0,
+                }  # fmt: skip
+        rows[f"{preset}, mean images"] = {**rows[preset], "text_weight": 0.0}
+    return rows
+
+
+def descent_cells(size: Size) -> list[Cell]:
+    """Return the cells of the parts "descent" and "loss"."""
+    seeds = range({"quick": 1, "standard": 3, "full": 5}[size])
+    per_class = {"quick": 50, "standard": 500, "full": 2500}[size]
+    n_steps = {"quick": 500, "standard": 10_000, "full": 100_000}[size]
+    ratios = (0.3, 0.6) if size == "quick" else RATIOS
+    found = []
+    for seed in seeds:
+        shared = _condition(per_class, 0.0, seed)
+        for preset in ("paper", "default"):
+            scored = {**shared, "preset": preset, "adapter": True, "text_weight": 1.0}
+            found += [
+                {
+                    "part": "descent", **scored, "method": f"{preset}, {solver}",
+                    "solver": solver, "theta": theta, "ratios": list(ratios),
+                }
+                for solver, theta in [("exact", None), *(("sgd", theta) for theta in THETAS)]
+            ]  # fmt: skip
+            found += [
+                {"part": "loss", **scored, "method": name, **loss, "steps": n_steps, "ratio": 0.3}
+                for name, loss in LOSSES.items()
+            ]
+    return found
+
+
+def _condition(per_class: int, noise: float, seed: int, test_per_class: int = 1) -> dict[str, Any]:
+    return asdict(Condition("cifar10", per_class, test_per_class, noise, "symmetric", 0.0, seed))
+
+
+def run(cell: Cell, options: Options) -> Values:
+    """Run a cell of any part."""
+    return PARTS[cell["part"]](cell, options)
+
+
+def run_terms(cell: Cell, options: Options) -> Values:
+    """Choose without the adapter or a term, look at what was chosen, and train on it."""
+    condition = Condition(**fields_of(Condition, cell))
+    material, task = load_condition(condition, options), task_of(condition, options, NO_PROXY)
+    if cell["preset"] is None:
+        indices = choose("random", task, cell["ratio"])
+    else:
+        terms = terms_of(cell, task)
+        kept = [
+            term_n if cell[name] else np.zeros_like(term_n)
+            for name, term_n in zip(("sas", "sds"), terms, strict=True)
+        ]
+        indices = select(kept, task, cell["ratio"], cell["preset"], alpha=None).indices
+    facts = {**subset_facts(indices, material), "accuracy": None}
+    if cell["steps"]:
+        facts["accuracy"] = train_accuracy(
+            indices,
+            material,
+            network=cell["network"],
+            n_steps=cell["steps"],
+            seed=cell["seed"],
+            device=options.device,
+        )
+    return facts
+
+
+def run_prototypes(cell: Cell, options: Options) -> Values:
+    """Align images with the text of their class, its mean image, or both; count wrong labels."""
+    condition = Condition(**fields_of(Condition, cell))
+    material, task = load_condition(condition, options), task_of(condition, options, NO_PROXY)
+    terms = terms_of(cell, task)
+    chosen = [select(terms, task, ratio, cell["preset"]).indices for ratio in cell["ratios"]]
+    facts = [subset_facts(indices, material) for indices in chosen]
+    return {name: [fact[name] for fact in facts] for name in ("wrong", "balance")}
+
+
+def run_descent(cell: Cell, options: Options) -> Values:
+    """Choose by a solver; return what it took and how much of the exact solution it found."""
+    condition = Condition(**fields_of(Condition, cell))
+    task = task_of(condition, options, NO_PROXY)
+    terms, preset = terms_of(cell, task), cell["preset"]
+    found: dict[str, list[Any]] = {"actual": [], "overlap": [], "iterations": [], "solve_s": []}
+    for ratio in cell["ratios"]:
+        exact = select(terms, task, ratio, preset, solver="exact")
+        changes = {} if cell["theta"] is None else {"theta": cell["theta"]}
+        started = time.perf_counter()
+        chosen = select(terms, task, ratio, preset, solver=cell["solver"], **changes)
+        found["solve_s"].append(round(time.perf_counter() - started, 5))
+        found["actual"].append(chosen.ratio)
+        found["overlap"].append(chosen.compare(exact).jaccard)
+        found["iterations"].append(chosen.settings.get("n_iterations"))
+    return {**found}
+
+
+def run_loss(cell: Cell, options: Options) -> Values:
+    """Descend a loss for so many steps at most; return where it ended.
+
+    Without the ratio's term nothing stops the descent; then, as in the paper's ablation, the
+    images with the highest d are taken, and compared with those of the highest S.
+    """
+    task = task_of(Condition(**fields_of(Condition, cell)), options, NO_PROXY)
+    sas_n, sds_n = terms_of(cell, task)
+    total_n = sas_n + cell["ratio"] * sds_n.astype(np.float64)
+    n = len(total_n)
+    wanted = n_chosen(cell["ratio"], n)
+    # Edges that cost nothing: without any, a descent that cannot reach the ratio never starts.
+    no_edges = sparse.csr_array((n, n))
+    end = descend(
+        total_n,
+        wanted,
+        PRINTED_THETA * n,
+        beta=cell["beta"],
+        learning_rate=1e-3,
+        momentum=0.9,
+        max_iter=cell["steps"],
+        edges=no_edges,
+        gradient_scale=1 / n if cell["per_image"] else 1.0,
+    )
+    top = [np.argsort(-values_n, kind="stable")[:wanted] for values_n in (end.d_n, total_n)]
+    by_d, by_score = (Selection.from_indices(np.sort(chosen), n) for chosen in top)
+    return {
+        "actual": float(end.chosen_n.mean()),
+        "moved": float(np.abs(end.d_n - 1.0).max()),
+        "iterations": end.n_iterations,
+        "reached": end.converged,
+        "overlap": by_d.compare(by_score).jaccard,
+    }
+
+
+PARTS = {
+    "terms": run_terms,
+    "prototypes": run_prototypes,
+    "descent": run_descent,
+    "loss": run_loss,
+}
+
+
+@lru_cache(maxsize=8)
+def fitted(preset: str, adapter: Any, text_weight: float, task: TrainingTask) -> ClipSelector:
+    """Return a fitted selector; those that differ in the weight of the text share an adapter."""
+    known = adapter
+    if adapter and text_weight != 1.0:
+        known = fitted(preset, adapter, 1.0, task).adapter_
+    selector = ClipSelector(
+        class_embeddings=task.class_emb_kd,
+        preset=preset,
+        adapter=known,
+        text_weight=text_weight,
+        solver="exact",
+        random_state=task.seed,
+    )
+    return selector.fit(task.emb_nd, task.given_n)
+
+
+def terms_of(cell: Cell, task: TrainingTask) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return SAS and SDS (n,) as a preset adds them: scaled, and weighted where it does that."""
+    selector = fitted(cell["preset"], cell["adapter"], cell["text_weight"], task)
+    scores, settings = selector.selection_.scores, selector.selection_.settings
+    sas_n, sds_n = (
+        standardize_scores(scores[name], task.given_n, settings["scale"]) for name in ("sas", "sds")
+    )
+    return sas_n, sds_n * scores["label_probability"] if settings["noise_aware"] else sds_n
+
+
+def select(
+    terms: Sequence[NDArray[Any]], task: TrainingTask, ratio: float, preset: str, **changes: Any
+) -> Selection:
+    """Choose by SAS and SDS with the α, solver and quotas of a preset, or as `changes` say."""
+    settings = {name: PRESETS[preset][name] for name in ("alpha", "solver", "class_balance")}
+    if settings["alpha"] == "ratio":
+        settings["alpha"] = None
+    if settings["class_balance"] == "none":
+        settings["class_balance"] = None
+    optimizer = SelectionOptimizer(ratio, **{**settings, **changes})
+    return optimizer.select(*terms, task.given_n, n_classes=len(task.class_emb_kd))
+
+
+def cost_s(cell: Cell) -> float:
+    """Return roughly the seconds of one core; adapters are shared out over those who use them."""
+    n = 10 * cell["per_class"]
+    fit = {"terms": n / 12_000, "prototypes": n / 7000, "descent": n / 20_000, "loss": n / 20_000}
+    trained = 0.0
+    if cell["part"] == "terms" and cell["steps"]:
+        trained = 0.014 * cell["steps"] + 0.7 * cell["test_per_class"] / 1000
+    return fit[cell["part"]] + trained
+
+
+EXPERIMENT = Experiment(
+    name="ablation",
+    title="Parts of the selection: adapter, terms, texts, descent",
+    cells=cells,
+    run=run,
+    render=render,
+    share=("part", "noise", "seed"),
+    cost_s=cost_s,
+)

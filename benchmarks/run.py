@@ -1,0 +1,139 @@
+"""Run an experiment and render its page.
+
+    python -m benchmarks.run EXPERIMENT|all [--quick|--full] [--data DIR]
+        [--model mini|ViT-B-32 --pretrained TAG] [--device cpu|cuda] [--workers N]
+        [--results DIR] [--render-only] [--list]
+
+Cells that the results file holds already are not run again, so an interrupted run goes on
+where it stopped. Without `--quick` or `--full` the setting is the one of the committed
+results. Raw results go to RESULTS/raw/EXPERIMENT.jsonl, pages and plots to RESULTS
+(docs/results; with `--quick` build/quick-results, with `--full` build/full-results).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cells import (
+    Experiment,
+    Options,
+    Size,
+    find_experiment,
+    frame,
+    key,
+    missing_cells,
+    read_records,
+    run_cells,
+)
+from benchmarks.environment import n_cores
+from benchmarks.pages import Page
+
+EXPERIMENTS = (
+    "correlation",
+    "linear_rounds",
+    "fine_tuning",
+    "forgetting",
+    "ratios",
+    "noise_left",
+    "corruption",
+    "ablation",
+    "architectures",
+    "cost",
+    "embedding_map",
+    "stability",
+)
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS: dict[Size, Path] = {
+    "quick": ROOT / "build" / "quick-results",
+    "standard": ROOT / "docs" / "results",
+    "full": ROOT / "build" / "full-results",
+}
+FLAGS: dict[Size, str] = {"quick": " --quick", "standard": "", "full": " --full"}
+
+
+def run_experiment(experiment: Experiment, size: Size, options: Options, args: Any) -> Path | None:
+    """Run the cells that are missing and render the page; None where there is nothing to show."""
+    folder = args.results or FOLDERS[size]
+    raw = folder / "raw" / f"{experiment.name}.jsonl"
+    cells = experiment.cells(size)
+    missing = missing_cells(experiment, cells, options, raw)
+    hours = sum(map(experiment.cost_s, missing)) / 3600
+    print(
+        f"{experiment.name}: {len(missing)} of {len(cells)} cells to run, "
+        f"roughly {hours:.2g} hours of one core of a 2024 server without a GPU",
+        flush=True,
+    )
+    if args.list:
+        return None
+    if not args.render_only:
+        run_cells(experiment, missing, options, raw, n_workers=args.workers)
+    wanted = {key(experiment.name, options.clip, cell) for cell in cells}
+    records = [r for r in read_records(raw) if key(r["experiment"], r["clip"], r["cell"]) in wanted]
+    if not records:
+        return None
+    page = Page(folder, experiment.name.replace("_", "-"), experiment.title)
+    experiment.render(frame(records), page)
+    add_provenance(page, experiment, size, options, records, len(cells))
+    return page.write()
+
+
+def add_provenance(
+    page: Page,
+    experiment: Experiment,
+    size: Size,
+    options: Options,
+    records: list[dict[str, Any]],
+    n_cells: int,
+) -> None:
+    """Say at the end of a page how its figures came about."""
+    environments = {r["environment"]["environment"]: r["environment"] for r in records}
+    machines = {
+        f"{e['gpu'] or 'no GPU'}, {e['cores']} cores of {e['cpu']}" for e in environments.values()
+    }
+    commits = {
+        f"{(e['commit'] or 'unknown')[:9]}{' with changes' if e['changed'] else ''}"
+        for e in environments.values()
+    }
+    hours = sum(r["seconds"] for r in records) / 3600
+    model = "" if options.clip == "mini" else f" --model {options.model}"
+    model += f" --pretrained {options.pretrained}" if options.pretrained else ""
+    page.heading("How these figures came about")
+    page.text(f"`python -m benchmarks.run {experiment.name}{FLAGS[size]}{model}`")
+    page.text(
+        f"{len(records)} of {n_cells} cells, {hours:.1f} hours of one process in all; CLIP model "
+        f"{options.clip}; {'; '.join(sorted(machines))}; commit {', '.join(sorted(commits))}. "
+        f"Raw results, with all versions: raw/{experiment.name}.jsonl."
+    )
+    if len(records) < n_cells:
+        page.text(f"**Incomplete: {n_cells - len(records)} cells have not been run.**")
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Path]:
+    """Run what is asked for; return the pages."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    add = parser.add_argument
+    add("experiment", choices=[*EXPERIMENTS, "all"], nargs="+")
+    size = parser.add_mutually_exclusive_group()
+    for name, text in (("quick", "minutes on two cores"), ("full", "sized for a GPU")):
+        size.add_argument(f"--{name}", dest="size", action="store_const", const=name, help=text)
+    add("--data", type=Path, help="folder of cifar10.tar.xz, or of train/ and test/")
+    add("--model", default="mini", help="CLIP model, as ClipEncoder takes it")
+    add("--pretrained", help="its weights")
+    add("--device", default="cpu", help="where networks are trained")
+    add("--workers", type=int, default=n_cores(), help="processes")
+    add("--results", type=Path, help="folder of raw results and pages")
+    add("--render-only", action="store_true", help="run nothing")
+    add("--list", action="store_true", help="only say how much there is to run")
+    parser.set_defaults(size="standard")
+    args = parser.parse_args(arguments)
+    options = Options(args.data, args.model, args.pretrained, args.device)
+    names = EXPERIMENTS if "all" in args.experiment else args.experiment
+    pages = [run_experiment(find_experiment(name), args.size, options, args) for name in names]
+    return [page for page in pages if page is not None]
+
+
+if __name__ == "__main__":
+    main()

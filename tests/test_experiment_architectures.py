@@ -1,0 +1,102 @@
+"""One subset, several networks: the cells, one of them run, and the page."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from itertools import groupby
+
+import numpy as np
+import pytest
+
+from benchmarks.cells import SIZES, Options, frame, key
+from benchmarks.experiments.architectures import EXPERIMENT, METHODS, cells, gain_plot
+from benchmarks.pages import Page
+from benchmarks.subset_pages import prepare
+from benchmarks.subsets import Condition, Proxy
+
+FIELDS = {
+    *Condition.__dataclass_fields__, *Proxy.__dataclass_fields__,
+    "method", "ratio", "network", "steps",
+}  # fmt: skip
+TINY = {
+    "pool": "digits", "per_class": 12, "test_per_class": 5,
+    "proxy_steps": 4, "early_steps": 2, "steps": 4,
+}  # fmt: skip
+
+
+def records_of(chosen):
+    """Return a table of made-up values, the same for the same cell."""
+    rows = []
+    for cell in chosen:
+        share = zlib.crc32(json.dumps(cell, sort_keys=True).encode()) / 2**32
+        values = {"n": 9, "wrong": 0.1, "balance": 0.5, "corrupted": 0.0, "accuracy": share}
+        rows.append({"cell": cell, "values": values, "seconds": 1.0})
+    return frame(rows)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_cells_are_distinct_whole_and_in_groups(size):
+    found = cells(size)
+    assert len({key("architectures", "mini", cell) for cell in found}) == len(found)
+    assert all(set(cell) - {"settings"} == FIELDS for cell in found)
+    groups = [name for name, _ in groupby(found, lambda c: [c[f] for f in EXPERIMENT.share])]
+    assert len(groups) == len({json.dumps(name) for name in groups})
+
+
+def test_sizes_keep_their_budgets():
+    seconds = {size: sum(map(EXPERIMENT.cost_s, cells(size))) for size in SIZES}
+    assert seconds["quick"] <= 100
+    assert seconds["standard"] <= 700
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_network_is_trained_on_every_subset(size):
+    networks = {"cnn", "resnet", "vit"} | ({"cnn-wide"} if size == "full" else set())
+    subsets = {}
+    for cell in cells(size):
+        name = (cell["noise"], cell["seed"], cell["method"], cell["ratio"])
+        subsets.setdefault(name, set()).add(cell["network"])
+    assert all(found == networks for found in subsets.values())
+    assert {name[2] for name in subsets} >= set(METHODS)
+
+
+def test_networks_see_the_same_subset():
+    cell = {**cells("quick")[-1], **TINY, "method": "default"}
+    first, second = (
+        EXPERIMENT.run({**cell, "network": name}, Options()) for name in ("cnn", "vit")
+    )
+    assert {**first, "accuracy": 0} == {**second, "accuracy": 0}
+    assert 0 <= first["accuracy"] <= 1
+    assert not set(first) & set(cell)
+
+
+def test_the_page_is_made_of_the_records_whatever_their_order(tmp_path):
+    records = records_of(cells("quick"))
+    pages = []
+    for run, table in enumerate([records, records.sample(frac=1, random_state=0)]):
+        page = Page(tmp_path / str(run), "architectures", EXPERIMENT.title)
+        EXPERIMENT.render(table, page)
+        pages.append(page.write().read_bytes())
+    assert pages[0] == pages[1]
+    names = [f"architectures-gain-{100 * noise:.0f}.svg" for noise in sorted(set(records["noise"]))]
+    assert sorted(path.name for path in (tmp_path / "0").glob("*.svg")) == names
+    chosen = records[
+        (records["noise"] == 0.2) & (records["method"] == "Moderate-DS")
+        & (records["network"] == "vit") & (records["ratio"] == 0.3)
+    ]["accuracy"]  # fmt: skip
+    assert f"| {100 * chosen.mean():.1f}" in pages[0].decode()
+    for name in names:
+        assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
+
+
+def test_bars_are_differences_to_random():
+    records = prepare(records_of(cells("standard")))
+    part = records[records["noise"] == 0.2]
+    axes = gain_plot(part).axes[0]
+    means = part.groupby(["method", "network"])["accuracy"].mean()
+    for bars in [c for c in axes.containers if hasattr(c, "patches")]:
+        heights = [patch.get_height() for patch in bars.patches]
+        gain = 100 * (means[bars.get_label()] - means["random"])
+        np.testing.assert_allclose(heights, gain.to_numpy())
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["cnn", "resnet", "vit"]
