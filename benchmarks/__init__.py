@@ -4,6 +4,7 @@ In the order the data flows, for what `python -m benchmarks.run` runs:
 
 * images: cifar, pool_sources, pools, label_flips, corruptions, subsets (what is wrong with a
   pool, who chooses from it), diverse_sets and diverse_features (sets of known diversity);
+* vocabularies, labelling (who picks what to label, from which pool);
 * networks, training, training_record (what a proxy's training leaves behind);
 * baselines/: one module for each method of others, `to_label` and `to_train` name them;
 * cells (what is run once and kept), paired (tests), pages (tables and plots);

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmarks.diverse_features import GENERAL, GENOME
 from benchmarks.diverse_sets import DENSE, GRADE, GRADED, MEASURES, N_GRADES
 from benchmarks.pages import Page, comparison_table, line_plot, spread_table
+from benchmarks.vocabularies import GENERAL, GENOME
 
 NONE, TIMES = "none", "time"
 JITTER, TINY_JITTER = 0.1, 1e-6

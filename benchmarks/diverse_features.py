@@ -12,15 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.cells import Options, UnavailableError
-from benchmarks.cifar import data_folder
+from benchmarks.cells import Options
 from benchmarks.diverse_sets import Source, principal_components, unit_rows, with_copies
 from benchmarks.networks import make_network
 from benchmarks.pools import embed_images, load_pool
 from benchmarks.training import predict, train
-from clip_al import ClipEncoder, ConceptVocabulary
-
-GENERAL, GENOME, CONTROL = "general", "Visual Genome", "random directions"
+from clip_al import ClipEncoder
 
 
 @dataclass(frozen=True)
@@ -83,25 +80,3 @@ def pixel_features(n_components: int, where: Where, options: Options) -> NDArray
     """Return unit vectors (n, n_components) of principal components of the pixels."""
     data = load_images(where, options)
     return principal_components(data.images, data.source.n_images, n_components)
-
-
-@lru_cache(maxsize=3)
-def vocabulary_of(name: str, options: Options) -> ConceptVocabulary:
-    """Encode a vocabulary; the control has random directions in place of the general words.
-
-    Raises
-    ------
-    UnavailableError
-        Where the data folder has no word lists of Visual Genome.
-    """
-    encoder = ClipEncoder(options.model, options.pretrained)
-    general = ConceptVocabulary.load("general")
-    if name == GENERAL:
-        return general.encode(encoder)
-    if name == CONTROL:
-        noise = np.random.default_rng(0).standard_normal((len(general), encoder.embedding_dim))
-        return general.with_embeddings(unit_rows(noise))
-    folder = data_folder(options.data) / "visual_genome"
-    if not folder.is_dir():
-        raise UnavailableError(f"The data folder has no word lists of {name}.")
-    return ConceptVocabulary.from_visual_genome(folder).encode(encoder)

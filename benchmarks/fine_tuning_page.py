@@ -155,11 +155,12 @@ def scatter(rows: pd.DataFrame) -> Figure:
     )
     for method, (seconds, gained) in means.iterrows():
         bold = method == OURS
-        axes.scatter(seconds, 100 * gained, s=60 if bold else 24, label=str(method))
+        axes.scatter(seconds, 100 * gained, s=60 if bold else 24)
         axes.annotate(
             str(method), (seconds, 100 * gained), fontsize=7, xytext=(4, 3),
             textcoords="offset points", weight="bold" if bold else "normal",
         )  # fmt: skip
     axes.set(xlabel="seconds to pick, a round", ylabel="accuracy gained, points", xscale="log")
+    axes.margins(x=0.2)
     axes.grid(alpha=0.3)
     return figure

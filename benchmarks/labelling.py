@@ -23,10 +23,10 @@ from benchmarks import cifar, networks, training
 from benchmarks.baselines.tasks import Indices, LabellingTask
 from benchmarks.baselines.to_label import TO_LABEL
 from benchmarks.cells import Cell, Options
-from benchmarks.diverse_features import CONTROL, GENERAL, vocabulary_of
 from benchmarks.networks import Network, make_network
 from benchmarks.pools import Pool, embed_images, load_pool, long_tailed
 from benchmarks.training import predict, train
+from benchmarks.vocabularies import CONTROL, GENERAL, vocabulary_of
 from clip_al import CBDMarginSampling, CBDSampling, ClipEncoder, ConceptProfiles
 
 OURS = "CBD + margin"

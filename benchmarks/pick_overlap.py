@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +11,12 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks.baselines.tasks import Indices
 from benchmarks.cells import Options
-from benchmarks.cifar import data_folder
 from benchmarks.subsets import Condition, load_condition
-from benchmarks.views import chance, encoder_of, jaccard
-from clip_al import CBDMarginSampling, ConceptProfiles, ConceptVocabulary
+from benchmarks.views import chance, jaccard
+from benchmarks.vocabularies import vocabulary_of
+from clip_al import CBDMarginSampling, ConceptProfiles
 from clip_al.uncertainty import margin
 
-GENERAL, GENOME = "general", "Visual Genome"
-RANDOM, RANDOM_TOO = "random", "random, drawn anew"
 FACTOR = 8
 """Length of the shortlist for each image to pick, as the library has it."""
 
@@ -31,8 +28,7 @@ class Strategy:
     Parameters
     ----------
     vocabulary : str
-        "general", "Visual Genome", or "random": as many random directions as "general" has
-        concepts; or "random, drawn anew".
+        See `vocabularies.vocabulary_of`.
     m, candidate_factor : int
         See `CBDMarginSampling`; a factor of 1 is margin alone.
     first_seed : int
@@ -54,9 +50,7 @@ class Batches:
     budget: int
 
 
-def pick_overlap(
-    a: Strategy, b: Strategy, batches: Batches, options: Options
-) -> dict[str, float | None]:
+def pick_overlap(a: Strategy, b: Strategy, batches: Batches, options: Options) -> dict[str, float]:
     """Pick twice and compare.
 
     Returns
@@ -64,10 +58,13 @@ def pick_overlap(
     dict
         "overlap": Jaccard; "chance": that of two random batches of the pool, as expected;
         "chance_in_shortlist": that of random batches, each of its own 8 × budget least certain
-        images. All None where the lists of Visual Genome are needed and not at hand.
+        images.
+
+    Raises
+    ------
+    UnavailableError
+        Where the lists of Visual Genome are needed and not at hand.
     """
-    if GENOME in (a.vocabulary, b.vocabulary) and not genome_folder(options).is_dir():
-        return dict.fromkeys(("overlap", "chance", "chance_in_shortlist"))
     budget = batches.budget
     pools, shortlists = zip(
         *(uncertain(s.first_seed, batches, options) for s in (a, b)), strict=True
@@ -123,22 +120,4 @@ def first_round(
 def profiles_of(words: str, m: int, condition: Condition, options: Options) -> ConceptProfiles:
     """Return the concepts of all images of a pool."""
     emb_nd = load_condition(condition, options).emb_nd
-    return ConceptProfiles.from_embeddings(emb_nd, vocabulary(words, options), m)
-
-
-def genome_folder(options: Options) -> Path:
-    """Return where the word lists of Visual Genome lie, if they are at hand."""
-    return data_folder(options.data) / "visual_genome"
-
-
-@lru_cache(maxsize=4)
-def vocabulary(name: str, options: Options) -> ConceptVocabulary:
-    """Return a vocabulary of that name, encoded or random."""
-    encoder = encoder_of(options)
-    if name == GENOME:
-        return ConceptVocabulary.from_visual_genome(genome_folder(options)).encode(encoder)
-    words = ConceptVocabulary.load(GENERAL)
-    if name == GENERAL:
-        return words.encode(encoder)
-    rng = np.random.default_rng((RANDOM, RANDOM_TOO).index(name))
-    return words.with_embeddings(rng.standard_normal((len(words), encoder.embedding_dim)))
+    return ConceptProfiles.from_embeddings(emb_nd, vocabulary_of(words, options), m)

@@ -7,7 +7,8 @@
 Cells that the results file holds already are not run again, so an interrupted run goes on
 where it stopped. Without `--quick` or `--full` the setting is the one of the committed
 results. Raw results go to RESULTS/raw/EXPERIMENT.jsonl, pages and plots to RESULTS
-(docs/results; with `--quick` build/quick-results, with `--full` build/full-results).
+(docs/results; with `--quick` build/quick-results, with `--full` build/full-results), with a
+README.md that sums up what has been run.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import conclusions
 from benchmarks.cells import (
     Experiment,
     Options,
@@ -131,8 +133,13 @@ def main(arguments: Sequence[str] | None = None) -> list[Path]:
     args = parser.parse_args(arguments)
     options = Options(args.data, args.model, args.pretrained, args.device)
     names = EXPERIMENTS if "all" in args.experiment else args.experiment
-    pages = [run_experiment(find_experiment(name), args.size, options, args) for name in names]
-    return [page for page in pages if page is not None]
+    found = [run_experiment(find_experiment(name), args.size, options, args) for name in names]
+    pages = [page for page in found if page is not None]
+    if pages:
+        folder = args.results or FOLDERS[args.size]
+        command = f"python -m benchmarks.run all{FLAGS[args.size]}"
+        pages.append(conclusions.write(folder, command))
+    return pages
 
 
 if __name__ == "__main__":

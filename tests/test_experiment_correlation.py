@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from benchmarks import correlation_page, diverse_features, diverse_sets
+from benchmarks import correlation_page, diverse_features, diverse_sets, vocabularies
 from benchmarks.cells import SIZES, Options, UnavailableError, frame, key
 from benchmarks.diverse_sets import COPIES_EACH, DRAW, DRAWS, GRADED, Source
 from benchmarks.experiments import correlation
@@ -194,7 +194,7 @@ def test_all_measures_are_timed(toy):
 
 def test_word_lists_that_are_not_there_are_unavailable(tmp_path):
     with pytest.raises(UnavailableError, match="no word lists of Visual Genome"):
-        diverse_features.vocabulary_of("Visual Genome", Options(tmp_path))
+        vocabularies.vocabulary_of("Visual Genome", Options(tmp_path))
 
 
 def made_up_records(with_genome=True):

@@ -79,7 +79,7 @@ def test_the_page_is_made_of_the_records_whatever_their_order(tmp_path):
     for name in names:
         assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
     chosen = records[
-        (records["corrupted_share"] == 0.2) & (records["method"] == "EL2N")
+        (records["corrupted_share"] == 0.2) & (records["method"] == "Moderate-DS")
         & (records["ratio"] == 0.7)
     ]  # fmt: skip
     for value in values:

@@ -37,7 +37,8 @@ def start(folder, *arguments):
 
 
 def test_a_page_is_made_of_what_was_run(toy, tmp_path):
-    (path,) = start(tmp_path, "--quick")
+    path, summary = start(tmp_path, "--quick")
+    assert summary.read_text().startswith("# Results")
     text = path.read_text()
     assert "# A toy\n\nThe mean is 0.05." in text
     assert "`python -m benchmarks.run toy --quick`" in text
@@ -47,7 +48,7 @@ def test_a_page_is_made_of_what_was_run(toy, tmp_path):
 
 def test_a_larger_size_runs_what_is_missing_only(toy, tmp_path):
     start(tmp_path, "--quick")
-    (path,) = start(tmp_path)
+    path, _ = start(tmp_path)
     assert toy == [0, 1, 2, 3]
     assert "The mean is 0.15." in path.read_text()
 
@@ -55,7 +56,7 @@ def test_a_larger_size_runs_what_is_missing_only(toy, tmp_path):
 def test_rendering_alone_runs_nothing_and_says_what_is_missing(toy, tmp_path):
     assert start(tmp_path, "--render-only") == []
     start(tmp_path, "--quick")
-    (path,) = start(tmp_path, "--render-only")
+    path, _ = start(tmp_path, "--render-only")
     assert toy == [0, 1]
     assert "**Incomplete: 2 cells have not been run.**" in path.read_text()
 

@@ -69,7 +69,7 @@ def cells(size: Size) -> list[Cell]:
     """Return the cells of all parts."""
     seeds = range({"quick": 1, "standard": 3, "full": 5}[size])
     per_class = {"quick": 50, "standard": 500, "full": 2500}[size]
-    n_steps = {"quick": 40, "standard": 450, "full": 8000}[size]
+    n_steps = {"quick": 40, "standard": 300, "full": 8000}[size]
     found = []
     for noise in (0.0, 0.2):
         for seed in seeds:

@@ -36,7 +36,7 @@ def cells(size: Size) -> list[Cell]:
         "pool": "cifar10", "per_class": 500, "test_per_class": 200,
         "noise_kind": "symmetric", "corrupted_share": 0.0,
         "proxy": "resnet", "proxy_steps": 400, "early_steps": 156, "n_early": 2,
-        "n_checkpoints": 1, "steps": 400,
+        "n_checkpoints": 1, "steps": 300,
     }  # fmt: skip
     conditions: list[tuple[float, tuple[float, ...]]] = [(0.2, (0.3, 0.7))]
     methods, networks, seeds = METHODS, ("cnn", "resnet", "vit"), (0, 1, 2)

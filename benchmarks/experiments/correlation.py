@@ -27,15 +27,11 @@ from benchmarks.correlation_page import (
     yardstick_name,
 )
 from benchmarks.diverse_features import (
-    CONTROL,
-    GENERAL,
-    GENOME,
     Trained,
     Where,
     load_images,
     network_features,
     pixel_features,
-    vocabulary_of,
 )
 from benchmarks.diverse_sets import (
     GRADE,
@@ -49,6 +45,7 @@ from benchmarks.diverse_sets import (
     textbook_geometric_diversity,
 )
 from benchmarks.environment import time_in_turns
+from benchmarks.vocabularies import CONTROL, GENERAL, GENOME, vocabulary_of
 from clip_al import ConceptProfiles, concept_diversity, geometric_diversity, spectral_diversity
 
 M_VALUES = (1, 2, 5, 10, 20, 50)

@@ -24,7 +24,6 @@ from benchmarks.subsets import FULL, QUICK, run_cell, spelled_out
 METHODS = (
     "random",
     "Moderate-DS",
-    "EL2N",
     "cleanlab pruning",
     "default",
     "paper",
@@ -38,7 +37,7 @@ def cells(size: Size) -> list[Cell]:
         "pool": "cifar10", "per_class": 500, "test_per_class": 200,
         "noise": 0.0, "noise_kind": "symmetric",
         "proxy": "resnet", "proxy_steps": 400, "early_steps": 156, "n_early": 2,
-        "n_checkpoints": 1, "network": "resnet", "steps": 400,
+        "n_checkpoints": 1, "network": "resnet", "steps": 300,
     }  # fmt: skip
     shares, ratios, seeds = (0.05, 0.1, 0.2), (0.3, 0.7), (0, 1, 2)
     if size == "quick":

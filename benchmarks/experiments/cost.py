@@ -19,7 +19,6 @@ from benchmarks.baselines.to_label import TO_LABEL
 from benchmarks.baselines.to_train import TO_TRAIN
 from benchmarks.cells import Cell, Experiment, Options, Size, Values
 from benchmarks.cost_page import CHOOSE, ENCODE, LABEL, RATIO, render
-from benchmarks.diverse_features import GENERAL, vocabulary_of
 from benchmarks.networks import Network, make_network
 from benchmarks.pools import embed_images, load_pool
 from benchmarks.selection_cost import timed, timed_choice, warm_up
@@ -36,6 +35,7 @@ from benchmarks.subsets import (
     train_accuracy,
 )
 from benchmarks.training import BATCH_SIZE, accuracy, predict, train
+from benchmarks.vocabularies import GENERAL, vocabulary_of
 from clip_al import CBDMarginSampling, CBDSampling, ClipEncoder
 
 OURS = ("default", "no adapter", "paper")

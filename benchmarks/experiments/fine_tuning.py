@@ -92,7 +92,7 @@ def make_cell(
         "base_seed": seed % (5 if full else N_BASES),
         "base_steps": {"quick": 200, "standard": 3000, "full": 10_000}[size] if good else 400,
         "first": 0.0 if good else 0.05, "replay": 0.8 if good else 0.0,
-        "epochs": 1 if quick else 3 if good else 5,
+        "epochs": 3 if good else 5,
         "budgets": [0.05, 0.1] if quick else list(BUDGETS),
         "members": N_MEMBERS if method == ENSEMBLE else 1, "bases": 5 if full else N_BASES,
     }  # fmt: skip
@@ -165,7 +165,8 @@ def run(cell: Cell, options: Options) -> Values:
 
 def steps_of(cell: Cell, n_labelled: int) -> int:
     """Return the batches in which every labelled image is read `epochs` times."""
-    return round(cell["epochs"] * n_labelled / (BATCH_SIZE * (1 - cell["replay"])))
+    new_ones: float = BATCH_SIZE * (1 - cell["replay"])
+    return round(int(cell["epochs"]) * n_labelled / new_ones)
 
 
 def tuned(
@@ -198,7 +199,7 @@ def cost_s(cell: Cell) -> float:
     steps = cell["members"] * steps_of(cell, round(n_labelled)) + cell["base_steps"] / 10
     asked = 0.0 if cell["method"] in BLIND else n * cell["members"]
     tested = 10 * (cell["test_per_class"] or 1000)
-    return slow * (0.015 * steps + 0.7e-4 * n_budgets * (asked + tested))
+    return float(slow * (0.015 * steps + 0.7e-4 * n_budgets * (asked + tested)))
 
 
 EXPERIMENT = Experiment(

@@ -10,11 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
@@ -22,30 +20,31 @@ from sklearn.preprocessing import normalize
 from benchmarks.baselines.tasks import Indices, LabellingTask
 from benchmarks.baselines.to_label import TO_LABEL
 from benchmarks.baselines.uncertainty import pick_by_margin
-from benchmarks.cells import Cell, Experiment, Options, Size, UnavailableError, Values
-from benchmarks.cifar import data_folder
-from benchmarks.pages import Page, comparison_table, line_plot, spread_table
+from benchmarks.cells import Cell, Experiment, Options, Size, Values
+from benchmarks.labelling import OURS, RANDOM_WORDS, spelled_out
+from benchmarks.linear_rounds_page import BASELINES, render
 from benchmarks.pools import embed_images, load_pool, long_tailed, with_near_duplicates
-from clip_al import CBDMarginSampling, CBDSampling, ClipEncoder, ConceptProfiles, ConceptVocabulary
+from benchmarks.vocabularies import (
+    CONTROL,
+    GENERAL,
+    GENOME,
+    STROKES,
+    STROKES_CONTROL,
+    vocabulary_of,
+)
+from clip_al import CBDMarginSampling, CBDSampling, ClipEncoder, ConceptProfiles
 
 PER_CLASS = 800
 TAIL = 50
 COPIED = 0.5
 N_MEMBERS = 5
-OURS = "CBD + margin"
 ALONE = "CBD alone"
-CONTROL = f"{OURS}, random vocabulary"
 EMBEDDINGS = f"{OURS}, embeddings in place of concepts"
 FACTORS = (2, 4, 8)
 M_VALUES = (1, 2, 5, 10, 20, 50)
-BASELINES = (
-    "margin", "entropy", "least confidence", "DeepGini", "ensemble variance", "k-center",
-    "BADGE", "TypiClust", "greedy GD", "facility location",
-)  # fmt: skip
 SLOW = ("k-center", "BADGE", "TypiClust", "greedy GD", "facility location", "ensemble variance")
-SLOWEST, SLOWEST_SEEDS = ("TypiClust", "facility location"), 6
+SLOWEST, SLOWEST_SEEDS = ("TypiClust", "facility location"), 3
 POOLS = ("balanced", "long-tailed", "near-duplicates", "digits")
-DIGIT_WORDS = Path(__file__).parents[1] / "digit_strokes.txt"
 
 
 class Drawn(NamedTuple):
@@ -57,23 +56,17 @@ class Drawn(NamedTuple):
     y_test: NDArray[np.int64]
 
 
-def spelled_out(strategy: Any) -> dict[str, Any]:
-    """Return the settings of a strategy, so that a changed default is another cell."""
-    settings: dict[str, Any] = strategy.get_params()
-    return {name: value for name, value in settings.items() if name not in ("vocabulary", "table")}
-
-
 def variants() -> dict[str, dict[str, Any]]:
     """Return our strategies: name → vocabulary and settings, all of them spelled out."""
     default = spelled_out(CBDMarginSampling())
 
-    def variant(vocabulary: str = "general", **changes: Any) -> dict[str, Any]:
+    def variant(vocabulary: str = GENERAL, **changes: Any) -> dict[str, Any]:
         return {"vocabulary": vocabulary, "settings": {**default, **changes}}
 
     named = {
         OURS: variant(),
-        CONTROL: variant("random"),
-        f"{OURS}, Visual Genome": variant("Visual Genome"),
+        RANDOM_WORDS: variant(CONTROL),
+        f"{OURS}, Visual Genome": variant(GENOME),
         f"{OURS}, not standardised": variant(standardize=False),
         f"{OURS}, target uncertain": variant(target="uncertain"),
         f"{OURS}, entropy": variant(uncertainty="entropy"),
@@ -89,11 +82,13 @@ def variants() -> dict[str, dict[str, Any]]:
 
 def cells(size: Size) -> list[Cell]:
     """Return the cells: all methods on each pool and seed."""
-    n_seeds = {"quick": 2, "standard": 12, "full": 30}[size]
+    n_seeds = {"quick": 2, "standard": 10, "full": 30}[size]
     pools = POOLS[:2] + POOLS[3:] if size == "quick" else POOLS
     ours = variants()
     if size == "quick":
-        ours = {k: v for k, v in ours.items() if k in (OURS, CONTROL) or k.startswith(f"{OURS}, m")}
+        ours = {
+            k: v for k, v in ours.items() if k in (OURS, RANDOM_WORDS) or k.startswith(f"{OURS}, m")
+        }
     found = []
     for pool in pools:
         digits = pool == "digits"
@@ -108,17 +103,17 @@ def cells(size: Size) -> list[Cell]:
         alone = spelled_out(CBDSampling())
         for weighting in ("binary", "softmax"):
             methods[f"{ALONE}, {weighting}"] = {
-                "vocabulary": "general", "settings": {**alone, "weighting": weighting},
+                "vocabulary": GENERAL, "settings": {**alone, "weighting": weighting},
             }  # fmt: skip
         methods[f"{ALONE}, target uniform"] = {
-            "vocabulary": "general", "settings": {**alone, "target": "uniform"},
+            "vocabulary": GENERAL, "settings": {**alone, "target": "uniform"},
         }  # fmt: skip
         if digits:
-            methods[f"{OURS}, strokes"] = {**ours[OURS], "vocabulary": "strokes"}
+            methods[f"{OURS}, strokes"] = {**ours[OURS], "vocabulary": STROKES}
             few = {**ours[OURS]["settings"], "m": 5}
-            methods[f"{OURS}, strokes, m = 5"] = {"vocabulary": "strokes", "settings": few}
+            methods[f"{OURS}, strokes, m = 5"] = {"vocabulary": STROKES, "settings": few}
             methods[f"{OURS}, random strokes, m = 5"] = {
-                "vocabulary": "random strokes", "settings": few,
+                "vocabulary": STROKES_CONTROL, "settings": few,
             }  # fmt: skip
         found += [
             {
@@ -136,23 +131,6 @@ def cells(size: Size) -> list[Cell]:
 def encoder_of(model: str, pretrained: str | None) -> ClipEncoder:
     """Load the CLIP model once."""
     return ClipEncoder(model, pretrained)
-
-
-@lru_cache(maxsize=1)
-def vocabularies(options: Options) -> dict[str, ConceptVocabulary]:
-    """Encode the vocabularies that are there; random ones are as large as their twin."""
-    encoder = encoder_of(options.model, options.pretrained)
-    general = ConceptVocabulary.load("general").encode(encoder)
-    templates = ("{}", "a handwritten digit with {}", "an image with {}")
-    strokes = ConceptVocabulary.from_file(DIGIT_WORDS, templates=templates).encode(encoder)
-    found = {"general": general, "strokes": strokes}
-    for name, words in (("random", general), ("random strokes", strokes)):
-        noise = np.random.default_rng(0).standard_normal((len(words), encoder.embedding_dim))
-        found[name] = words.with_embeddings(noise)
-    folder = data_folder(options.data) / "visual_genome"
-    if folder.is_dir():
-        found["Visual Genome"] = ConceptVocabulary.from_visual_genome(folder).encode(encoder)
-    return found
 
 
 @lru_cache(maxsize=2)
@@ -192,11 +170,9 @@ def profiles_of(
     pool: tuple[Any, ...], vocabulary: str, m: int, standardize: bool, options: Options
 ) -> ConceptProfiles:
     """Profile a drawn pool; what is shared between strategies is computed once."""
-    data = draw(*pool, options)
-    words = vocabularies(options).get(vocabulary)
-    if words is None:
-        raise UnavailableError(f"The data folder has no word lists of {vocabulary}.")
-    return ConceptProfiles.from_embeddings(data.emb_nd, words, m, standardize=standardize)
+    words = vocabulary_of(vocabulary, options)
+    emb_nd = draw(*pool, options).emb_nd
+    return ConceptProfiles.from_embeddings(emb_nd, words, m, standardize=standardize)
 
 
 def run(cell: Cell, options: Options) -> Values:
@@ -296,77 +272,6 @@ def picker(cell: Cell, pool_key: tuple[Any, ...], options: Options) -> Pick:
         profiles=profiles.take(rest),
         labelled=profiles.take(labelled),
     )
-
-
-def render(records: pd.DataFrame, page: Page) -> None:
-    """Show who labels best on each pool, what m and the vocabulary do, and what it costs."""
-    one = records.iloc[0]
-    page.text(
-        f"A logistic regression on CLIP embeddings, {records['seed'].nunique()} seeds, "
-        f"{one['rounds']} rounds; CIFAR-10 images that the mini model never saw: "
-        f"{one['per_class']} of each class (balanced), shrinking to 1/{one['tail']} (long-tailed), "
-        f"{one['copied']:.0%} of them replaced by slightly changed copies of others "
-        "(near-duplicates); 50 first labels and 50 a round. The digits are scikit-learn's, 20 "
-        "first labels and 20 a round. Accuracy on test images in points, averaged over the "
-        "rounds; ± is the standard deviation over seeds, p is that of a paired t test over "
-        "seeds, and a/b says in how many of b seeds the method was better."
-    )
-    main = records[~records["method"].str.contains("m = |factor")]
-    page.heading("Accuracy")
-    page.table(spread_table(main, rows="method", columns="pool", value="accuracy"), "picked by")
-    for pool in dict.fromkeys(records["pool"]):
-        page.heading(f"Differences, {pool}")
-        of_pool = main[main["pool"] == pool]
-        page.table(
-            comparison_table(
-                of_pool, value="accuracy", against=["random", "margin", OURS],
-                baselines=["random", *BASELINES], digits=2,
-            ),
-            "picked by",
-        )  # fmt: skip
-        page.plot(curve(of_pool), pool, f"Accuracy against labels, {pool}")
-    settings = records[records["method"].str.contains("factor")]
-    if len(settings):
-        page.heading("Weights and shortlist")
-        page.text("Difference to margin, in points.")
-        page.table(differences(records, settings), "setting")
-    page.heading("Concepts for each image, m")
-    page.text("Difference to margin, in points; the default of the library is in the first row.")
-    sweep = records[records["method"].str.contains("m = ") | (records["method"] == OURS)]
-    page.table(differences(records, sweep), "setting")
-    page.heading("Seconds for a batch")
-    page.text("Profiles and probabilities at hand; one thread.")
-    page.table(
-        spread_table(main, rows="method", columns="pool", value="pick_s", scale=1, digits=3),
-        "picked by",
-    )
-
-
-def differences(records: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
-    """Return the difference of some methods to margin, a column for each pool."""
-    columns = {}
-    names = list(dict.fromkeys(chosen["method"]))
-    for pool in dict.fromkeys(chosen["pool"]):
-        of_pool = records[(records["pool"] == pool) & records["method"].isin([*names, "margin"])]
-        present = [n for n in names if n in set(of_pool["method"])]
-        table = comparison_table(
-            of_pool, value="accuracy", against=["margin"], order=present, digits=2
-        )
-        columns[pool] = table.iloc[:, 0].reindex(names, fill_value="–")
-    return pd.DataFrame(columns, index=names)
-
-
-def curve(records: pd.DataFrame) -> Any:
-    """Plot accuracy against the number of labels."""
-    shown = records[~records["method"].str.contains("standard|target|entropy$")]
-    rounds = shown.explode("accuracies").reset_index(drop=True)
-    step = rounds.groupby(["method", "seed"], sort=False).cumcount() + 1
-    rounds["labels"] = rounds["first"] + step * rounds["budget"]
-    rounds["accuracies"] = rounds["accuracies"].astype(float)
-    return line_plot(
-        rounds, x="labels", y="accuracies", lines="method",
-        labels=("labels", "accuracy, %"), bold=[OURS],
-    )  # fmt: skip
 
 
 def cost_s(cell: Cell) -> float:

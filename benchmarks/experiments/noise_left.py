@@ -48,7 +48,7 @@ PLOTTED = ("random", *BASELINES, "default", "paper")
 @spelled_out
 def cells(size: Size) -> list[Cell]:
     """Return the cells: all methods for each kind and share of noise and each seed."""
-    per_class: int | None = None  # all: the same images, embedded once, whatever the seed
+    per_class: int | None = 1000
     noises, ratios, n_seeds = NOISES, RATIOS, 3
     ours, baselines = tuple(OURS), ("random", *BASELINES)
     proxy = Proxy("resnet", proxy_steps=500, early_steps=150, n_early=2, n_checkpoints=1)
@@ -57,7 +57,7 @@ def cells(size: Size) -> list[Cell]:
         ours, baselines = ("default", "paper", "no adapter"), ("random", CREDIBILITY, "EL2N")
         proxy = Proxy("resnet", proxy_steps=60, early_steps=30, n_early=1, n_checkpoints=1)
     if size == "full":
-        n_seeds, baselines = 5, tuple(TO_TRAIN)
+        n_seeds, per_class, baselines = 5, None, tuple(TO_TRAIN)
         proxy = Proxy("resnet", proxy_steps=8000, early_steps=2000, n_early=5, n_checkpoints=5)
     return [
         {

@@ -76,7 +76,7 @@ def plan(size: Size) -> Plan:
         return Plan(common, *two, (0,), (*baselines, *VARIANTS), (0.2,), (0.3,), (0,))
     if size == "standard":
         ratios, seeds = (0.2, 0.3, 0.5, 0.7, 0.9), (0, 1, 2)
-        few = ((0.0, 0.2), (0.3,), seeds)
+        few = ((0.2,), (0.3,), seeds)
         return Plan(common, (0.0, 0.2, 0.5), ratios, seeds, (*baselines, *VARIANTS), *few)
     common |= {**FULL, "n_checkpoints": 5}
     ratios, seeds = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), (0, 1, 2, 3, 4)

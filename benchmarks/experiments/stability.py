@@ -13,18 +13,10 @@ import pandas as pd
 
 from benchmarks.cells import Cell, Experiment, Options, Size, Values
 from benchmarks.pages import Page, line_plot, spread
-from benchmarks.pick_overlap import (
-    FACTOR,
-    GENERAL,
-    GENOME,
-    RANDOM,
-    RANDOM_TOO,
-    Batches,
-    Strategy,
-    pick_overlap,
-)
+from benchmarks.pick_overlap import FACTOR, Batches, Strategy, pick_overlap
 from benchmarks.subsets import OURS, Condition, fields_of, spelled_out
 from benchmarks.views import Setting, View, overlaps
+from benchmarks.vocabularies import CONTROL, CONTROL_AGAIN, GENERAL, GENOME
 
 OTHER = 100
 """Added to a seed where the second of two selections has another."""
@@ -84,15 +76,15 @@ def other_views(seed: int) -> dict[str, View]:
 def pairs_of_strategies(seed: int) -> dict[str, tuple[Strategy, Strategy]]:
     """Return which picks are compared: what is varied → the two strategies."""
     ours = Strategy(GENERAL, 10, FACTOR, seed)
-    by_margin, control = replace(ours, candidate_factor=1), replace(ours, vocabulary=RANDOM)
+    by_margin, control = replace(ours, candidate_factor=1), replace(ours, vocabulary=CONTROL)
     return {
         "first labels": (ours, replace(ours, first_seed=seed + OTHER)),
         "first labels, margin alone": (by_margin, replace(by_margin, first_seed=seed + OTHER)),
         "with and without CBD": (ours, by_margin),
         f"{GENERAL} or {GENOME}": (ours, replace(ours, vocabulary=GENOME)),
-        f"{GENERAL} or {RANDOM}": (ours, control),
-        f"{GENOME} or {RANDOM}": (replace(ours, vocabulary=GENOME), control),
-        f"{RANDOM} or {RANDOM_TOO}": (control, replace(ours, vocabulary=RANDOM_TOO)),
+        f"{GENERAL} or {CONTROL}": (ours, control),
+        f"{GENOME} or {CONTROL}": (replace(ours, vocabulary=GENOME), control),
+        f"{CONTROL} or {CONTROL_AGAIN}": (control, replace(ours, vocabulary=CONTROL_AGAIN)),
         "m = 10 or 5": (ours, replace(ours, m=5)),
         "m = 10 or 20": (ours, replace(ours, m=20)),
         "m = 5 or 20": (replace(ours, m=5), replace(ours, m=20)),

@@ -1,0 +1,194 @@
+"""The page that sums up: verdicts of all experiments that have been run, in a few tables.
+
+Every figure is computed from the raw results. What is written around them says how to read
+them, and holds no figure of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.baselines.to_label import TO_LABEL
+from benchmarks.baselines.to_train import TO_TRAIN
+from benchmarks.cells import frame, read_records
+from benchmarks.labelling import OURS, RANDOM_WORDS
+from benchmarks.pages import Page, format_p
+from benchmarks.paired import best_of, compare
+
+BASELINES_TO_LABEL = tuple(name for name in TO_LABEL if name != "random")
+BASELINES_TO_TRAIN = tuple(name for name in TO_TRAIN if name != "random")
+KEY_TO_TRAIN = ("random", "Moderate-DS", "EL2N", "Herding", "cleanlab pruning", "paper")
+DEFAULT = "default"
+PAGES = {
+    "linear_rounds": "labelling with a linear head",
+    "fine_tuning": "labelling, a network fine-tuned",
+    "forgetting": "what fine-tuning forgets",
+    "correlation": "CBD against GD",
+    "ratios": "accuracy against the share kept",
+    "noise_left": "wrong labels left",
+    "corruption": "corrupted images",
+    "architectures": "other networks on the same subset",
+    "ablation": "parts of the selection",
+    "cost": "what it costs",
+    "embedding_map": "maps of what was learned",
+    "stability": "how stable a choice is",
+}
+
+
+def load(folder: Path, name: str) -> pd.DataFrame | None:
+    """Return the records of an experiment; None where it has not been run."""
+    records = read_records(folder / "raw" / f"{name}.jsonl")
+    return frame(records) if records else None
+
+
+def write(folder: Path, command: str) -> Path:
+    """Write `README.md` of a folder of results, from whatever has been run."""
+    page = Page(folder, "README", "Results")
+    page.text(
+        f"Both papers' experiments, rerun with every baseline beside ours: `{command}`. Each "
+        "page says its setting, and the machine and commit it was run on; raw results are in "
+        "raw/. Differences are in points, mean ± standard deviation over seeds; p is that of a "
+        "paired t test over seeds and is not corrected for the number of comparisons; a/b: "
+        "better in a of b seeds. Few seeds, small networks, small images: read signs and sizes, "
+        "not the last digit."
+    )
+    show_labelling(folder, page)
+    show_training(folder, page)
+    show_advice(page)
+    page.heading("All pages")
+    ran = [name for name in PAGES if load(folder, name) is not None]
+    page.text("\n".join(f"- [{PAGES[n]}]({n.replace('_', '-')}.md)" for n in ran))
+    return page.write()
+
+
+def show_labelling(folder: Path, page: Page) -> None:
+    """Show the default hybrid against random, margin and the best baseline."""
+    rows, names = [], []
+    for setting, records in labelling_settings(folder):
+        names.append(setting)
+        rows.append(verdicts(records, OURS, ("random", "margin", RANDOM_WORDS), BASELINES_TO_LABEL))
+    if not rows:
+        return
+    page.heading("Which images to label")
+    page.text(
+        f"The default, `CBDMarginSampling()` (“{OURS}”), less others; accuracy averaged over all "
+        "rounds. “Random vocabulary” is the control: the same rule with random directions in "
+        "place of the concepts."
+    )
+    page.table(pd.DataFrame(rows, index=names).fillna("–"), "pool; model")
+
+
+def labelling_settings(folder: Path) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the settings in which images were picked to be labelled."""
+    linear = load(folder, "linear_rounds")
+    if linear is not None:
+        for pool, records in linear.groupby("pool", sort=False):
+            yield f"{pool}; linear head on CLIP", records.assign(score=records["accuracy"])
+    tuned = load(folder, "fine_tuning")
+    if tuned is not None:
+        groups = tuned.groupby(["pool", "regime", "network"], sort=False)
+        for (pool, regime, network), records in groups:
+            yield f"{pool}; {regime} {network}", records.assign(score=records["gain"])
+
+
+def show_training(folder: Path, page: Page) -> None:
+    """Show the default selector against the key baselines, and at how many ratios it is better."""
+    ratios = load(folder, "ratios")
+    if ratios is None:
+        return
+    page.heading("Which labelled images to train on")
+    page.text(
+        "The default, `ClipSelector()`, less others; accuracy of a network trained on the subset, "
+        "averaged over the ratios that both have. In brackets, at how many ratios its mean is "
+        "higher."
+    )
+    main = ratios[ratios["network"] == "resnet"]
+    rows, names = [], []
+    for noise, records in main.groupby("noise"):
+        names.append(f"{noise:.0%} of the labels wrong" if noise else "clean labels")
+        rows.append(
+            {
+                f"less {other}": text
+                for other in KEY_TO_TRAIN
+                if (text := against(records, other)) is not None
+            }
+        )
+    page.table(pd.DataFrame(rows, index=names).fillna("–"), "labels")
+    left = load(folder, "noise_left")
+    if left is not None:
+        page.text(
+            "Wrong labels in the subset, in %, averaged over seeds, beside the least possible, "
+            "1 − (1 − noise) / ratio:"
+        )
+        page.table(wrong_left(left), "kind and share of noise, share kept")
+
+
+def against(records: pd.DataFrame, other: str) -> str | None:
+    """Return the default less another method over shared ratios, and where it is better."""
+    both = records[records["method"].isin([DEFAULT, other])]
+    counts = both.groupby("ratio")["method"].nunique()
+    both = both[both["ratio"].isin(counts[counts == 2].index)]
+    if both.empty:
+        return None
+    means = both.pivot_table(index="ratio", columns="method", values="accuracy")
+    better = int((means[DEFAULT] > means[other]).sum())
+    found = compare(both, DEFAULT, other, value="accuracy")
+    text = f"{100 * found.mean:+.1f}"
+    if found.n > 1:
+        text += f" ± {100 * found.deviation:.1f}, p {format_p(found.p)}"
+    return f"{text} ({better} of {len(means)})"
+
+
+def wrong_left(records: pd.DataFrame) -> pd.DataFrame:
+    """Return the wrong labels that each key method leaves."""
+    rows = records.explode(["ratios", "wrong"], ignore_index=True)
+    rows["wrong"] = rows["wrong"].astype(float)
+    keys = ["noise_kind", "noise", "ratios"]
+    table = rows.pivot_table(index=keys, columns="method", values="wrong", sort=False)
+    shown = [m for m in ("random", "cleanlab pruning", "paper", DEFAULT) if m in table.columns]
+    cells = (100 * table[shown]).map("{:.2f}".format)
+    cells["least possible"] = [
+        f"{100 * max(0.0, 1 - (1 - noise) / ratio):.2f}" for _, noise, ratio in cells.index
+    ]
+    cells.index = pd.Index(
+        [f"{kind} {noise:.0%}, {ratio:.0%}" for kind, noise, ratio in cells.index]
+    )
+    return cells
+
+
+def verdicts(
+    records: pd.DataFrame, ours: str, others: Sequence[str], baselines: Sequence[str]
+) -> dict[str, str]:
+    """Return one method less others and less the best baseline, each as a cell of a table."""
+    present = set(records["method"])
+    cells = {
+        f"less {other}": difference(records, ours, other) for other in others if other in present
+    }
+    # Of those that were run with all seeds of ours.
+    n_seeds = records.groupby("method")["seed"].nunique()
+    whole = [name for name in baselines if n_seeds.get(name, 0) == n_seeds[ours]]
+    if whole:
+        best = best_of(records, whole, value="score")
+        cells["less the best baseline"] = f"{difference(records, ours, best)}: {best}"
+    return cells
+
+
+def difference(records: pd.DataFrame, ours: str, other: str) -> str:
+    """Return one method less another."""
+    found = compare(records, ours, other, value="score")
+    text = f"{100 * found.mean:+.2f}"
+    if found.n < 2:
+        return text
+    return f"{text} ± {100 * found.deviation:.2f} (p {format_p(found.p)}, {found.wins}/{found.n})"
+
+
+def show_advice(page: Page) -> None:
+    """Say what to do with it, in words."""
+    page.heading("What to do")
+    page.text(ADVICE)
+
+
+ADVICE = "-"
