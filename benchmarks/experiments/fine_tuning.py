@@ -41,7 +41,7 @@ N_BASES = 3
 N_MEMBERS = 3
 ENSEMBLE = "ensemble variance"
 KEY_METHODS = ("random", "margin", "BADGE", "TypiClust", ALONE, OURS, RANDOM_WORDS)
-VIT_METHODS = ("random", "margin", "BADGE", ALONE, OURS)
+FEW_METHODS = ("random", "margin", OURS)
 QUICK_METHODS = ("random", "margin", "BADGE", ENSEMBLE, ALONE, OURS)
 START_SEED = 105  # of the first labels, kept apart from those of pools and networks
 
@@ -51,28 +51,31 @@ def cells(size: Size) -> list[Cell]:
     everything = (*TO_LABEL, *our_methods())
     plan: list[tuple[int, str, str, tuple[str, ...]]]
     if size == "quick":
-        plan = [(0, "balanced", "resnet", QUICK_METHODS), (0, "long-tailed", "vit", VIT_METHODS)]
+        both = ((0, "balanced", "resnet", QUICK_METHODS), (0, "long-tailed", "vit", FEW_METHODS))
+        plan = [(regime, *block) for block in both for regime in ("good", "weak")]
     elif size == "standard":
         plan = [
             block
-            for seed in range(6)
+            for seed in range(3)
             for block in (
-                (seed, "balanced", "resnet", everything if seed < 3 else KEY_METHODS),
-                (seed, "long-tailed", "resnet", KEY_METHODS if seed < 3 else ()),
-                (seed, "balanced", "vit", VIT_METHODS if seed < 3 else ()),
+                ("weak", seed, "balanced", "resnet", everything),
+                ("weak", seed, "balanced", "vit", FEW_METHODS),
+                ("good", seed, "balanced", "resnet", FEW_METHODS),
+                ("good", seed, "long-tailed", "resnet", FEW_METHODS),
             )
         ]
+        plan += [("weak", seed, "long-tailed", "resnet", KEY_METHODS) for seed in range(6)]
     else:
         plan = [
-            (seed, pool, network, everything)
+            (regime, seed, pool, network, everything)
             for seed in range(5)
             for pool in ("balanced", "long-tailed")
             for network in ("resnet", "vit")
+            for regime in ("good", "weak")
         ]
     return [
         make_cell(size, seed, pool, network, regime, method)
-        for seed, pool, network, methods in plan
-        for regime in ("good", "weak")
+        for regime, seed, pool, network, methods in plan
         for method in methods
     ]
 
@@ -87,7 +90,7 @@ def make_cell(
         **our_methods().get(method, {"vocabulary": None, "settings": None}),
         "source": "cifar10", "per_class": 200 if quick else 2500 if full else 1000,
         "tail": 50 if pool == "long-tailed" else None,
-        "test_per_class": 50 if quick else None if full or network == "resnet" else 500,
+        "test_per_class": 50 if quick else None if full else 500,
         "seen": "cifar10-seen", "seen_per_class": 200 if quick else None,
         "base_seed": seed % (5 if full else N_BASES),
         "base_steps": {"quick": 200, "standard": 3000, "full": 10_000}[size] if good else 400,
