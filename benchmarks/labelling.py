@@ -156,10 +156,14 @@ def trained_once(name: str, pool: Pool, *, n_steps: int, seed: int, device: str)
     return network
 
 
+GIVEN = {"vocabulary", "table", "class_embeddings", "class_names"}
+"""Parameters of strategies that hold data, which a cell names elsewhere."""
+
+
 def spelled_out(strategy: Any) -> dict[str, Any]:
     """Return the settings of a strategy, so that a changed default is another cell."""
     settings: dict[str, Any] = strategy.get_params()
-    return {name: value for name, value in settings.items() if name not in ("vocabulary", "table")}
+    return {name: value for name, value in settings.items() if name not in GIVEN}
 
 
 def our_methods() -> dict[str, dict[str, Any]]:

@@ -23,7 +23,13 @@ from benchmarks.baselines.uncertainty import pick_by_margin
 from benchmarks.cells import Cell, Experiment, Options, Size, Values
 from benchmarks.labelling import OURS, RANDOM_WORDS, spelled_out
 from benchmarks.linear_rounds_page import BASELINES, render
-from benchmarks.pools import embed_images, load_pool, long_tailed, with_near_duplicates
+from benchmarks.pools import (
+    embed_classes,
+    embed_images,
+    load_pool,
+    long_tailed,
+    with_near_duplicates,
+)
 from benchmarks.vocabularies import (
     CONTROL,
     GENERAL,
@@ -32,13 +38,20 @@ from benchmarks.vocabularies import (
     STROKES_CONTROL,
     vocabulary_of,
 )
-from clip_al import CBDMarginSampling, CBDSampling, ClipEncoder, ConceptProfiles
+from clip_al import (
+    AlignmentDiversitySampling,
+    CBDMarginSampling,
+    CBDSampling,
+    ClipEncoder,
+    ConceptProfiles,
+)
 
 PER_CLASS = 800
 TAIL = 50
 COPIED = 0.5
 N_MEMBERS = 5
 ALONE = "CBD alone"
+ALIGNMENT = "alignment + diversity"
 EMBEDDINGS = f"{OURS}, embeddings in place of concepts"
 FACTORS = (2, 4, 8)
 M_VALUES = (1, 2, 5, 10, 20, 50)
@@ -48,12 +61,13 @@ POOLS = ("balanced", "long-tailed", "near-duplicates", "digits")
 
 
 class Drawn(NamedTuple):
-    """Embeddings and labels of a pool and of the test images."""
+    """Embeddings and labels of a pool and of the test images; embeddings of the classes."""
 
     emb_nd: NDArray[np.float32]
     y: NDArray[np.int64]
     test_emb: NDArray[np.float32]
     y_test: NDArray[np.int64]
+    class_emb_kd: NDArray[np.float32]
 
 
 def variants() -> dict[str, dict[str, Any]]:
@@ -108,6 +122,9 @@ def cells(size: Size) -> list[Cell]:
         methods[f"{ALONE}, target uniform"] = {
             "vocabulary": GENERAL, "settings": {**alone, "target": "uniform"},
         }  # fmt: skip
+        aligned = spelled_out(AlignmentDiversitySampling(None))
+        for name, alpha in ((ALIGNMENT, aligned["alpha"]), (f"{ALIGNMENT}, alpha 0", 0.0)):
+            methods[name] = {"vocabulary": None, "settings": {**aligned, "alpha": alpha}}
         if digits:
             methods[f"{OURS}, strokes"] = {**ours[OURS], "vocabulary": STROKES}
             few = {**ours[OURS]["settings"], "m": 5}
@@ -142,9 +159,11 @@ def draw(
     source = "digits" if pool_name == "digits" else "cifar10"
     pool = load_pool(source, data=options.data, seed=seed)
     test_emb = embed_images(pool.test_images, encoder)
+    class_emb = embed_classes(pool.classes, encoder)
     if pool_name == "digits":
-        return Drawn(embed_images(pool.images, encoder), pool.y, test_emb, pool.y_test)
-    emb = embed_images(pool.images, encoder)
+        emb = embed_images(pool.images, encoder)
+        return Drawn(emb, pool.y, test_emb, pool.y_test, class_emb)
+    emb, last = embed_images(pool.images, encoder), (test_emb, pool.y_test, class_emb)
     rng = np.random.default_rng(seed)
     drawn = np.sort(
         np.concatenate(
@@ -161,8 +180,8 @@ def draw(
         pool_emb = emb[drawn].copy()
         changed = source_n != np.arange(len(drawn))
         pool_emb[changed] = encoder.encode_images(copies.images[changed])
-        return Drawn(pool_emb, copies.y, test_emb, pool.y_test)
-    return Drawn(emb[drawn], pool.y[drawn], test_emb, pool.y_test)
+        return Drawn(pool_emb, copies.y, *last)
+    return Drawn(emb[drawn], pool.y[drawn], *last)
 
 
 @lru_cache(maxsize=16)
@@ -257,6 +276,10 @@ def picker(cell: Cell, pool_key: tuple[Any, ...], options: Options) -> Pick:
     if cell["settings"] is None:
         return lambda task, _, __: TO_LABEL[cell["method"]](task, budget)
     settings = cell["settings"]
+    if cell["method"].startswith(ALIGNMENT):
+        # Each image counts as of the class whose name is nearest to it.
+        sampling = AlignmentDiversitySampling(draw(*pool_key, options).class_emb_kd, **settings)
+        return lambda task, _, __: sampling.select(task.emb_nd, budget)
     profiles = profiles_of(
         pool_key, cell["vocabulary"], settings["m"], settings["standardize"], options
     )
