@@ -36,6 +36,7 @@ Cell = dict[str, Any]
 Values = dict[str, Any]
 Size = Literal["quick", "standard", "full"]
 SIZES: tuple[Size, ...] = ("quick", "standard", "full")
+FLAGS: dict[Size, str] = {"quick": " --quick", "standard": "", "full": " --full"}
 
 
 class UnavailableError(Exception):
@@ -170,6 +171,14 @@ def _git(root: Path, *command: str) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
+
+
+def records_of(
+    experiment: Experiment, cells: Sequence[Cell], options: Options, path: Path
+) -> list[dict[str, Any]]:
+    """Return the records of some cells; a results file may hold others, of other sizes."""
+    wanted = {key(experiment.name, options.clip, cell) for cell in cells}
+    return [r for r in read_records(path) if key(r["experiment"], r["clip"], r["cell"]) in wanted]
 
 
 def missing_cells(

@@ -13,7 +13,7 @@ import pandas as pd
 
 from benchmarks.baselines.to_label import TO_LABEL
 from benchmarks.baselines.to_train import TO_TRAIN
-from benchmarks.cells import frame, read_records
+from benchmarks.cells import FLAGS, Options, Size, find_experiment, frame, records_of
 from benchmarks.labelling import OURS, RANDOM_WORDS
 from benchmarks.pages import Page, format_p
 from benchmarks.paired import best_of, compare
@@ -38,14 +38,26 @@ PAGES = {
 }
 
 
-def load(folder: Path, name: str) -> pd.DataFrame | None:
-    """Return the records of an experiment; None where it has not been run."""
-    records = read_records(folder / "raw" / f"{name}.jsonl")
-    return frame(records) if records else None
+Tables = dict[str, pd.DataFrame]
 
 
-def write(folder: Path, command: str) -> Path:
+def load(folder: Path, size: Size, options: Options) -> Tables:
+    """Return the records of one size, a table for each experiment that has been run."""
+    found = {}
+    for name in PAGES:
+        path = folder / "raw" / f"{name}.jsonl"
+        if path.is_file():
+            experiment = find_experiment(name)
+            records = records_of(experiment, experiment.cells(size), options, path)
+            if records:
+                found[name] = frame(records)
+    return found
+
+
+def write(folder: Path, size: Size, options: Options) -> Path:
     """Write `README.md` of a folder of results, from whatever has been run."""
+    tables = load(folder, size, options)
+    command = f"python -m benchmarks.run all{FLAGS[size]}"
     page = Page(folder, "README", "Results")
     page.text(
         f"Both papers' experiments, rerun with every baseline beside ours: `{command}`. Each "
@@ -55,19 +67,19 @@ def write(folder: Path, command: str) -> Path:
         "better in a of b seeds. Few seeds, small networks, small images: read signs and sizes, "
         "not the last digit."
     )
-    show_labelling(folder, page)
-    show_training(folder, page)
+    show_labelling(tables, page)
+    show_training(tables, page)
     show_advice(page)
     page.heading("All pages")
-    ran = [name for name in PAGES if load(folder, name) is not None]
-    page.text("\n".join(f"- [{PAGES[n]}]({n.replace('_', '-')}.md)" for n in ran))
+    links = [f"- [{PAGES[name]}]({name.replace('_', '-')}.md)" for name in tables]
+    page.text("\n".join(links))
     return page.write()
 
 
-def show_labelling(folder: Path, page: Page) -> None:
+def show_labelling(tables: Tables, page: Page) -> None:
     """Show the default hybrid against random, margin and the best baseline."""
     rows, names = [], []
-    for setting, records in labelling_settings(folder):
+    for setting, records in labelling_settings(tables):
         names.append(setting)
         rows.append(verdicts(records, OURS, ("random", "margin", RANDOM_WORDS), BASELINES_TO_LABEL))
     if not rows:
@@ -81,24 +93,22 @@ def show_labelling(folder: Path, page: Page) -> None:
     page.table(pd.DataFrame(rows, index=names).fillna("–"), "pool; model")
 
 
-def labelling_settings(folder: Path) -> Iterator[tuple[str, pd.DataFrame]]:
+def labelling_settings(tables: Tables) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield the settings in which images were picked to be labelled."""
-    linear = load(folder, "linear_rounds")
-    if linear is not None:
-        for pool, records in linear.groupby("pool", sort=False):
+    if "linear_rounds" in tables:
+        for pool, records in tables["linear_rounds"].groupby("pool", sort=False):
             yield f"{pool}; linear head on CLIP", records.assign(score=records["accuracy"])
-    tuned = load(folder, "fine_tuning")
-    if tuned is not None:
-        groups = tuned.groupby(["pool", "regime", "network"], sort=False)
+    if "fine_tuning" in tables:
+        groups = tables["fine_tuning"].groupby(["pool", "regime", "network"], sort=False)
         for (pool, regime, network), records in groups:
             yield f"{pool}; {regime} {network}", records.assign(score=records["gain"])
 
 
-def show_training(folder: Path, page: Page) -> None:
+def show_training(tables: Tables, page: Page) -> None:
     """Show the default selector against the key baselines, and at how many ratios it is better."""
-    ratios = load(folder, "ratios")
-    if ratios is None:
+    if "ratios" not in tables:
         return
+    ratios = tables["ratios"]
     page.heading("Which labelled images to train on")
     page.text(
         "The default, `ClipSelector()`, less others; accuracy of a network trained on the subset, "
@@ -117,13 +127,12 @@ def show_training(folder: Path, page: Page) -> None:
             }
         )
     page.table(pd.DataFrame(rows, index=names).fillna("–"), "labels")
-    left = load(folder, "noise_left")
-    if left is not None:
+    if "noise_left" in tables:
         page.text(
             "Wrong labels in the subset, in %, averaged over seeds, beside the least possible, "
             "1 − (1 − noise) / ratio:"
         )
-        page.table(wrong_left(left), "kind and share of noise, share kept")
+        page.table(wrong_left(tables["noise_left"]), "kind and share of noise, share kept")
 
 
 def against(records: pd.DataFrame, other: str) -> str | None:

@@ -20,14 +20,14 @@ from typing import Any
 
 from benchmarks import conclusions
 from benchmarks.cells import (
+    FLAGS,
     Experiment,
     Options,
     Size,
     find_experiment,
     frame,
-    key,
     missing_cells,
-    read_records,
+    records_of,
     run_cells,
 )
 from benchmarks.environment import n_cores
@@ -53,7 +53,6 @@ FOLDERS: dict[Size, Path] = {
     "standard": ROOT / "docs" / "results",
     "full": ROOT / "build" / "full-results",
 }
-FLAGS: dict[Size, str] = {"quick": " --quick", "standard": "", "full": " --full"}
 
 
 def run_experiment(experiment: Experiment, size: Size, options: Options, args: Any) -> Path | None:
@@ -72,8 +71,7 @@ def run_experiment(experiment: Experiment, size: Size, options: Options, args: A
         return None
     if not args.render_only:
         run_cells(experiment, missing, options, raw, n_workers=args.workers)
-    wanted = {key(experiment.name, options.clip, cell) for cell in cells}
-    records = [r for r in read_records(raw) if key(r["experiment"], r["clip"], r["cell"]) in wanted]
+    records = records_of(experiment, cells, options, raw)
     if not records:
         return None
     page = Page(folder, experiment.name.replace("_", "-"), experiment.title)
@@ -137,8 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Path]:
     pages = [page for page in found if page is not None]
     if pages:
         folder = args.results or FOLDERS[args.size]
-        command = f"python -m benchmarks.run all{FLAGS[args.size]}"
-        pages.append(conclusions.write(folder, command))
+        pages.append(conclusions.write(folder, args.size, options))
     return pages
 
 

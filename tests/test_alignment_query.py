@@ -18,10 +18,10 @@ from clip_al.scores import (
     semantic_alignment_scores,
     standardize_scores,
 )
+from tests.class_images import NAMES, images_near
 from tests.reference import contents, random_unit
 
 N, K, D = 80, 4, 12
-NAMES = ["ant", "bee", "cat", "dog"]
 
 
 @pytest.fixture
@@ -36,8 +36,7 @@ def truth():
 
 @pytest.fixture
 def pool(rng, T, truth):
-    rows = T[truth] + 0.2 * rng.standard_normal((N, D))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return images_near(T, truth, rng)
 
 
 class Says:

@@ -17,27 +17,16 @@ from benchmarks.baselines.grand import BLOCK, grand_scores, image_gradients
 from benchmarks.baselines.moso import mean_gradient, moso_scores
 from benchmarks.networks import in_float32, make_network
 from benchmarks.training import to_input, train
+from tests.toy_images import colours, one_thread  # noqa: F401 - the fixture, used by all
 
 K = 3
 NAMES = ["cnn", "resnet", "vit"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def pictures():
     """One more than a block, so that the last one is short."""
-    rng = np.random.default_rng(0)
-    n = BLOCK + 6
-    given_n = rng.integers(0, K, n)
-    images = rng.integers(0, 120, (n, 16, 16, 3), dtype=np.uint8)
-    images[np.arange(n), :, :, given_n] += 100
+    images, given_n = colours(BLOCK + 6, k=K)
     given_n[:9] = (given_n[:9] + 1) % K  # wrong labels
     return images, given_n
 

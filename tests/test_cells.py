@@ -18,6 +18,7 @@ from benchmarks.cells import (
     key,
     missing_cells,
     read_records,
+    records_of,
     run_cells,
 )
 from benchmarks.run import EXPERIMENTS
@@ -135,6 +136,15 @@ def test_of_two_records_of_a_cell_the_last_holds(tmp_path):
     rows = [{"environment": "e"}, {**row, "values": {"x": 1}}, {**row, "values": {"x": 2}}]
     path.write_text("".join(json.dumps(r) + "\n" for r in rows))
     assert [r["values"] for r in read_records(path)] == [{"x": 2}]
+
+
+def test_records_of_other_cells_are_left_out(toy, tmp_path):
+    path = tmp_path / "toy.jsonl"
+    experiment = toy(values)
+    run_cells(experiment, CELLS, Options(), path)
+    found = records_of(experiment, CELLS[1:3], Options(), path)
+    assert [r["cell"] for r in found] == CELLS[1:3]
+    assert records_of(experiment, CELLS, Options(model="other"), path) == []
 
 
 def test_cells_that_share_state_stay_together():

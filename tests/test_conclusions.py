@@ -8,8 +8,25 @@ import numpy as np
 import pytest
 
 from benchmarks import conclusions
+from benchmarks.cells import Options, read_records
 from benchmarks.labelling import OURS
 from benchmarks.paired import compare
+
+
+@pytest.fixture(autouse=True)
+def any_cell_is_wanted(monkeypatch):
+    """Take made-up cells for cells of the experiments."""
+    monkeypatch.setattr(
+        conclusions, "records_of", lambda e, cells, options, path: read_records(path)
+    )
+
+
+def tables_of(folder):
+    return conclusions.load(folder, "standard", Options())
+
+
+def summary_of(folder):
+    return conclusions.write(folder, "standard", Options()).read_text()
 
 
 def write(folder, name, records):
@@ -72,8 +89,8 @@ def folder(tmp_path):
 
 
 def test_verdicts_are_those_of_the_records(folder):
-    text = conclusions.write(folder, "command").read_text()
-    linear = conclusions.load(folder, "linear_rounds")
+    text = summary_of(folder)
+    linear = tables_of(folder)["linear_rounds"]
     found = compare(linear, OURS, "margin", value="accuracy")
     row = next(line for line in text.splitlines() if line.startswith("| balanced; linear head"))
     assert f"{100 * found.mean:+.2f} ± {100 * found.deviation:.2f}" in row
@@ -81,7 +98,7 @@ def test_verdicts_are_those_of_the_records(folder):
 
 
 def test_only_shared_ratios_are_compared(folder):
-    ratios = conclusions.load(folder, "ratios")
+    ratios = tables_of(folder)["ratios"]
     clean = ratios[ratios["noise"] == 0.0]
     shared = clean[clean["ratio"] == 0.3]
     mean = shared.groupby("method")["accuracy"].mean()
@@ -93,7 +110,7 @@ def test_only_shared_ratios_are_compared(folder):
 
 
 def test_wrong_labels_stand_beside_the_least_possible(folder):
-    table = conclusions.wrong_left(conclusions.load(folder, "noise_left"))
+    table = conclusions.wrong_left(tables_of(folder)["noise_left"])
     assert table.loc["symmetric 50%, 30%"].to_dict() == {
         "random": "11.00", "default": "11.00", "least possible": "0.00",
     }  # fmt: skip
@@ -101,13 +118,13 @@ def test_wrong_labels_stand_beside_the_least_possible(folder):
 
 
 def test_pages_that_were_not_made_are_not_named(folder):
-    text = conclusions.write(folder, "command").read_text()
+    text = summary_of(folder)
     assert "(linear-rounds.md)" in text
     assert "(cost.md)" not in text
 
 
 def test_without_results_there_is_a_page_all_the_same(tmp_path):
-    assert conclusions.write(tmp_path, "command").read_text().startswith("# Results")
+    assert summary_of(tmp_path).startswith("# Results")
 
 
 def test_each_experiment_has_a_line():

@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import zlib
-from itertools import groupby
-
 import numpy as np
 import pytest
 
-from benchmarks.cells import SIZES, Options, frame, key
+from benchmarks.cells import SIZES, Options
 from benchmarks.experiments.architectures import EXPERIMENT, METHODS, cells, gain_plot
-from benchmarks.pages import Page
 from benchmarks.subset_pages import prepare
-from benchmarks.subsets import Condition, Proxy
-
-FIELDS = {
-    *Condition.__dataclass_fields__, *Proxy.__dataclass_fields__,
-    "method", "ratio", "network", "steps",
-}  # fmt: skip
-TINY = {
-    "pool": "digits", "per_class": 12, "test_per_class": 5,
-    "proxy_steps": 4, "early_steps": 2, "steps": 4,
-}  # fmt: skip
-
-
-def records_of(chosen):
-    """Return a table of made-up values, the same for the same cell."""
-    rows = []
-    for cell in chosen:
-        share = zlib.crc32(json.dumps(cell, sort_keys=True).encode()) / 2**32
-        values = {"n": 9, "wrong": 0.1, "balance": 0.5, "corrupted": 0.0, "accuracy": share}
-        rows.append({"cell": cell, "values": values, "seconds": 1.0})
-    return frame(rows)
+from tests.experiment_checks import check_cells, rendered_twice
+from tests.subset_cells import FIELDS, TINY, records_of
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_cells_are_distinct_whole_and_in_groups(size):
     found = cells(size)
-    assert len({key("architectures", "mini", cell) for cell in found}) == len(found)
+    check_cells(EXPERIMENT, found)
     assert all(set(cell) - {"settings"} == FIELDS for cell in found)
-    groups = [name for name, _ in groupby(found, lambda c: [c[f] for f in EXPERIMENT.share])]
-    assert len(groups) == len({json.dumps(name) for name in groups})
 
 
 def test_sizes_keep_their_budgets():
@@ -73,21 +48,15 @@ def test_networks_see_the_same_subset():
 
 def test_the_page_is_made_of_the_records_whatever_their_order(tmp_path):
     records = records_of(cells("quick"))
-    pages = []
-    for run, table in enumerate([records, records.sample(frac=1, random_state=0)]):
-        page = Page(tmp_path / str(run), "architectures", EXPERIMENT.title)
-        EXPERIMENT.render(table, page)
-        pages.append(page.write().read_bytes())
-    assert pages[0] == pages[1]
+    shuffled = records.sample(frac=1, random_state=0)
+    text, plots = rendered_twice(EXPERIMENT, records, tmp_path, shuffled)
     names = [f"architectures-gain-{100 * noise:.0f}.svg" for noise in sorted(set(records["noise"]))]
-    assert sorted(path.name for path in (tmp_path / "0").glob("*.svg")) == names
+    assert list(plots) == names
     chosen = records[
         (records["noise"] == 0.2) & (records["method"] == "Moderate-DS")
         & (records["network"] == "vit") & (records["ratio"] == 0.3)
     ]["accuracy"]  # fmt: skip
-    assert f"| {100 * chosen.mean():.1f}" in pages[0].decode()
-    for name in names:
-        assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
+    assert f"| {100 * chosen.mean():.1f}" in text
 
 
 def test_bars_are_differences_to_random():

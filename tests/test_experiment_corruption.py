@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import zlib
-from itertools import groupby
-
 import numpy as np
 import pytest
 
-from benchmarks.cells import SIZES, Options, frame, key
+from benchmarks.cells import SIZES, Options
 from benchmarks.experiments.corruption import EXPERIMENT, METHODS, cells
-from benchmarks.pages import Page
 from benchmarks.subsets import Condition, Proxy, choose, fields_of, load_condition, task_of
-
-FIELDS = {
-    *Condition.__dataclass_fields__, *Proxy.__dataclass_fields__,
-    "method", "ratio", "network", "steps",
-}  # fmt: skip
-TINY = {
-    "pool": "digits", "per_class": 12, "test_per_class": 5,
-    "proxy_steps": 4, "early_steps": 2, "steps": 4,
-}  # fmt: skip
-
-
-def records_of(chosen):
-    """Return a table of made-up values, the same for the same cell."""
-    rows = []
-    for cell in chosen:
-        share = zlib.crc32(json.dumps(cell, sort_keys=True).encode()) / 2**32
-        values = {"n": 9, "wrong": 0.0, "balance": 0.5, "corrupted": share / 9, "accuracy": share}
-        rows.append({"cell": cell, "values": values, "seconds": 1.0})
-    return frame(rows)
+from tests.experiment_checks import check_cells, rendered_twice
+from tests.subset_cells import FIELDS, TINY, records_of
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_cells_are_distinct_whole_and_in_groups(size):
     found = cells(size)
-    assert len({key("corruption", "mini", cell) for cell in found}) == len(found)
+    check_cells(EXPERIMENT, found)
     assert all(set(cell) - {"settings"} == FIELDS for cell in found)
-    groups = [name for name, _ in groupby(found, lambda c: [c[f] for f in EXPERIMENT.share])]
-    assert len(groups) == len({json.dumps(name) for name in groups})
     assert {cell["method"] for cell in found} == set(METHODS)
 
 
@@ -66,21 +42,15 @@ def test_the_share_of_corrupted_images_is_counted():
 
 
 def test_the_page_is_made_of_the_records_whatever_their_order(tmp_path):
-    records = records_of(cells("quick"))
-    pages = []
-    for run, table in enumerate([records, records.sample(frac=1, random_state=0)]):
-        page = Page(tmp_path / str(run), "corruption", EXPERIMENT.title)
-        EXPERIMENT.render(table, page)
-        pages.append(page.write().read_bytes())
-    assert pages[0] == pages[1]
+    records = records_of(cells("quick"), corrupted=lambda share: share / 9)
+    shuffled = records.sample(frac=1, random_state=0)
+    text, plots = rendered_twice(EXPERIMENT, records, tmp_path, shuffled)
     values = ("accuracy", "corrupted")
     names = sorted(f"corruption-{value}-{share}.svg" for value in values for share in (30, 70))
-    assert sorted(path.name for path in (tmp_path / "0").glob("*.svg")) == names
-    for name in names:
-        assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
+    assert list(plots) == names
     chosen = records[
         (records["corrupted_share"] == 0.2) & (records["method"] == "Moderate-DS")
         & (records["ratio"] == 0.7)
     ]  # fmt: skip
     for value in values:
-        assert f"| {100 * chosen[value].mean():.1f}" in pages[0].decode()
+        assert f"| {100 * chosen[value].mean():.1f}" in text

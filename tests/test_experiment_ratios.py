@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import zlib
-from itertools import groupby
-
 import pytest
 
-from benchmarks.cells import SIZES, Options, frame, key
+from benchmarks.cells import SIZES, Options
 from benchmarks.experiments.ratios import EXPERIMENT, KEY_METHODS, cells
-from benchmarks.pages import Page
 from benchmarks.subsets import (
     OURS,
     Condition,
@@ -22,35 +17,19 @@ from benchmarks.subsets import (
     task_of,
     train_accuracy,
 )
-
-FIELDS = {
-    *Condition.__dataclass_fields__, *Proxy.__dataclass_fields__,
-    "method", "ratio", "network", "steps",
-}  # fmt: skip
-TINY = {
-    "pool": "digits", "per_class": 12, "test_per_class": 5,
-    "proxy_steps": 4, "early_steps": 2, "steps": 4,
-}  # fmt: skip
+from tests.experiment_checks import check_cells, rendered, rendered_twice
+from tests.subset_cells import FIELDS, TINY, records_of
 
 
-def made_up(cell):
-    """Return values that look like what a run gives, the same for the same cell."""
-    share = zlib.crc32(json.dumps(cell, sort_keys=True).encode()) / 2**32
-    n = round(cell["ratio"] * 1000)
-    return {"n": n, "wrong": share / 5, "balance": 0.5, "corrupted": 0.0, "accuracy": share}
-
-
-def records_of(chosen):
-    return frame([{"cell": cell, "values": made_up(cell), "seconds": 1.0} for cell in chosen])
+def made_up(cells):
+    return records_of(cells, wrong=lambda share: share / 5)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_cells_are_distinct_whole_and_in_groups(size):
     found = cells(size)
-    assert len({key("ratios", "mini", cell) for cell in found}) == len(found)
+    check_cells(EXPERIMENT, found)
     assert all(set(cell) - {"settings"} == FIELDS for cell in found)
-    groups = [name for name, _ in groupby(found, lambda c: [c[f] for f in EXPERIMENT.share])]
-    assert len(groups) == len({json.dumps(name) for name in groups})
 
 
 def test_sizes_keep_their_budgets():
@@ -86,24 +65,16 @@ def test_a_cell_is_what_a_plain_recomputation_gives():
 
 
 def test_the_page_is_made_of_the_records_whatever_their_order(tmp_path):
-    records = records_of(cells("quick"))
-    pages = []
-    for run, table in enumerate([records, records.sample(frac=1, random_state=0)]):
-        page = Page(tmp_path / str(run), "ratios", EXPERIMENT.title)
-        EXPERIMENT.render(table, page)
-        pages.append(page.write().read_bytes())
-    assert pages[0] == pages[1]
-    plots = sorted(path.name for path in (tmp_path / "0").glob("*.svg"))
-    assert plots[:2] == ["ratios-accuracy-0.svg", "ratios-accuracy-20.svg"]
-    for name in plots:
-        assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
+    records = made_up(cells("quick"))
+    shuffled = records.sample(frac=1, random_state=0)
+    text, plots = rendered_twice(EXPERIMENT, records, tmp_path, shuffled)
+    assert list(plots)[:2] == ["ratios-accuracy-0.svg", "ratios-accuracy-20.svg"]
+    assert all(f"({name})" in text for name in plots)
 
 
 def test_the_page_shows_means_and_verdicts(tmp_path):
-    records = records_of(cells("standard"))
-    page = Page(tmp_path, "ratios", EXPERIMENT.title)
-    EXPERIMENT.render(records, page)
-    text = page.write().read_text()
+    records = made_up(cells("standard"))
+    text, _ = rendered(EXPERIMENT, records, tmp_path)
     part = records[(records["noise"] == 0.2) & (records["network"] == "resnet")]
     chosen = part[(part["method"] == "default") & (part["ratio"] == 0.3)]
     cell = f"{100 * chosen['accuracy'].mean():.1f} ± {100 * chosen['accuracy'].std():.1f}"
@@ -121,6 +92,4 @@ def test_the_page_shows_means_and_verdicts(tmp_path):
 
 def test_a_page_of_few_records_is_written_too(tmp_path):
     few = [c for c in cells("quick") if c["method"] in ("all", "default") and c["noise"] == 0.0]
-    page = Page(tmp_path, "ratios", EXPERIMENT.title)
-    EXPERIMENT.render(records_of(few), page)
-    assert "All labels right" in page.write().read_text()
+    assert "All labels right" in rendered(EXPERIMENT, made_up(few), tmp_path)[0]

@@ -15,25 +15,16 @@ from benchmarks.fine_tune import Data, loop_accuracy, modal_accuracy, random_ind
 from benchmarks.label_flips import flip_labels
 from clip_al import ClipEncoder, ClipSelector, ConceptProfiles
 from tests.reference import make_vocabulary, random_unit
+from tests.toy_images import colours, one_thread  # noqa: F401 - the fixture, used by all
 
 D = 12
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
 def tiny():
     """Three classes of 50 noisy pictures, each of a colour of its own."""
     rng = np.random.default_rng(0)
-    y = np.arange(150) % 3
-    pictures = rng.integers(0, 120, (150, 32, 32, 3), dtype=np.uint8)
-    pictures[np.arange(150), :, :, y] += 100
+    pictures, y = colours(150, size=32)
     Z = np.eye(D)[y] + 0.3 * random_unit(rng, 150, D)
     return Data(pictures[:90], y[:90], Z[:90].astype(np.float32), np.eye(D, dtype=np.float32)[:3],
                 pictures[90:], y[90:])  # fmt: skip

@@ -8,16 +8,9 @@ import pytest
 import torch
 
 from benchmarks.networks import NETWORKS, SmallCNN, SmallResNet, in_float32, make_network
+from tests.toy_images import one_thread  # noqa: F401 - a fixture that all tests here use
 
 NAMES = sorted(NETWORKS)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def draw(b, size, seed=0):

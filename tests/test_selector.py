@@ -20,10 +20,10 @@ from clip_al.scores import (
     semantic_alignment_scores,
     standardize_scores,
 )
+from tests.class_images import NAMES, images_near
 from tests.reference import contents, random_unit
 
 N, K, D = 240, 4, 16
-NAMES = ["ant", "bee", "cat", "dog"]
 QUICK = DatasetAdapter(epochs=3, device="cpu")  # never fitted: selectors clone it
 FITTED = ["selection_", "adapter_", "class_embeddings_", "label_noise_", "text_weight_", "_fitted"]
 
@@ -40,8 +40,7 @@ def truth():
 
 @pytest.fixture
 def images(rng, T, truth):
-    rows = T[truth] + 0.2 * rng.standard_normal((N, D))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return images_near(T, truth, rng)
 
 
 @pytest.fixture

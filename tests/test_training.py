@@ -24,25 +24,9 @@ from benchmarks.training import (
     to_input,
     train,
 )
+from tests.toy_images import colours, one_thread  # noqa: F401 - the fixture, used by all
 
 NAMES = sorted(NETWORKS)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def colours(n, seed=0, k=3, size=16):
-    """Noisy pictures (n, size, size, 3), each class of a colour of its own."""
-    rng = np.random.default_rng(seed)
-    y = np.arange(n) % k
-    images = rng.integers(0, 120, (n, size, size, 3), dtype=np.uint8)
-    images[np.arange(n), :, :, y] += 100
-    return images, y
 
 
 def weights(network):

@@ -10,25 +10,14 @@ from benchmarks import training_record
 from benchmarks.networks import SmallViT, make_network
 from benchmarks.training import BATCH_SIZE, learning_rate, predict, train
 from benchmarks.training_record import record_training
+from tests.toy_images import colours, one_thread  # noqa: F401 - the fixture, used by all
 
 N, K = 100, 3
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
-def colours():
-    rng = np.random.default_rng(0)
-    given_n = np.arange(N) % K
-    images = rng.integers(0, 120, (N, 16, 16, 3), dtype=np.uint8)
-    images[np.arange(N), :, :, given_n] += 100
-    return images, given_n
+def pictures():
+    return colours(N, k=K)
 
 
 SETTINGS = {
@@ -37,16 +26,16 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def record(colours):
-    return record_training(*colours, **SETTINGS)
+def record(pictures):
+    return record_training(*pictures, **SETTINGS)
 
 
 def same(a, b):
     return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
 
 
-def test_shapes_and_types(record, colours):
-    images, given_n = colours
+def test_shapes_and_types(record, pictures):
+    images, given_n = pictures
     assert record.images is images
     assert record.given_n is given_n
     assert record.prob_enk.shape == (4, N, K)  # 448 images: passes end in batches 2, 4, 5; the last
@@ -57,8 +46,8 @@ def test_shapes_and_types(record, colours):
     np.testing.assert_allclose(record.prob_enk.sum(2), 1, rtol=1e-5)
 
 
-def test_snapshots_are_those_of_a_plain_training(record, colours):
-    images, given_n = colours
+def test_snapshots_are_those_of_a_plain_training(record, pictures):
+    images, given_n = pictures
     proxy = make_network("resnet", K, seed=4)
     probs = {}
 
@@ -70,8 +59,8 @@ def test_snapshots_are_those_of_a_plain_training(record, colours):
     np.testing.assert_array_equal(record.features_nf, predict(proxy, images)[1])
 
 
-def test_checkpoints_lie_along_the_training(record, colours):
-    images, given_n = colours
+def test_checkpoints_lie_along_the_training(record, pictures):
+    images, given_n = pictures
     proxy = make_network("resnet", K, seed=4)
     assert [rate for rate, _ in record.checkpoints] == [learning_rate(s / 7) for s in (1, 3, 5)]
     at = dict(zip((2, 4, 6), record.checkpoints, strict=True))
@@ -86,28 +75,28 @@ def test_checkpoints_lie_along_the_training(record, colours):
     assert not any(network.training for _, network in record.checkpoints)
 
 
-def test_early_networks_differ_from_each_other(record, colours):
+def test_early_networks_differ_from_each_other(record, pictures):
     first, second = record.early_models
     assert not same(first, second)
     for early, prob_nk in zip(record.early_models, record.early_prob_rnk, strict=True):
         assert not early.training
-        np.testing.assert_array_equal(predict(early, colours[0])[0], prob_nk)
+        np.testing.assert_array_equal(predict(early, pictures[0])[0], prob_nk)
 
 
-def test_the_seed_decides(record, colours):
-    images, given_n = colours[0].copy(), colours[1].copy()
-    again = record_training(*colours, **SETTINGS)
-    other = record_training(*colours, **SETTINGS | {"seed": 5})
+def test_the_seed_decides(record, pictures):
+    images, given_n = pictures[0].copy(), pictures[1].copy()
+    again = record_training(*pictures, **SETTINGS)
+    other = record_training(*pictures, **SETTINGS | {"seed": 5})
     np.testing.assert_array_equal(again.prob_enk, record.prob_enk)
     np.testing.assert_array_equal(again.early_prob_rnk, record.early_prob_rnk)
     assert not np.array_equal(other.prob_enk, record.prob_enk)
     assert not np.array_equal(other.early_prob_rnk, record.early_prob_rnk)
-    np.testing.assert_array_equal(colours[0], images)
-    np.testing.assert_array_equal(colours[1], given_n)
+    np.testing.assert_array_equal(pictures[0], images)
+    np.testing.assert_array_equal(pictures[1], given_n)
 
 
-def test_another_network_and_size(colours):
-    images, given_n = colours
+def test_another_network_and_size(pictures):
+    images, given_n = pictures
     small = record_training(
         images[:20, :8, :8], given_n[:20], n_classes=K, network="vit",
         n_steps=2, early_steps=1, n_early=1, n_checkpoints=5, seed=0,
