@@ -9,9 +9,14 @@ from benchmarks.cells import key
 from benchmarks.pages import Page
 
 
+def check_distinct(experiment, cells):
+    """No two cells have one key."""
+    assert len({key(experiment.name, "mini", cell) for cell in cells}) == len(cells)
+
+
 def check_cells(experiment, cells):
     """Cells differ, and those that share what one process keeps stand together."""
-    assert len({key(experiment.name, "mini", cell) for cell in cells}) == len(cells)
+    check_distinct(experiment, cells)
     groups = [json.dumps(name) for name, _ in groupby(cells, lambda c: shared(experiment, c))]
     assert len(set(groups)) == len(groups)
 

@@ -10,18 +10,23 @@ import numpy as np
 from benchmarks.cells import frame
 from benchmarks.pools import load_pool
 from benchmarks.subsets import Condition, Material, Proxy
+from tests.experiment_checks import check_cells
 from tests.reference import random_unit
 
 FIELDS = {
     *Condition.__dataclass_fields__, *Proxy.__dataclass_fields__,
     "method", "ratio", "network", "steps",
 }  # fmt: skip
-"""Of a cell that `run_cell` takes, next to its settings."""
-
 TINY = {
     "pool": "digits", "per_class": 12, "test_per_class": 5,
     "proxy_steps": 4, "early_steps": 2, "steps": 4,
 }  # fmt: skip
+
+
+def check_subset_cells(experiment, cells):
+    """Cells are as all are, and hold what `run_cell` takes."""
+    check_cells(experiment, cells)
+    assert all(set(cell) - {"settings"} == FIELDS for cell in cells)
 
 
 def records_of(cells, **values_of):

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks import ablation_page, subsets
-from benchmarks.cells import Options, frame, key
+from benchmarks import subsets
+from benchmarks.cells import Options, frame
 from benchmarks.experiments import ablation
-from benchmarks.pages import Page
 from clip_al import ClipSelector
+from tests.experiment_checks import check_distinct, rendered, rendered_twice
 
 OPTIONS = Options()
 TINY = {"pool": "digits", "per_class": 15, "test_per_class": 5, "seed": 1}
@@ -32,7 +32,7 @@ def task_of(cell):
 @pytest.mark.parametrize("size", ["quick", "standard", "full"])
 def test_cells_are_distinct_and_say_everything(size):
     cells = ablation.cells(size)
-    assert len({key("ablation", "mini", cell) for cell in cells}) == len(cells)
+    check_distinct(ablation.EXPERIMENT, cells)
     assert {cell["part"] for cell in cells} == set(ablation.PARTS)
     assert all({"noise", "seed", "method", "per_class"} <= set(cell) for cell in cells)
     if size == "standard":
@@ -165,27 +165,20 @@ def made_up(cells):
 @pytest.mark.parametrize("size", ["quick", "standard"])
 def test_the_page_is_made_of_the_records(tmp_path, size):
     records = list(made_up(ablation.cells(size)))
-    texts = []
-    for name in ("a", "b"):
-        page = Page(tmp_path / name, "ablation", "Title")
-        ablation_page.render(frame(records), page)
-        texts.append(page.write().read_text(encoding="utf-8"))
-    assert texts[0] == texts[1]
+    text, _ = rendered_twice(ablation.EXPERIMENT, frame(records), tmp_path)
     for method in ablation.term_rows():
         cells = [r for r in records if r["cell"]["method"] == method]
-        assert (f"| {method} | " in texts[0]) == bool(cells)
+        assert (f"| {method} | " in text) == bool(cells)
     clean = [
         r["values"]["accuracy"] for r in records
         if r["cell"]["method"] == "paper, w/o SAS" and r["cell"]["noise"] == 0.0
     ]  # fmt: skip
-    assert f"| paper, w/o SAS | {100 * np.mean(clean):.1f}" in texts[0]
-    assert "| paper, exact | " in texts[0]
+    assert f"| paper, w/o SAS | {100 * np.mean(clean):.1f}" in text
+    assert "| paper, exact | " in text
 
 
 def test_the_page_shows_the_parts_that_were_run(tmp_path):
     cells = [c for c in ablation.cells("quick") if c["part"] == "loss"]
-    page = Page(tmp_path, "ablation", "Title")
-    ablation.EXPERIMENT.render(frame(list(made_up(cells))), page)
-    text = page.write().read_text(encoding="utf-8")
+    text, _ = rendered(ablation.EXPERIMENT, frame(list(made_up(cells))), tmp_path)
     assert "## The loss" in text
     assert "θ" not in text

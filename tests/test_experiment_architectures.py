@@ -8,15 +8,13 @@ import pytest
 from benchmarks.cells import SIZES, Options
 from benchmarks.experiments.architectures import EXPERIMENT, METHODS, cells, gain_plot
 from benchmarks.subset_pages import prepare
-from tests.experiment_checks import check_cells, rendered_twice
-from tests.subset_cells import FIELDS, TINY, records_of
+from tests.experiment_checks import rendered_twice
+from tests.subset_cells import TINY, check_subset_cells, records_of
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_cells_are_distinct_whole_and_in_groups(size):
-    found = cells(size)
-    check_cells(EXPERIMENT, found)
-    assert all(set(cell) - {"settings"} == FIELDS for cell in found)
+    check_subset_cells(EXPERIMENT, cells(size))
 
 
 def test_sizes_keep_their_budgets():

@@ -9,11 +9,11 @@ import pytest
 from scipy.stats import spearmanr
 
 from benchmarks import correlation_page, diverse_features, diverse_sets, vocabularies
-from benchmarks.cells import SIZES, Options, UnavailableError, frame, key
+from benchmarks.cells import SIZES, Options, UnavailableError, frame
 from benchmarks.diverse_sets import COPIES_EACH, DRAW, DRAWS, GRADED, Source
 from benchmarks.experiments import correlation
-from benchmarks.pages import Page
 from clip_al import ConceptProfiles
+from tests.experiment_checks import check_cells, rendered, rendered_twice
 from tests.reference import make_vocabulary, random_unit
 
 CELL = {
@@ -132,7 +132,7 @@ def test_rank_correlation_of_a_constant_is_zero():
 @pytest.mark.parametrize("size", SIZES)
 def test_cells_have_keys_of_their_own(size):
     cells = correlation.cells(size)
-    assert len({key("correlation", "mini", cell) for cell in cells}) == len(cells)
+    check_cells(correlation.EXPERIMENT, cells)
     measured = [cell for cell in cells if cell["what"] == "correlation"]
     assert all(CELL.keys() <= cell.keys() for cell in measured)
     assert max(len(cell["m_values"]) for cell in measured) == 6
@@ -224,27 +224,16 @@ def made_up_records(with_genome=True):
 
 
 def test_the_page_is_the_same_when_it_is_made_again(tmp_path):
-    pages = []
-    for folder in ("one", "two"):
-        page = Page(tmp_path / folder, "correlation", "Title")
-        correlation.render(frame(made_up_records()), page)
-        pages.append(page.write())
-    texts = [path.read_text(encoding="utf-8") for path in pages]
-    assert texts[0] == texts[1]
-    assert "| CBD binary |" in texts[0]
-    assert "were not at hand" not in texts[0]
-    plots = sorted(path.name for path in pages[0].parent.glob("*.svg"))
+    text, plots = rendered_twice(correlation.EXPERIMENT, frame(made_up_records()), tmp_path)
+    assert "| CBD binary |" in text
+    assert "were not at hand" not in text
     assert len(plots) == 5
-    for name in plots:
-        first, second = (path.with_name(name).read_bytes() for path in pages)
-        assert first == second
 
 
 def test_a_table_holds_the_mean_of_the_records(tmp_path):
     records = made_up_records(with_genome=False)
-    page = Page(tmp_path, "correlation", "Title")
-    correlation.render(frame(records), page)
-    assert "The word lists of Visual Genome were not at hand." in page.parts
+    parts = rendered(correlation.EXPERIMENT, frame(records), tmp_path)[0].split("\n\n")
+    assert "The word lists of Visual Genome were not at hand." in parts
     by_seed = {}
     for record in records:
         cell = record["cell"]
@@ -259,5 +248,5 @@ def test_a_table_holds_the_mean_of_the_records(tmp_path):
         )
     values = np.array(list(by_seed.values()))
     expected = f"| CBD binary | {values.mean():.2f} ± {values.std(ddof=1):.2f} |"
-    table = page.parts[page.parts.index("GD of CLIP, graded sets, by images in a set:") + 1]
+    table = parts[parts.index("GD of CLIP, graded sets, by images in a set:") + 1]
     assert expected in table

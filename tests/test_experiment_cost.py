@@ -11,14 +11,14 @@ from benchmarks import cost_page, selection_cost
 from benchmarks.baselines.tasks import LabellingTask
 from benchmarks.baselines.to_label import TO_LABEL
 from benchmarks.baselines.to_train import TO_TRAIN
-from benchmarks.cells import SIZES, Options, frame, key
+from benchmarks.cells import SIZES, Options, frame
 from benchmarks.experiments import cost
-from benchmarks.pages import Page
-from benchmarks.pools import load_pool
 from benchmarks.selection_cost import Watched
-from benchmarks.subsets import OURS, Condition, Material, Proxy
+from benchmarks.subsets import OURS, Condition, Proxy
 from benchmarks.training_record import record_training
+from tests.experiment_checks import check_cells, rendered_twice
 from tests.reference import make_vocabulary, random_probabilities, random_unit
+from tests.subset_cells import toy_material
 
 CONDITION = Condition("digits", 20, 10, 0.2, "symmetric", 0.0, 0)
 PROXY = Proxy("cnn", 6, 3, 2, 2)
@@ -30,14 +30,7 @@ CHOICE = {
 
 @pytest.fixture
 def material(monkeypatch):
-    """The digits, with class means and noise in place of embeddings: no CLIP is loaded."""
-    pool = load_pool("digits", per_class=20, test_per_class=10, seed=0)
-    given = pool.y.copy()
-    given[::5] = (given[::5] + 1) % 10
-    classes = np.eye(10, 16, dtype=np.float32)
-    emb = classes[pool.y] + 0.1 * random_unit(np.random.default_rng(0), 200, 16)
-    emb = (emb / np.linalg.norm(emb, axis=1, keepdims=True)).astype(np.float32)
-    made = Material(pool, emb, classes, given, np.zeros(200, dtype=bool))
+    made = toy_material()
     for module in ("selection_cost", "experiments.cost", "subsets"):
         monkeypatch.setattr(f"benchmarks.{module}.load_condition", lambda condition, options: made)
     cached = (selection_cost.task_of, selection_cost.timed_record)
@@ -149,7 +142,7 @@ def test_profiles_at_hand_change_no_pick(monkeypatch):
 @pytest.mark.parametrize("size", SIZES)
 def test_cells_have_keys_of_their_own(size):
     cells = cost.cells(size)
-    assert len({key("cost", "mini", cell) for cell in cells}) == len(cells)
+    check_cells(cost.EXPERIMENT, cells)
     assert {cell["what"] for cell in cells} == {"choose", "ratio", "label", "encode"}
     assert all(cost.cost_s(cell) > 0 for cell in cells)
     for cell in cells:
@@ -181,16 +174,8 @@ def made_up_records():
 
 def test_the_page_adds_up_and_is_the_same_when_made_again(tmp_path):
     records = made_up_records()
-    files = []
-    for folder in ("one", "two"):
-        page = Page(tmp_path / folder, "cost", "Title")
-        cost.render(frame(records), page)
-        path = page.write()
-        files.append(
-            [path.read_text(), *(p.read_bytes() for p in sorted(path.parent.glob("*.svg")))]
-        )
-    assert len(files[0]) == 3
-    assert files[0] == files[1]
+    text, plots = rendered_twice(cost.EXPERIMENT, frame(records), tmp_path)
+    assert len(plots) == 2
     each = np.mean([r["values"]["own_s"] / 600 for r in records if r["cell"]["what"] == "encode"])
     chosen = [
         r["values"] for r in records
@@ -198,7 +183,7 @@ def test_the_page_adds_up_and_is_the_same_when_made_again(tmp_path):
     ]  # fmt: skip
     totals = np.array([v["own_s"] + v["proxy_s"] + 600 * each for v in chosen])
     (row,) = [
-        line for line in files[0][0].splitlines()
+        line for line in text.splitlines()
         if line.startswith("| default |") and line.count("|") == 9
     ]  # fmt: skip
     assert row.split(" | ")[5] == f"{totals.mean():.2f} ± {totals.std(ddof=1):.2f}"

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import silhouette_score
 
-from benchmarks.cells import SIZES, Options, frame, key
+from benchmarks.cells import SIZES, Options, frame
 from benchmarks.experiments import embedding_map
 from benchmarks.networks import make_network
-from benchmarks.pages import Page
-from benchmarks.pools import load_pool
-from benchmarks.subsets import Condition, Material
+from benchmarks.subsets import Condition
 from benchmarks.training import predict, train
+from tests.experiment_checks import check_cells, rendered_twice
+from tests.subset_cells import toy_material
 
 CELL = {
     "pool": "digits", "per_class": 20, "test_per_class": 10, "noise": 0.2,
@@ -23,12 +23,7 @@ CELL = {
 
 @pytest.fixture
 def material(monkeypatch):
-    """The digits, with class means in place of embeddings: no CLIP is loaded."""
-    pool = load_pool("digits", per_class=20, test_per_class=10, seed=0)
-    given = pool.y.copy()
-    given[:40] = (given[:40] + 1) % 10
-    classes = np.eye(10, 16, dtype=np.float32)
-    made = Material(pool, classes[pool.y], classes, given, np.zeros(len(given), dtype=bool))
+    made = toy_material()
     monkeypatch.setattr(embedding_map, "load_condition", lambda condition, options: made)
     monkeypatch.setattr("benchmarks.subsets.load_condition", lambda condition, options: made)
     embedding_map.task_of.cache_clear()
@@ -60,7 +55,7 @@ def test_classes_apart_have_a_high_dunn_index_and_a_shared_place_none():
 @pytest.mark.parametrize("size", SIZES)
 def test_cells_have_keys_of_their_own(size):
     cells = embedding_map.cells(size)
-    assert len({key("embedding_map", "mini", cell) for cell in cells}) == len(cells)
+    check_cells(embedding_map.EXPERIMENT, cells)
     assert all(set(CELL) == set(cell) - {"settings"} for cell in cells)
     assert all(Condition(**embedding_map.fields_of(Condition, cell)) for cell in cells)
     assert {cell["seed"] for cell in cells if cell["mapped"]} == {0}
@@ -79,7 +74,7 @@ def test_a_cell_is_what_plain_steps_give(material):
     prob, features = predict(model, pool.test_images)
     assert found["accuracy"] == pytest.approx((prob.argmax(1) == pool.y_test).mean())
     assert found["silhouette"] == pytest.approx(silhouette_score(features, pool.y_test), abs=1e-5)
-    assert found["wrong"] == pytest.approx((chosen < 40).mean())
+    assert found["wrong"] == pytest.approx((chosen % 5 == 0).mean())
     rows = np.random.default_rng(0).permutation(100)[:40]
     assert [k for _, _, k in found["map"]] == pool.y_test[rows].tolist()
     assert np.isfinite(np.array(found["map"])).all()
@@ -110,14 +105,9 @@ def made_up_records():
 
 def test_the_page_shows_the_records_and_is_the_same_when_made_again(tmp_path):
     records = made_up_records()
-    files = []
-    for folder in ("one", "two"):
-        page = Page(tmp_path / folder, "embedding-map", "Title")
-        embedding_map.render(frame(records), page)
-        path = page.write()
-        files.append((path.read_text(), (path.parent / "embedding-map-maps.svg").read_bytes()))
-    assert files[0] == files[1]
+    text, plots = rendered_twice(embedding_map.EXPERIMENT, frame(records), tmp_path)
+    assert "embedding-map-maps.svg" in plots
     dunn = 1000 * np.array(
         [r["values"]["dunn"] for r in records if r["cell"]["method"] == "all"]
     )  # fmt: skip
-    assert f"| {dunn.mean():.2f} ± {dunn.std(ddof=1):.2f} |" in files[0][0]
+    assert f"| {dunn.mean():.2f} ± {dunn.std(ddof=1):.2f} |" in text

@@ -10,9 +10,9 @@ import pytest
 
 from benchmarks import cifar, fine_tuning_page, labelling
 from benchmarks.baselines.to_label import TO_LABEL
-from benchmarks.cells import SIZES, Options, key
+from benchmarks.cells import SIZES, Options
 from benchmarks.experiments import fine_tuning
-from benchmarks.fine_tuning_page import by_budget, each_budget, render
+from benchmarks.fine_tuning_page import by_budget, each_budget
 from benchmarks.labelling import (
     BLIND,
     OURS,
@@ -27,10 +27,10 @@ from benchmarks.labelling import (
     trained_once,
 )
 from benchmarks.networks import make_network
-from benchmarks.pages import Page
 from benchmarks.pools import embed_images, load_pool
 from benchmarks.training import accuracy, fine_tune, predict, train
 from clip_al import CBDMarginSampling, ClipEncoder, ConceptProfiles
+from tests.experiment_checks import check_cells, rendered, rendered_twice
 
 TINY = {
     "source": "digits", "per_class": 20, "test_per_class": 10, "seen": "digits",
@@ -55,12 +55,8 @@ def tiny(method, regime="good", **changes):
 @pytest.mark.parametrize("size", SIZES)
 def test_cells_differ_and_those_that_share_stand_together(size):
     cells = fine_tuning.cells(size)
-    keys = [key("fine_tuning", "mini", cell) for cell in cells]
-    assert len(set(keys)) == len(keys)
+    check_cells(fine_tuning.EXPERIMENT, cells)
     assert len({frozenset(cell) for cell in cells}) == 1
-    groups = [json.dumps([c[f] for f in fine_tuning.EXPERIMENT.share]) for c in cells]
-    starts = [g for g, before in zip(groups, [None, *groups], strict=False) if g != before]
-    assert len(set(starts)) == len(starts)
     assert {c["regime"] for c in cells} == {"good", "weak"}
     assert {c["network"] for c in cells} == {"resnet", "vit"}
 
@@ -226,16 +222,9 @@ def made_up(n_seeds=2):
     return pd.DataFrame(rows)
 
 
-def rendered(records, folder):
-    page = Page(folder, "fine-tuning", "Title")
-    render(records, page)
-    return page.write().read_text(), {f.name: f.read_bytes() for f in folder.glob("*.svg")}
-
-
 def test_the_page_is_the_same_twice_and_has_its_plots(tmp_path):
     records = made_up()
-    text, plots = rendered(records, tmp_path / "one")
-    assert rendered(records, tmp_path / "two") == (text, plots)
+    text, plots = rendered_twice(fine_tuning.EXPERIMENT, records, tmp_path)
     assert len(plots) == 8
     assert all(f"({name})" in text for name in plots)
     assert "nan" not in text
@@ -244,7 +233,7 @@ def test_the_page_is_the_same_twice_and_has_its_plots(tmp_path):
 def test_the_page_does_with_one_seed_and_one_regime(tmp_path):
     records = made_up(1)
     records = records[(records["regime"] == "weak") & (records["network"] == "resnet")]
-    text, plots = rendered(records, tmp_path)
+    text, plots = rendered(fine_tuning.EXPERIMENT, records, tmp_path)
     assert len(plots) == 2
     assert "nan" not in text
     assert "A good network" not in text

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from benchmarks import cifar, labelling
-from benchmarks.cells import SIZES, Options, key
+from benchmarks.cells import SIZES, Options
 from benchmarks.experiments import forgetting
-from benchmarks.experiments.forgetting import KNOWN, Feed, known_embeddings, render, summary
+from benchmarks.experiments.forgetting import KNOWN, Feed, known_embeddings, summary
 from benchmarks.labelling import OURS, Setting, load_setting
 from benchmarks.networks import make_network
-from benchmarks.pages import Page
 from benchmarks.pools import embed_images, load_pool
 from benchmarks.training import class_accuracies, predict, train, train_on_batches
 from clip_al import ClipEncoder
+from tests.experiment_checks import check_cells, rendered, rendered_twice
 
 
 @pytest.fixture(autouse=True)
@@ -40,12 +39,8 @@ def tiny(method, pool="few classes", known="nothing", replay=0.5):
 @pytest.mark.parametrize("size", SIZES)
 def test_cells_differ_and_those_that_share_stand_together(size):
     cells = forgetting.cells(size)
-    keys = [key("forgetting", "mini", cell) for cell in cells]
-    assert len(set(keys)) == len(keys)
+    check_cells(forgetting.EXPERIMENT, cells)
     assert len({frozenset(cell) for cell in cells}) == 1
-    groups = [json.dumps([c[f] for f in forgetting.EXPERIMENT.share]) for c in cells]
-    starts = [g for g, before in zip(groups, [None, *groups], strict=False) if g != before]
-    assert len(set(starts)) == len(starts)
     assert {c["known"] for c in cells if c["method"] == OURS} == set(KNOWN)
 
 
@@ -154,16 +149,9 @@ def made_up(n_seeds):
     return pd.DataFrame(rows)
 
 
-def rendered(records, folder):
-    page = Page(folder, "forgetting", "Title")
-    render(records, page)
-    return page.write().read_text(), {f.name: f.read_bytes() for f in folder.glob("*.svg")}
-
-
 def test_the_page_is_the_same_twice_and_has_its_plots(tmp_path):
     records = made_up(2)
-    text, plots = rendered(records, tmp_path / "one")
-    assert rendered(records, tmp_path / "two") == (text, plots)
+    text, plots = rendered_twice(forgetting.EXPERIMENT, records, tmp_path)
     assert sorted(plots) == ["forgetting-few-classes.svg", "forgetting-long-tailed.svg"]
     for row in ("random", OURS, f"{OURS}, labelled set ignored", f"{OURS}, pre-training known too"):
         assert f"| {row} |" in text
@@ -171,7 +159,7 @@ def test_the_page_is_the_same_twice_and_has_its_plots(tmp_path):
 
 
 def test_the_page_does_with_one_seed(tmp_path):
-    assert "nan" not in rendered(made_up(1), tmp_path)[0]
+    assert "nan" not in rendered(forgetting.EXPERIMENT, made_up(1), tmp_path)[0]
 
 
 def test_the_plot_orders_classes_by_their_size():

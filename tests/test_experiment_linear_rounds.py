@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from benchmarks import linear_rounds_page
 from benchmarks.baselines.tasks import LabellingTask
 from benchmarks.cells import SIZES, Options, frame
 from benchmarks.experiments import linear_rounds
 from benchmarks.labelling import OURS
-from benchmarks.pages import Page
 from clip_al import CBDMarginSampling
 from clip_al.uncertainty import margin
+from tests.experiment_checks import check_cells, rendered_twice
 
 OPTIONS = Options()
 
@@ -28,6 +27,7 @@ def cell_of(method, size="quick", **changes):
 @pytest.mark.parametrize("size", SIZES)
 def test_each_pool_and_seed_has_every_method_once(size):
     cells = linear_rounds.cells(size)
+    check_cells(linear_rounds.EXPERIMENT, cells)
     by_place = {}
     for cell in cells:
         by_place.setdefault((cell["pool"], cell["seed"]), []).append(cell["method"])
@@ -128,13 +128,8 @@ def made_up(size):
 @pytest.mark.parametrize("size", ["quick", "standard"])
 def test_the_page_is_made_of_the_records(tmp_path, size):
     records = made_up(size)
-    texts = []
-    for name in ("a", "b"):
-        page = Page(tmp_path / name, "linear-rounds", "Title")
-        linear_rounds_page.render(records, page)
-        texts.append(page.write().read_text())
-    assert texts[0] == texts[1]
+    text, plots = rendered_twice(linear_rounds.EXPERIMENT, records, tmp_path)
     pools = set(records["pool"])
-    assert {p.stem for p in (tmp_path / "a").glob("*.svg")} == {f"linear-rounds-{p}" for p in pools}
+    assert set(plots) == {f"linear-rounds-{pool}.svg" for pool in pools}
     mean = records[(records["pool"] == "digits") & (records["method"] == OURS)]["accuracy"].mean()
-    assert f"{100 * mean:.1f} ±" in texts[0]
+    assert f"{100 * mean:.1f} ±" in text

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks import subsets
-from benchmarks.cells import Options, frame, key
+from benchmarks.cells import Options, frame
 from benchmarks.experiments import noise_left
-from benchmarks.pages import Page
+from tests.experiment_checks import check_cells, rendered_twice
 
 OPTIONS = Options()
 TINY = {
@@ -32,7 +32,7 @@ def tiny_task(cell):
 @pytest.mark.parametrize("size", ["quick", "standard", "full"])
 def test_cells_are_distinct_and_say_everything(size):
     cells = noise_left.cells(size)
-    assert len({key("noise_left", "mini", cell) for cell in cells}) == len(cells)
+    check_cells(noise_left.EXPERIMENT, cells)
     needed = {"noise", "noise_kind", "seed", "method", "ratios", "proxy_steps", "per_class"}
     assert all(needed <= set(cell) for cell in cells)
     assert {cell["method"] for cell in cells} >= {"random", "default", "paper", "cleanlab pruning"}
@@ -125,19 +125,12 @@ def made_up(cells):
 def test_the_page_is_made_of_the_records(tmp_path, n_seeds):
     cells = [c for c in noise_left.cells("quick") if c["seed"] < n_seeds]
     records = list(made_up(cells))
-    texts = []
-    for name in ("a", "b"):
-        page = Page(tmp_path / name, "noise-left", "Title")
-        noise_left.render(frame(records), page)
-        texts.append(page.write().read_text(encoding="utf-8"))
-    assert texts[0] == texts[1]
-    plots = sorted(file.name for file in (tmp_path / "a").glob("*.svg"))
-    assert plots == ["noise-left-pair-20.svg", "noise-left-symmetric-20.svg"]
-    assert all((tmp_path / x / plots[0]).read_bytes() for x in "ab")
+    text, plots = rendered_twice(noise_left.EXPERIMENT, frame(records), tmp_path)
+    assert list(plots) == ["noise-left-pair-20.svg", "noise-left-symmetric-20.svg"]
     of_default = [
         r["values"]["wrong"][0] for r in records
         if r["cell"]["method"] == "default" and r["cell"]["noise_kind"] == "symmetric"
     ]  # fmt: skip
-    assert f"| default | {100 * np.mean(of_default):.2f}" in texts[0]
-    assert "| default | 25.0" in texts[0]
-    assert "| least possible | 0.00 | 0.00 | 0.00 |" in texts[0]
+    assert f"| default | {100 * np.mean(of_default):.2f}" in text
+    assert "| default | 25.0" in text
+    assert "| least possible | 0.00 | 0.00 | 0.00 |" in text

@@ -17,8 +17,8 @@ from benchmarks.subsets import (
     task_of,
     train_accuracy,
 )
-from tests.experiment_checks import check_cells, rendered, rendered_twice
-from tests.subset_cells import FIELDS, TINY, records_of
+from tests.experiment_checks import rendered, rendered_twice
+from tests.subset_cells import TINY, check_subset_cells, records_of
 
 
 def made_up(cells):
@@ -27,9 +27,7 @@ def made_up(cells):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_cells_are_distinct_whole_and_in_groups(size):
-    found = cells(size)
-    check_cells(EXPERIMENT, found)
-    assert all(set(cell) - {"settings"} == FIELDS for cell in found)
+    check_subset_cells(EXPERIMENT, cells(size))
 
 
 def test_sizes_keep_their_budgets():

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from benchmarks import pick_overlap, subsets, views
-from benchmarks.cells import Options, UnavailableError, frame, key
+from benchmarks.cells import Options, UnavailableError, frame
 from benchmarks.experiments import stability
 from benchmarks.label_flips import flip_labels
-from benchmarks.pages import Page
 from clip_al import ClipSelector
+from tests.experiment_checks import check_cells, rendered_twice
 
 OPTIONS = Options()
 CONDITION = subsets.Condition("digits", 15, 5, 0.2, "symmetric", 0.0, 1)
@@ -33,7 +33,7 @@ def cell_of(part, varied, **changes):
 @pytest.mark.parametrize("size", ["quick", "standard", "full"])
 def test_cells_are_distinct_and_say_everything(size):
     cells = stability.cells(size)
-    assert len({key("stability", "mini", cell) for cell in cells}) == len(cells)
+    check_cells(stability.EXPERIMENT, cells)
     assert {cell["part"] for cell in cells} == {"subsets", "picks"}
     assert all({"seed", "varied", "a", "b", "noise"} <= set(cell) for cell in cells)
     assert all(cell["a"] != cell["b"] for cell in cells)
@@ -173,19 +173,12 @@ def made_up(cells):
 @pytest.mark.parametrize("size", ["quick", "standard"])
 def test_the_page_is_made_of_the_records(tmp_path, size):
     records = list(made_up(stability.cells(size)))
-    texts = []
-    for name in ("a", "b"):
-        page = Page(tmp_path / name, "stability", "Title")
-        stability.render(frame(records), page)
-        texts.append(page.write().read_text(encoding="utf-8"))
-    assert texts[0] == texts[1]
-    assert len(list((tmp_path / "a").glob("*.svg"))) == len(
-        {c["cell"].get("method") for c in records} - {None}
-    )
+    text, plots = rendered_twice(stability.EXPERIMENT, frame(records), tmp_path)
+    assert len(plots) == len({c["cell"].get("method") for c in records} - {None})
     mirrored = [
         r["values"]["overlap"][0] for r in records
         if r["cell"]["varied"] == "mirrored images" and r["cell"]["method"] == "default"
     ]  # fmt: skip
-    assert f"| mirrored images | {100 * np.mean(mirrored):.1f}" in texts[0]
-    assert "(12.5) |" in texts[0]
-    assert "| general or Visual Genome | – | – | – |" in texts[0]
+    assert f"| mirrored images | {100 * np.mean(mirrored):.1f}" in text
+    assert "(12.5) |" in text
+    assert "| general or Visual Genome | – | – | – |" in text

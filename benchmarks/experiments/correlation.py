@@ -68,7 +68,7 @@ N_SETS: dict[Size, dict[int, int]] = {
     "standard": {50: 100, 100: 100, 200: 100, 500: 60, 1000: 60},
     "full": {50: 200, 100: 200, 200: 200, 500: 200, 1000: 200},
 }
-N_SEEDS: dict[Size, int] = {"quick": 2, "standard": 4, "full": 10}
+N_SEEDS: dict[Size, int] = {"quick": 2, "standard": 3, "full": 10}
 GD_TEXTBOOK, GD_SMALLER = "GD, textbook: n × n", "GD, n × n or d × d"
 
 
