@@ -78,17 +78,23 @@ def write(folder: Path, size: Size, options: Options) -> Path:
 
 def show_labelling(tables: Tables, page: Page) -> None:
     """Show the default hybrid against random, margin and the best baseline."""
-    rows, names = [], []
-    for setting, records in labelling_settings(tables):
-        names.append(setting)
-        rows.append(verdicts(records, OURS, ("random", "margin", RANDOM_WORDS), BASELINES_TO_LABEL))
+    others = ("random", "margin", RANDOM_WORDS)
+    settings = dict(labelling_settings(tables))
+    rows = [verdicts(found, OURS, others, BASELINES_TO_LABEL) for found in settings.values()]
+    names = list(settings)
+    for kind in ("linear head", "fine-tuned"):
+        together = [found for name, found in settings.items() if kind in name]
+        if len(together) > 1:
+            rows.append(verdicts(mean_over(together), OURS, others, ()))
+            names.append(f"**all of {kind}**")
     if not rows:
         return
     page.heading("Which images to label")
     page.text(
         f"The default, `CBDMarginSampling()` (“{OURS}”), less others; accuracy averaged over all "
         "rounds. “Random vocabulary” is the control: the same rule with random directions in "
-        "place of the concepts."
+        "place of the concepts. The rows in bold average over their settings, with the seeds that "
+        "all of them have."
     )
     page.table(pd.DataFrame(rows, index=names).fillna("–"), "pool; model")
 
@@ -101,7 +107,14 @@ def labelling_settings(tables: Tables) -> Iterator[tuple[str, pd.DataFrame]]:
     if "fine_tuning" in tables:
         groups = tables["fine_tuning"].groupby(["pool", "regime", "network"], sort=False)
         for (pool, regime, network), records in groups:
-            yield f"{pool}; {regime} {network}", records.assign(score=records["gain"])
+            yield f"{pool}; {regime} {network}, fine-tuned", records.assign(score=records["gain"])
+
+
+def mean_over(settings: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return each method's mean score over settings, for methods and seeds that all have."""
+    scores = [found.groupby(["method", "seed"])["score"].mean() for found in settings]
+    means: pd.Series[float] = sum(scores[1:], scores[0]) / len(scores)
+    return means.dropna().reset_index()
 
 
 def show_training(tables: Tables, page: Page) -> None:

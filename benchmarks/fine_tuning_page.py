@@ -8,7 +8,14 @@ from matplotlib.figure import Figure
 
 from benchmarks.baselines.to_label import TO_LABEL
 from benchmarks.labelling import OURS
-from benchmarks.pages import Page, comparison_table, line_plot, spread, spread_table
+from benchmarks.pages import (
+    Page,
+    comparison_table,
+    lead_table,
+    line_plot,
+    spread,
+    spread_table,
+)
 
 GROUP = ["regime", "pool", "network"]
 
@@ -33,7 +40,10 @@ def render(records: pd.DataFrame, page: Page) -> None:
         f"{OURS} with the library's defaults, less random and less margin with the same seeds. "
         "The last column counts the budgets at which its mean is above."
     )
-    page.table(each_budget(rows), "setting")
+    leads = lead_table(
+        rows, OURS, against=("random", "margin"), group=GROUP, step="labels", value="gained"
+    )
+    page.table(leads, "setting")
     for group, part in rows.groupby(GROUP, sort=False):
         show_group(part, page, tuple(map(str, group)))
     page.heading("Seconds to pick")
@@ -88,24 +98,6 @@ def describe(records: pd.DataFrame) -> str:
         "test over seeds, a/b how many of b seeds are above. Random vocabulary is the control: "
         "random directions in place of the concepts."
     )
-
-
-def each_budget(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the hybrid's mean lead over random and margin, by setting and budget."""
-    table, names = [], []
-    for group, part in rows.groupby(GROUP, sort=False):
-        gains = part.pivot_table(index=["budget", "seed"], columns="method", values="gained")
-        if not {OURS, "random", "margin"} <= set(gains.columns):
-            continue
-        for other in ("random", "margin"):
-            lead = (gains[OURS] - gains[other]).dropna()
-            budgets = lead.groupby(level="budget")
-            cells = {f"{budget:.0%}": spread(values, sign=True) for budget, values in budgets}
-            means = budgets.mean()
-            cells["above at"] = f"{int((means > 0).sum())} of {len(means)}"
-            table.append(cells)
-            names.append(f"{', '.join(map(str, group))}: less {other}")
-    return pd.DataFrame(table, index=names).fillna("–")
 
 
 def show_group(rows: pd.DataFrame, page: Page, group: tuple[str, ...]) -> None:

@@ -33,7 +33,7 @@ OURS = "CBD + margin"
 ALONE = "CBD"
 RANDOM_WORDS = f"{OURS}, random vocabulary"
 WEIGHTINGS = ("binary", "softmax")
-FACTORS = (4, 8)
+FACTORS = (2, 4, 8)
 BLIND = ("random", ALONE, "TypiClust", "greedy GD", "facility location")
 """Methods that do not look at the network, which is then not asked about the pool."""
 PICK_SEED = 104  # kept apart from the seeds of pools and networks

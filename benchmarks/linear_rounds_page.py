@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks.baselines.to_label import TO_LABEL
 from benchmarks.labelling import OURS
-from benchmarks.pages import Page, comparison_table, line_plot, spread_table
+from benchmarks.pages import Page, comparison_table, lead_table, line_plot, spread_table
 
 BASELINES = tuple(name for name in TO_LABEL if name != "random")
 
@@ -29,6 +29,15 @@ def render(records: pd.DataFrame, page: Page) -> None:
     main = records[~records["method"].str.contains("m = |factor")]
     page.heading("Accuracy")
     page.table(spread_table(main, rows="method", columns="pool", value="accuracy"), "picked by")
+    page.heading("The default hybrid in each round")
+    page.text(f"“{OURS}” less random and less margin with the same seeds.")
+    page.table(
+        lead_table(
+            by_round(main), OURS, against=("random", "margin"), group=["pool"], step="round",
+            value="accuracies",
+        ),
+        "pool",
+    )  # fmt: skip
     for pool in dict.fromkeys(records["pool"]):
         page.heading(f"Differences, {pool}")
         of_pool = main[main["pool"] == pool]
@@ -71,13 +80,20 @@ def differences(records: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, index=names)
 
 
+def by_round(records: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each round of each record: "accuracies", "number" from 1, "round"."""
+    rows = records.explode("accuracies").reset_index(drop=True)
+    rows["accuracies"] = rows["accuracies"].astype(float)
+    rows["number"] = rows.groupby(["pool", "method", "seed"], sort=False).cumcount() + 1
+    rows["round"] = "round " + rows["number"].astype(str)
+    return rows
+
+
 def curve(records: pd.DataFrame) -> Any:
     """Plot accuracy against the number of labels."""
     shown = records[~records["method"].str.contains("standard|target|entropy$")]
-    rounds = shown.explode("accuracies").reset_index(drop=True)
-    step = rounds.groupby(["method", "seed"], sort=False).cumcount() + 1
-    rounds["labels"] = rounds["first"] + step * rounds["budget"]
-    rounds["accuracies"] = rounds["accuracies"].astype(float)
+    rounds = by_round(shown)
+    rounds["labels"] = rounds["first"] + rounds["number"] * rounds["budget"]
     return line_plot(
         rounds, x="labels", y="accuracies", lines="method",
         labels=("labels", "accuracy, %"), bold=[OURS],

@@ -157,6 +157,55 @@ def format_p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
+def lead_table(
+    rows: pd.DataFrame,
+    ours: str,
+    *,
+    against: Sequence[str],
+    group: Sequence[str],
+    step: str,
+    value: str,
+) -> pd.DataFrame:
+    """Return one method's mean lead over others at each step, a row for each group and other.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        A row for each method, seed, group and step.
+    ours, against : str, sequence of str
+        Methods; those that a group lacks are left out.
+    group, step, value : str
+        Columns. The last column of the table counts the steps at which the lead is above 0;
+        its last rows are means over the groups, with the seeds that all of them have.
+    """
+    found = rows.pivot_table(
+        index=[*group, step, "seed"], columns="method", values=value, sort=False
+    )
+    table = {}
+    for members, part in found.groupby(level=list(group), sort=False):
+        for other in (m for m in against if {m, ours} <= set(part.dropna(axis=1, how="all").columns)):
+            name = f"{', '.join(map(str, members))}: less {other}"
+            table[name] = _leads(part[ours] - part[other], step)
+    n_groups = len(found.groupby(level=list(group)))
+    if n_groups > 1:
+        for other in (m for m in against if {m, ours} <= set(found.columns)):
+            of_seeds = (
+                (found[ours] - found[other]).dropna().groupby(level=[step, "seed"], sort=False)
+            )
+            table[f"**mean of all: less {other}**"] = _leads(
+                of_seeds.mean()[of_seeds.size() == n_groups], step
+            )
+    return pd.DataFrame.from_dict(table, orient="index").fillna("–")
+
+
+def _leads(lead: pd.Series[float], step: str) -> dict[str, str]:
+    """Return the spread of the leads of each step, and at how many their mean is above 0."""
+    steps = lead.dropna().groupby(level=step, sort=False)
+    means = steps.mean()
+    cells = {str(name): spread(leads, sign=True) for name, leads in steps}
+    return {**cells, "above at": f"{int((means > 0).sum())} of {len(means)}"}
+
+
 def line_plot(
     records: pd.DataFrame,
     *,

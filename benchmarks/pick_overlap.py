@@ -17,8 +17,8 @@ from benchmarks.vocabularies import vocabulary_of
 from clip_al import CBDMarginSampling, ConceptProfiles
 from clip_al.uncertainty import margin
 
-FACTOR = 8
-"""Length of the shortlist for each image to pick, as the library has it."""
+FACTOR: int = CBDMarginSampling().candidate_factor
+"""Length of the shortlist for each image to pick."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ def pick_overlap(a: Strategy, b: Strategy, batches: Batches, options: Options) -
     -------
     dict
         "overlap": Jaccard; "chance": that of two random batches of the pool, as expected;
-        "chance_in_shortlist": that of random batches, each of its own 8 × budget least certain
-        images.
+        "chance_in_shortlist": that of random batches, each of its own `FACTOR` × budget least
+        certain images.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def pick(strategy: Strategy, batches: Batches, options: Options) -> Indices:
 
 
 def uncertain(first_seed: int, batches: Batches, options: Options) -> tuple[Indices, Indices]:
-    """Return the images that can be picked, and the 8 × budget of lowest margin."""
+    """Return the images that can be picked, and the `FACTOR` × budget of lowest margin."""
     _, rest, prob_nk = first_round(first_seed, batches, options)
     return rest, rest[np.argsort(margin(prob_nk), kind="stable")[: FACTOR * batches.budget]]
 

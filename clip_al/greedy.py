@@ -15,6 +15,8 @@ from clip_al.errors import InvalidInputError
 LANES = 64
 TIE = 1e-9
 """Costs this close are a tie: the same sums in another order differ by less."""
+UNIT = 2.0**-20
+"""In which weights are counted, so that their sums are exact in any order; 8 million images fit."""
 
 
 def lowest(values_n: NDArray[np.floating], k: int) -> NDArray[np.int64]:
@@ -71,22 +73,87 @@ def pick_diverse(
     Notes
     -----
     With a target t, the step minimises ‖(Σ v + v_i) / (n + 1) − t‖², which is kernel
-    herding on concept vectors. An inverted index from concept to candidates keeps every
+    herding on concept vectors. An inverted index from concept to candidates then keeps every
     candidate's product with the sum up to date: a pick costs the postings of its m
     concepts and one scan of c numbers. O(c m + b (c + postings)) time, O(c m + v) memory.
+
+    Without one, costs only rise, so the lowest of costs computed earlier is a bound: the
+    candidate that has it is computed again until one's cost stands, which then is the
+    lowest. A heap holds the bounds: O(c m + r (m + log c)) time for r looks, some 50 to 250
+    a pick, and O(c) memory.
 
     References
     ----------
     Chen, Welling, Smola: "Super-Samples from Kernel Herding", UAI 2010, Eq. 8.
     """
-    similarity_c = np.einsum("cm,cm->c", weights_cm, sum_v[ids_cm])
-    pull_c = np.zeros(len(ids_cm))
-    if target_v is not None:
-        pull_c = np.einsum("cm,cm->c", weights_cm, target_v[ids_cm])
     picks = np.empty(n_instances, dtype=np.int64)
     cost = np.empty(n_instances)
+    if target_v is None:
+        first = float(weights_cm.flat[0])
+        unit = first if (weights_cm == weights_cm.flat[0]).all() else UNIT
+        units_v = np.rint(sum_v / unit).astype(np.int64)
+        _pick_lazily(ids_cm, weights_cm, unit, units_v, picks, cost)
+        return picks, cost
+    similarity_c = np.einsum("cm,cm->c", weights_cm, sum_v[ids_cm])
+    pull_c = np.einsum("cm,cm->c", weights_cm, target_v[ids_cm])
     _pick_diverse(ids_cm, weights_cm, similarity_c, pull_c, n_chosen, len(sum_v), picks, cost)
     return picks, cost
+
+
+@numba.njit(nogil=True, cache=True)
+def _pick_lazily(ids_cm, weights_cm, unit, sum_v, picks, cost):  # type: ignore[no-untyped-def]
+    """Write picks and costs; `sum_v`, in units, becomes the sum with the picks."""
+    c, m = ids_cm.shape
+    order_c, bound_c = np.arange(c), np.empty(c, np.int64)
+    for i in range(c):
+        bound_c[i] = _similarity(ids_cm[i], weights_cm[i], unit, sum_v)
+    for place in range(c // 2 - 1, -1, -1):
+        _sink(bound_c, order_c, place, c)
+    for step in range(len(picks)):
+        while True:
+            best = order_c[0]
+            similarity = _similarity(ids_cm[best], weights_cm[best], unit, sum_v)
+            if similarity == bound_c[0]:
+                break
+            bound_c[0] = similarity
+            _sink(bound_c, order_c, 0, c)
+        picks[step], cost[step] = best, similarity * unit * unit
+        for p in range(m):
+            sum_v[ids_cm[best, p]] += _in_units(weights_cm[best, p], unit)
+        c -= 1
+        bound_c[0], order_c[0] = bound_c[c], order_c[c]
+        _sink(bound_c, order_c, 0, c)
+
+
+@numba.njit(nogil=True, cache=True)
+def _in_units(weight, unit):  # type: ignore[no-untyped-def]
+    return np.int64(np.float64(weight) / unit + 0.5)
+
+
+@numba.njit(nogil=True, cache=True)
+def _similarity(ids_m, weights_m, unit, sum_v):  # type: ignore[no-untyped-def]
+    total = np.int64(0)
+    for p in range(len(ids_m)):
+        total += _in_units(weights_m[p], unit) * sum_v[ids_m[p]]
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
+def _sink(bound_c, order_c, place, size):  # type: ignore[no-untyped-def]
+    """Restore a heap of (bound, order), lowest first, whose entry at `place` may have risen."""
+    bound, order = bound_c[place], order_c[place]
+    while True:
+        child = 2 * place + 1
+        if child >= size:
+            break
+        other = child + 1
+        if other < size and (bound_c[other], order_c[other]) < (bound_c[child], order_c[child]):
+            child = other
+        if (bound_c[child], order_c[child]) >= (bound, order):
+            break
+        bound_c[place], order_c[place] = bound_c[child], order_c[child]
+        place = child
+    bound_c[place], order_c[place] = bound, order
 
 
 @numba.njit(nogil=True, cache=True)

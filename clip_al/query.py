@@ -221,7 +221,7 @@ class CBDMarginSampling(_ConceptSampling):
     ----------
     "A Highly Efficient Diversity-based Input Selection for DNN Improvement Using VLMs",
     arXiv 2601.08024, section III-B. The paper multiplies ranks of CBD and uncertainty; the
-    shortlist and the factor 8 are ours (decisions/0004).
+    shortlist and the factor 4 are ours (decisions/0004).
 
     Examples
     --------
@@ -240,7 +240,7 @@ class CBDMarginSampling(_ConceptSampling):
         vocabulary: ConceptVocabulary | None = None,
         *,
         m: int = 10,
-        candidate_factor: int = 8,
+        candidate_factor: int = 4,
         weighting: str = "binary",
         target: str | ArrayLike = "uniform",
         uncertainty: str = "margin",
@@ -373,7 +373,7 @@ class CBDSampling(_ConceptSampling):
         vocabulary: ConceptVocabulary | None = None,
         *,
         m: int = 10,
-        weighting: str = "softmax",
+        weighting: str = "binary",
         target: str | ArrayLike = "pool",
         standardize: bool = True,
         table: EmbeddingTable | None = None,

@@ -12,7 +12,7 @@ from benchmarks import cifar, fine_tuning_page, labelling
 from benchmarks.baselines.to_label import TO_LABEL
 from benchmarks.cells import SIZES, Options
 from benchmarks.experiments import fine_tuning
-from benchmarks.fine_tuning_page import by_budget, each_budget
+from benchmarks.fine_tuning_page import GROUP, by_budget
 from benchmarks.labelling import (
     BLIND,
     OURS,
@@ -27,6 +27,7 @@ from benchmarks.labelling import (
     trained_once,
 )
 from benchmarks.networks import make_network
+from benchmarks.pages import lead_table
 from benchmarks.pools import embed_images, load_pool
 from benchmarks.training import accuracy, fine_tune, predict, train
 from clip_al import CBDMarginSampling, ClipEncoder, ConceptProfiles
@@ -241,7 +242,9 @@ def test_the_page_does_with_one_seed_and_one_regime(tmp_path):
 
 def test_the_lead_at_each_budget_is_counted_from_the_records():
     records = made_up()
-    table = each_budget(by_budget(records))
+    table = lead_table(
+        by_budget(records), OURS, against=("random",), group=GROUP, step="labels", value="gained"
+    )
     part = records[(records["regime"] == "good") & (records["pool"] == "balanced")]
     by_method = {
         m: np.array(part[part["method"] == m]["accuracies"].tolist()) for m in ("random", OURS)

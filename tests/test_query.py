@@ -99,7 +99,7 @@ def test_the_defaults_are_those_that_were_measured():
     assert CBDMarginSampling().get_params() == {
         "vocabulary": None,
         "m": 10,
-        "candidate_factor": 8,
+        "candidate_factor": 4,
         "weighting": "binary",
         "target": "uniform",
         "uncertainty": "margin",
@@ -109,7 +109,7 @@ def test_the_defaults_are_those_that_were_measured():
     assert CBDSampling().get_params() == {
         "vocabulary": None,
         "m": 10,
-        "weighting": "softmax",
+        "weighting": "binary",
         "target": "pool",
         "standardize": True,
         "table": None,

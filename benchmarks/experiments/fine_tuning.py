@@ -64,6 +64,7 @@ def cells(size: Size) -> list[Cell]:
                 ("good", seed, "long-tailed", "resnet", FEW_METHODS),
             )
         ]
+        plan += [("weak", seed, "balanced", "resnet", FEW_METHODS) for seed in range(3, 6)]
         plan += [("weak", seed, "long-tailed", "resnet", KEY_METHODS) for seed in range(6)]
     else:
         plan = [

@@ -111,11 +111,9 @@ def cells(size: Size) -> list[Cell]:
             name: {"vocabulary": None, "settings": None}
             for name in ("random", *BASELINES, EMBEDDINGS)
         }
-        # Settings are swept on the pools that are most and least even.
+        # m is swept on the pools that are most and least even.
         swept = size == "full" or pool in POOLS[:2]
-        for name, choice in ours.items():
-            if swept or not ("factor" in name or "m =" in name):
-                methods[name] = choice
+        methods |= {name: choice for name, choice in ours.items() if swept or "m =" not in name}
         if size == "quick":
             methods = {k: v for k, v in methods.items() if k not in SLOW}
         alone = spelled_out(CBDSampling())
@@ -255,7 +253,8 @@ def aligned(head: LogisticRegression, emb: Any, classes: NDArray[np.int64]) -> N
 
 def pick_by_embeddings(task: LabellingTask, n_wanted: int) -> Indices:
     """Pick as CBD + margin does, with centred embeddings in place of concept vectors."""
-    candidates = pick_by_margin(task.prob_nk, FACTORS[-1] * n_wanted)
+    factor = CBDMarginSampling().candidate_factor
+    candidates = pick_by_margin(task.prob_nk, factor * n_wanted)
     mean_d = task.emb_nd.mean(0)
     known_ld, candidate_cd = (
         normalize(emb - mean_d) for emb in (task.labelled_emb_ld, task.emb_nd[candidates])

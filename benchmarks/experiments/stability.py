@@ -177,7 +177,7 @@ def show_picks(records: pd.DataFrame, page: Page) -> None:
         f"of {one['first']:.0f} labelled ones. By chance: two random batches. By chance in the "
         f"shortlists: of random ones of the {FACTOR} × {one['budget']:.0f} images that the head is "
         "least sure of, among which CBD picks. “random” is a vocabulary of random directions. "
-        "– where word lists were not at hand."
+        "A vocabulary whose word list was not at hand has no row."
     )
     heads = {
         "overlap": "overlap", "by chance": "chance", "by chance in the shortlists":
