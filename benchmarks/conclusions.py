@@ -69,7 +69,8 @@ def write(folder: Path, size: Size, options: Options) -> Path:
     )
     show_labelling(tables, page)
     show_training(tables, page)
-    show_advice(page)
+    if size == "standard":
+        show_advice(page)
     page.heading("All pages")
     links = [f"- [{PAGES[name]}]({name.replace('_', '-')}.md)" for name in tables]
     page.text("\n".join(links))
@@ -208,9 +209,37 @@ def difference(records: pd.DataFrame, ours: str, other: str) -> str:
 
 
 def show_advice(page: Page) -> None:
-    """Say what to do with it, in words."""
+    """Say in words what to do with it; they were written for the results of this size."""
     page.heading("What to do")
-    page.text(ADVICE)
+    page.text(ADVICE.strip())
 
 
-ADVICE = "-"
+ADVICE = """\
+**You have a model and a budget for labels.** Take `CBDMarginSampling()`. Where classes are uneven
+or few labels are there yet it is ahead of margin; on an even pool it is margin's equal, so nothing
+is lost by it but the encoding. Later rounds gain less than early ones. Where the pool is full of
+near-copies, or a weak network is fine-tuned on an even pool, margin alone is as good or slightly
+better. The concepts earn their place on long-tailed pools and with fine-tuned networks; with a
+linear head on an even pool, random directions in place of the concepts do as well.
+
+**You have no model yet.** Nothing that we ran is reliably better than random on an even pool. Where
+some classes are rare, `CBDSampling(target="uniform")` finds them; on an even pool it costs a little.
+
+**Your network is good already.** Fine-tuning it on a few more percent gains next to nothing, whoever
+picks. Replay earlier images (`replay=`): that is worth more than any way of picking.
+
+**Your labels may be wrong.** Take `ClipSelector()` with a ratio below the share of labels that are
+right: nearly all wrong labels fall out, and the network is far better than on as many images at
+random, or on all of them. No ratio above that share can help much. Pruning by cleanlab is as good
+where it is given the probabilities of the same CLIP model, as it is here; what needs a network
+trained on the wrong labels first (EL2N, GraNd, Forgetting, CG-Score …) prefers the wrong ones.
+
+**Your labels are right.** A subset by `ClipSelector()` is better than one at random of the same
+size, most of all a small one. In trainings as short as these, some two thirds of the images chosen
+so do as well as all; do not count on that in longer ones.
+
+**Leave alone**: `preset="paper"`, other than to reproduce the paper: as printed, the method is worse
+than random here on clean labels, because it weighs diversity as high as the ratio; `alpha="ratio"`
+and `redundancy`, which bring outliers in, for the same reason. The adapter changes little with the
+embedded model; cross-fitting it changes nothing.
+"""

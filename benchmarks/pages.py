@@ -183,7 +183,8 @@ def lead_table(
     )
     table = {}
     for members, part in found.groupby(level=list(group), sort=False):
-        for other in (m for m in against if {m, ours} <= set(part.dropna(axis=1, how="all").columns)):
+        present = set(part.dropna(axis=1, how="all").columns)
+        for other in (m for m in against if {m, ours} <= present):
             name = f"{', '.join(map(str, members))}: less {other}"
             table[name] = _leads(part[ours] - part[other], step)
     n_groups = len(found.groupby(level=list(group)))

@@ -86,7 +86,7 @@ def test_embeddings_in_place_of_concepts_are_picked_greedily():
     for name, rows in (("pool", emb), ("known", known)):
         moved = rows - emb.mean(0)
         centred[name] = moved / np.linalg.norm(moved, axis=1, keepdims=True)
-    candidates = np.argsort(margin(prob), kind="stable")[:24]
+    candidates = np.argsort(margin(prob), kind="stable")[: 3 * CBDMarginSampling().candidate_factor]
     chosen = [*centred["known"]]
     expected = []
     for _ in range(3):

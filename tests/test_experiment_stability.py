@@ -147,9 +147,9 @@ def test_a_shortlist_holds_the_least_certain():
     for i, row in zip(rest, prob_nk, strict=True):
         top = sorted(row)[-2:]
         margins[i] = top[1] - top[0]
-    assert len(shortlist) == 40
+    assert len(shortlist) == 5 * pick_overlap.FACTOR
     assert max(margins[i] for i in shortlist) <= min(margins[i] for i in {*rest} - {*shortlist})
-    strategy = pick_overlap.Strategy("general", 10, 8, 1)
+    strategy = pick_overlap.Strategy("general", 10, pick_overlap.FACTOR, 1)
     assert {*pick_overlap.pick(strategy, batches, OPTIONS)} <= {*shortlist}
 
 
