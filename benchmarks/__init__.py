@@ -11,7 +11,8 @@ In the order the data flows, for what `python -m benchmarks.run` runs:
 * experiments/: one module for each page of docs/results, the larger ones with a `…_page`
   beside this file; conclusions (the page that sums up); run (the command).
 
-On their own stand the speed of a query, of a selection, of samplers, of the top m
-(query_speed, selection_speed, sampler_speed, top_m), fine_tune (a selection through plain
+On their own stand the speed of a query, of a selection, of samplers, of the top m, of encoding
+(query_speed, selection_speed, sampler_speed, top_m, encode_speed), growth with the pool (scale),
+what picking in shards loses (ray_loss), fine_tune (a selection through plain
 torch and through modAL), and train_mini with mini/ (how the mini model was made).
 """

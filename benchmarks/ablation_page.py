@@ -77,6 +77,30 @@ def show_prototypes(records: pd.DataFrame, page: Page) -> None:
     )
 
 
+def show_names(records: pd.DataFrame, page: Page) -> None:
+    """Show what is left where CLIP hardly knows the names of the classes."""
+    one = records.iloc[0]
+    page.heading("Names that CLIP hardly knows")
+    page.text(
+        f"Wrong labels in the subset, in percent, when the text of each class is mixed with a "
+        f"random direction; {10 * one['per_class']:.0f} images, {one['noise']:.0%} of the labels "
+        f"wrong, {one['ratio']:.0%} kept, {records['seed'].nunique()} seeds. Symmetric noise turns "
+        "a label to any other class, pair-flip to the next one. In brackets: how many images the "
+        "texts alone name rightly."
+    )
+    right = records.groupby("unknown")["zero_shot"].mean()
+    columns = [
+        f"{kind}, {unknown:.0%} random ({right[unknown]:.0%})"
+        for kind, unknown in zip(records["noise_kind"], records["unknown"], strict=True)
+    ]
+    page.table(
+        spread_table(
+            records.assign(column=columns), rows="method", columns="column", value="wrong", digits=2
+        ),
+        "chosen by",
+    )
+
+
 def show_descent(records: pd.DataFrame, page: Page) -> None:
     """Show the paper's Tables 9 and 11."""
     rows = by_ratio(records, ["actual", "overlap", "iterations", "solve_s"])
@@ -131,6 +155,7 @@ def show_loss(records: pd.DataFrame, page: Page) -> None:
 SHOWN = {
     "terms": show_terms,
     "prototypes": show_prototypes,
+    "names": show_names,
     "descent": show_descent,
     "loss": show_loss,
 }

@@ -222,11 +222,12 @@ near-copies, or a weak network is fine-tuned on an even pool, margin alone is as
 better. The concepts earn their place on long-tailed pools and with fine-tuned networks; with a
 linear head on an even pool, random directions in place of the concepts do as well.
 
-**You have no model yet.** Nothing that we ran is reliably better than random on an even pool. Where
-some classes are rare, `CBDSampling(target="uniform")` finds them; on an even pool it costs a little.
+**You have no model yet.** Nothing that we ran is reliably better than random on an even pool.
+Where some classes are rare, `CBDSampling(target="uniform")` finds them; on an even pool it costs a
+little.
 
-**Your network is good already.** Fine-tuning it on a few more percent gains next to nothing, whoever
-picks. Replay earlier images (`replay=`): that is worth more than any way of picking.
+**Your network is good already.** Fine-tuning it on a few more percent gains next to nothing,
+whoever picks. Replay earlier images (`replay=`): that is worth more than any way of picking.
 
 **Your labels may be wrong.** Take `ClipSelector()` with a ratio below the share of labels that are
 right: nearly all wrong labels fall out, and the network is far better than on as many images at
@@ -238,8 +239,10 @@ trained on the wrong labels first (EL2N, GraNd, Forgetting, CG-Score …) prefer
 size, most of all a small one. In trainings as short as these, some two thirds of the images chosen
 so do as well as all; do not count on that in longer ones.
 
-**Leave alone**: `preset="paper"`, other than to reproduce the paper: as printed, the method is worse
-than random here on clean labels, because it weighs diversity as high as the ratio; `alpha="ratio"`
-and `redundancy`, which bring outliers in, for the same reason. The adapter changes little with the
-embedded model; cross-fitting it changes nothing.
+**Leave alone**: `preset="paper"`, other than to reproduce the paper: as printed, the method is
+worse than random here on clean labels, because it weighs diversity as high as the ratio;
+`alpha="ratio"` and `redundancy`, which bring outliers in, for the same reason. An adapter learns
+wrong labels where they are confused systematically (pair-flip); mean images, which the default
+mixes with the texts where that names more labels, do what it does for names that CLIP hardly knows,
+and need no training.
 """

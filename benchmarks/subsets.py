@@ -35,9 +35,13 @@ PROXY_SEED = 1000
 OURS: Mapping[str, Callable[[int], dict[str, Any]]] = {
     "default": lambda _: {},
     "paper": lambda _: {"preset": "paper"},
-    "no adapter": lambda _: {"adapter": False},
-    "cross-fit": lambda _: {"adapter": "cross-fit"},
-    "GCE adapter": lambda seed: {"adapter": DatasetAdapter(loss="gce", random_state=seed)},
+    "text alone": lambda _: {"text_weight": 1.0},
+    "adapter": lambda _: {"adapter": True, "text_weight": 1.0},
+    "adapter and mean images": lambda _: {"adapter": True},
+    "cross-fit adapter": lambda _: {"adapter": "cross-fit", "text_weight": 1.0},
+    "GCE adapter": lambda seed: {
+        "adapter": DatasetAdapter(loss="gce", random_state=seed), "text_weight": 1.0,
+    },
     "cosine": lambda _: {"alignment": "cosine"},
     "no noise model": lambda _: {"noise_aware": False},
     "contrastive, unscaled, no quotas": lambda _: {
@@ -46,11 +50,10 @@ OURS: Mapping[str, Callable[[int], dict[str, Any]]] = {
     "redundancy 0.1": lambda _: {"redundancy": 0.1},
     "alpha ratio": lambda _: {"alpha": "ratio"},
     "alpha -0.2": lambda _: {"alpha": -0.2},
-    "text weight auto": lambda _: {"text_weight": "auto"},
 }  # fmt: skip
 """Our variants: the parameters of `ClipSelector` that differ from its defaults, given a seed.
 
-Except for "paper" and "contrastive, unscaled, no quotas", each departs from "default" in one.
+"default" has no adapter, and weighs texts against mean images as held-out labels say.
 """
 
 QUICK: Cell = {

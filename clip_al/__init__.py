@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "ClipEncoder": "encoder",
     "EmbeddingTable": "embeddings",
+    "encode_shard": "sharded_table",
     "ConceptVocabulary": "vocabulary",
     "ConceptProfiles": "concepts",
     "ConceptStatistics": "concepts",
@@ -86,6 +87,7 @@ __all__ = [
     "check_shards",
     "class_prototypes",
     "concept_diversity",
+    "encode_shard",
     "ensemble_variance",
     "entropy",
     "estimate_label_noise",
@@ -139,6 +141,7 @@ if TYPE_CHECKING:
     )
     from clip_al.selection import Selection
     from clip_al.selector import ClipSelector
+    from clip_al.sharded_table import encode_shard
     from clip_al.uncertainty import ensemble_variance, entropy, least_confidence, margin
     from clip_al.vocabulary import ConceptVocabulary
 

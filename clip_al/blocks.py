@@ -104,11 +104,21 @@ def map_blocks(
 ) -> Iterator[Result]:
     """Apply `function` to slices of range(n) on all cores; yield the results in order.
 
+    OMP_NUM_THREADS, where it is set, bounds the threads, as it does those of BLAS.
+
     Each call has BLAS to itself on one thread: a block then stays in that core's cache
     from the product to what is made of it, and results do not depend on the core count.
     """
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with one_blas_thread(), ThreadPoolExecutor(n_cores) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(_n_threads()) as pool:
         yield from pool.map(
             function, (slice(i, min(i + rows_per_block, n)) for i in range(0, n, rows_per_block))
         )
+
+
+def _n_threads() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        n_cores = len(os.sched_getaffinity(0))
+    else:
+        n_cores = os.cpu_count() or 1
+    allowed = os.environ.get("OMP_NUM_THREADS", "")
+    return min(n_cores, int(allowed)) if allowed.isdecimal() and int(allowed) else n_cores

@@ -88,7 +88,7 @@ def check_finite(array: NDArray[Any], name: str) -> None:
 
 
 def check_probabilities(probabilities: Any, *, n_images: int | None = None) -> NDArray[Any]:
-    """Return class probabilities as a 2-D float array whose rows sum to 1.
+    """Return class probabilities as a 2-D float array whose rows sum to 1, read in blocks.
 
     Parameters
     ----------
@@ -97,6 +97,15 @@ def check_probabilities(probabilities: Any, *, n_images: int | None = None) -> N
     n_images : int, optional
         The number of rows that it must have.
     """
+    array = check_probability_shape(probabilities, n_images=n_images)
+    step = max(1, block_rows(array.shape[1]) // 16)
+    for start in range(0, len(array), step):
+        probability_block(array, slice(start, start + step))
+    return array
+
+
+def check_probability_shape(probabilities: Any, *, n_images: int | None = None) -> NDArray[Any]:
+    """Do the part of `check_probabilities` that reads no numbers."""
     array: NDArray[Any] = np.asanyarray(probabilities)
     if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[1] == 0:
         raise InvalidInputError(
@@ -112,26 +121,35 @@ def check_probabilities(probabilities: Any, *, n_images: int | None = None) -> N
         raise InvalidInputError(
             "`probabilities` must hold at least one image; got none. Pass a non-empty pool."
         )
-    if array.dtype == np.float16:
-        array = array.astype(np.float32)
-    elif array.dtype not in (np.float32, np.float64):  # whole numbers, another byte order
+    if array.dtype not in (np.float16, np.float32, np.float64):  # whole numbers, byte order
         array = array.astype(np.float64)
-    check_finite(array, "probabilities")
-    # einsum sums a narrow row several times faster than ndarray.sum(axis=1) does.
-    sums = np.einsum("ij->i", array, dtype=np.float64)
-    worst = int(np.argmax(np.abs(sums - 1.0)))
-    if array.min() < -1e-6 or abs(sums[worst] - 1.0) > 1e-2:
-        low = float(array.min())
-        what = (
-            f"a value of {low:.4g}"
-            if low < -1e-6
-            else f"row {worst}, which sums to {sums[worst]:.4g}"
-        )
-        raise InvalidInputError(
-            f"`probabilities` must be at least 0 and each row must sum to 1; got {what}. "
-            "Apply a softmax to logits, and normalise scores."
-        )
     return array
+
+
+def probability_block(array: NDArray[Any], rows: slice) -> NDArray[Any]:
+    """Return some rows of probabilities as float32 or float64, checked."""
+    block = array[rows]
+    if block.dtype == np.float16:
+        block = block.astype(np.float32)
+    # einsum sums a narrow row several times faster than ndarray.sum(axis=1) does.
+    sum_b = np.einsum("ij->i", block, dtype=np.float64)
+    off_b = np.abs(sum_b - 1.0)
+    low = float(block.min())
+    if low >= -1e-6 and off_b.max() <= 1e-2:  # neither holds where a number is NaN
+        return block
+    bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
+    if bad.size:
+        raise not_finite("probabilities", [(rows.start or 0) + int(row) for row in bad])
+    worst = int(np.argmax(off_b))
+    what = (
+        f"a value of {low:.4g}"
+        if low < -1e-6
+        else f"row {(rows.start or 0) + worst}, which sums to {sum_b[worst]:.4g}"
+    )
+    raise InvalidInputError(
+        f"`probabilities` must be at least 0 and each row must sum to 1; got {what}. "
+        "Apply a softmax to logits, and normalise scores."
+    )
 
 
 def check_n_instances(n_instances: Any, n_pool: int, name: str = "n_instances") -> int:

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al.blocks import block_rows, map_blocks, unit_block
+from clip_al.blocks import block_rows, map_blocks
 from clip_al.checks import check_embeddings
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
 from clip_al.labels import group_by_class
 from clip_al.neighbors import unit_rows
 
+MAX_HELD = 20_000
+"""More images than this do not change which weight is best, but for near ties."""
 TEXT_WEIGHTS = (1.0, 0.75, 0.5, 0.25, 0.0)
 SHORTEST = 1e-6  # a sum of unit vectors below this has cancelled out
 
@@ -123,7 +125,8 @@ def best_text_weight(
 ) -> float:
     """Return the weight of text against mean image that names most held-out labels.
 
-    Mean images come from one half of each class; the labels of the other half decide.
+    Mean images come from one half of each class; the labels of the other half decide, or of
+    20,000 of them.
 
     Parameters
     ----------
@@ -144,7 +147,8 @@ def best_text_weight(
 
     Notes
     -----
-    O(n k d) time; a float32 copy of half a class at a time, and a block for each core.
+    O(n d + h k d) time for h images that decide; as memory a float32 copy of those, of half a
+    class at a time, and a block for each core.
 
     Examples
     --------
@@ -167,10 +171,14 @@ def best_text_weight(
     mean_emb_kd /= length_k[:, None]
     blends = [blend_class_vectors(text_emb_kd, mean_emb_kd, weight) for weight in TEXT_WEIGHTS]
 
+    held = np.flatnonzero(held_n)
+    if len(held) > MAX_HELD:
+        held = np.sort(rng.choice(held, MAX_HELD, replace=False))
+    unit_hd, label_h = unit_rows(image_emb_nd, held), codes_n[held]
+
     def hits(rows: slice) -> list[int]:
-        block = unit_block(image_emb_nd, rows)[held_n[rows]]
-        label_b = codes_n[rows][held_n[rows]]
+        block, label_b = unit_hd[rows], label_h[rows]
         return [int(((block @ blend.T).argmax(axis=1) == label_b).sum()) for blend in blends]
 
-    counts = map_blocks(hits, len(codes_n), block_rows(4 * max(text_emb_kd.shape)))
+    counts = map_blocks(hits, len(held), block_rows(4 * max(text_emb_kd.shape)))
     return TEXT_WEIGHTS[int(np.argmax(np.sum(list(counts), axis=0)))]

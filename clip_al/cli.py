@@ -8,6 +8,8 @@ progress and errors go to standard error. Exit status: 0 done, 2 bad input, 130 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -80,11 +82,21 @@ def embed(
     skip_unreadable: SkipUnreadable = False,
     force: Force = False,
 ) -> None:
-    """Encode a folder of images into a table. Interrupted? The same command continues."""
-    from clip_al.embeddings import EmbeddingTable
+    """Encode a folder of images into a table. Interrupted? The same command continues.
 
+    Under torchrun each process encodes its share, and the last to finish makes the table.
+    """
+    from clip_al.embeddings import EmbeddingTable
+    from clip_al.sharded_table import Rank, encode_shard
+
+    rank = Rank.from_environment()
+    device = device if rank is None else rank.device(device)
     encoder = make_encoder(model or "mini", pretrained, device, batch_size, workers)
-    table = EmbeddingTable.create(
+    encoder.progress = rank is None or rank.local_rank == 0
+    create: Callable[..., EmbeddingTable | None] = EmbeddingTable.create
+    if rank is not None:
+        create = partial(encode_shard, rank=rank.rank, world_size=rank.world_size)
+    table = create(
         output,
         images,
         encoder,
@@ -93,6 +105,9 @@ def embed(
         overwrite=force,
         hash_content=hash_content,
     )
+    if table is None:
+        out.print(f"{output}: this share is done, others are not yet", highlight=False)
+        return
     rows, width = table.shape
     out.print(f"{output}: {rows:,} images × {width}, {table.model_id}", highlight=False)
 

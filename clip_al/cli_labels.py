@@ -71,7 +71,7 @@ Adapter = Annotated[
     Optional[bool],  # noqa: UP045
     typer.Option(
         "--adapter/--no-adapter",
-        help="Adapt the embeddings to the labels first, or leave CLIP as it is.",
+        help="Adapt the embeddings to the labels first, or leave CLIP as it is, the default.",
         rich_help_panel=TRAIN,
     ),
 ]

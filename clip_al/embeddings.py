@@ -22,7 +22,7 @@ import difflib
 import itertools
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from clip_al.blocks import block_rows
 from clip_al.checks import check_choice, check_embeddings
-from clip_al.encoder import ClipEncoder
+from clip_al.encoder import ClipEncoder, EncodedBatch
 from clip_al.errors import (
     InvalidInputError,
     InvalidTypeError,
@@ -47,7 +47,7 @@ from clip_al.table_files import (
     COLUMNS,
     IMAGES,
     INDEX,
-    PROGRESS,
+    NEW_TABLE,
     ROWS,
     SKIPPED,
     Entry,
@@ -58,9 +58,9 @@ from clip_al.table_files import (
     finish_table,
     new_meta,
     npy_header,
-    parse_progress,
     read_csv,
     read_meta,
+    read_progress,
     remove_work_files,
     sync_file,
     write_csv,
@@ -181,18 +181,13 @@ class EmbeddingTable:
         """
         check_choice(dtype, ("float32", "float16"), "dtype")
         check_choice(errors, ("raise", "skip"), "errors")
-        source, folder = image_source(images), Path(directory)
-        source.ids = source.ids if ids is None else _check_ids(ids, len(source))
-        _check_unique(source.ids)
+        source, folder = named_source(images, ids), Path(directory)
         found = read_meta(folder)
         key = {**encoder.key(), "dtype": dtype}
         if found is not None and not overwrite:
             check_key(folder, found, key, encoder.model_id)
             hash_content = found["hash_content"]
-        entries: list[Entry] = [
-            (source.ids[i], *source.fingerprint(i, hash_content=hash_content))
-            for i in range(len(source))
-        ]
+        entries = list_entries(source, hash_content=hash_content)
         if found is None or overwrite:
             size = encoder.batch_size
             found = new_meta(source, encoder.model_id, key, encoder.embedding_dim, size)
@@ -204,10 +199,13 @@ class EmbeddingTable:
             if found["root"] != source.root:  # the folder was moved
                 write_meta(folder, {**found, "root": source.root})
         else:
-            failures = _continue(folder, found, source, entries, encoder)
-            if len(failures) < len(source) and (errors == "skip" or not failures):
-                finish_table(folder, found, failures)
-        _report(folder, [(source.name(i), why) for i, why in failures], len(source), errors)
+            size = found["batch_size"]
+            failures = append_rows(
+                folder, found, source, entries,
+                lambda start: encoder.iter_embeddings(source, start=start, batch_size=size),
+            )  # fmt: skip
+            finish_if_readable(folder, found, failures, errors)
+        report_failures(folder, source, failures, errors)
         return cls.open(folder)
 
     @classmethod
@@ -309,8 +307,7 @@ class EmbeddingTable:
                 "Make one with `EmbeddingTable.create` or `clip-al embed`."
             )
         if not meta["complete"]:
-            log = folder / PROGRESS
-            done, rows, _, _ = parse_progress(log.read_bytes() if log.is_file() else b"", meta["n"])
+            done, rows, _ = read_progress(folder, meta)
             unread = f", {done - rows} of them unreadable" if rows < done else ""
             raise InvalidInputError(
                 f"A table must be finished before it is opened; {str(folder)!r} has {done} of "
@@ -422,10 +419,38 @@ def _reopen(directory: str, root: str) -> EmbeddingTable:
     return EmbeddingTable.open(directory, root=root)
 
 
-def _report(folder: Path, failures: list[tuple[str, str]], n: int, errors: str) -> None:
+def named_source(images: Any, ids: Sequence[str] | None) -> ImageSource:
+    """Return images, or a source of them, under the names that the rows of a table get."""
+    source = images if isinstance(images, ImageSource) else image_source(images)
+    source.ids = source.ids if ids is None else _check_ids(ids, len(source))
+    _check_unique(source.ids)
+    return source
+
+
+def list_entries(source: ImageSource, *, hash_content: bool) -> list[Entry]:
+    """Return the line of each image in an index."""
+    return [
+        (source.ids[i], *source.fingerprint(i, hash_content=hash_content))
+        for i in range(len(source))
+    ]
+
+
+def finish_if_readable(
+    folder: Path, meta: dict[str, Any], failures: list[tuple[int, str]], errors: str
+) -> None:
+    """Finish a table that has its rows, unless `report_failures` will raise."""
+    if len(failures) < meta["n"] and (errors == "skip" or not failures):
+        finish_table(folder, meta, failures)
+
+
+def report_failures(
+    folder: Path, source: ImageSource, unread: list[tuple[int, str]], errors: str
+) -> None:
+    """Raise or warn about unreadable images, as the caller's caller asked."""
+    failures = [(source.name(i), why) for i, why in unread]
     if not failures:
         return
-    if len(failures) == n:
+    if len(failures) == len(source):
         raise UnreadableImageError(failures, "None could be read, so there is no table.")
     if errors == "raise":
         raise UnreadableImageError(
@@ -481,23 +506,25 @@ def _check_unit_rows(array: NDArray[Any]) -> None:
             )
 
 
-def _continue(
+def append_rows(
     folder: Path,
     meta: dict[str, Any],
     source: ImageSource,
     entries: list[Entry],
-    encoder: ClipEncoder,
+    batches_from: Callable[[int], Iterable[EncodedBatch]],
+    *,
+    remedy: str = NEW_TABLE,
 ) -> list[tuple[int, str]]:
-    """Encode what is missing; return position and reason of each unreadable image."""
+    """Write what is missing, the batches from a position on; return position and reason of each
+    unreadable image.
+    """
     if (folder / IMAGES).is_file():
-        check_same_images(folder, entries, finished=False)
+        check_same_images(folder, entries, finished=False, remedy=remedy)
         meta["root"] = source.root  # the folder may have been moved
     else:
         write_csv(folder / IMAGES, COLUMNS, entries)
     with RowWriter.open(folder, meta) as writer:
         if writer.done < len(source):
-            for batch in encoder.iter_embeddings(
-                source, start=writer.done, batch_size=meta["batch_size"]
-            ):
+            for batch in batches_from(writer.done):
                 writer.append(batch.embeddings, batch.failures)
         return writer.failures

@@ -81,6 +81,7 @@ class ClipEncoder:
     n_workers : int, optional
         Processes that read images. Left out: one less than the cores, at most 16, for 512
         and more files on Linux; otherwise none, as for images in memory and for Datasets.
+        Under torchrun, the cores are shared out to the ranks of the machine first.
     progress : bool, default=True
         Show progress, rate and remaining time on a terminal; other outputs stay clean.
 
@@ -238,7 +239,7 @@ class ClipEncoder:
         source = images if isinstance(images, ImageSource) else image_source(images)
         loaded = self._load()
         size = check_int(batch_size or self.batch_size, "batch_size")
-        loader = _data_loader(source, loaded, start, size, self._workers(source))
+        loader = pixel_loader(source, loaded, start, size, self._workers(source))
         with _progress(self.progress, "Encoding images", len(source), start) as advance:
             for position, (pixels, reasons) in zip(
                 range(start, len(source), size), loader, strict=True
@@ -309,7 +310,9 @@ class ClipEncoder:
             return 0
         if not sys.platform.startswith("linux"):
             return 0
-        return min(MAX_WORKERS, len(os.sched_getaffinity(0)) - 1)
+        # torchrun tells each rank how many share the machine.
+        n_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return min(MAX_WORKERS, max(0, len(os.sched_getaffinity(0)) // n_ranks - 1))
 
     def _load(self) -> LoadedClip:
         with _loading:
@@ -344,9 +347,10 @@ def _collate(items: list[tuple[NDArray[np.uint8], str]]) -> tuple[torch.Tensor, 
     return torch.from_numpy(np.stack([pixels for pixels, _ in items])), [why for _, why in items]
 
 
-def _data_loader(
+def pixel_loader(
     source: ImageSource, loaded: LoadedClip, start: int, batch_size: int, n_workers: int
 ) -> Any:
+    """Return the batches from `start` on: 8-bit pixels (b, h, w, 3), and why some are blank."""
     from torch.utils.data import DataLoader
 
     forks = n_workers and sys.platform.startswith("linux")

@@ -66,6 +66,7 @@ def score_images(
     text_weight: float,
     k: float,
     device: str | None = None,
+    exact_up_to: int | None = None,
     random_state: int | None = 0,
 ) -> ImageScores:
     """Score every image; with a cross-fitted adapter, each by the one that never saw it.
@@ -87,7 +88,7 @@ def score_images(
         chance (`LabelNoise.label_log_likelihood`), and not from the image alone.
     text_weight : float
         See `blend_class_vectors`. Mean images are those of images that the adapter saw.
-    k, device
+    k, device, exact_up_to
         See `sample_diversity_scores`.
     random_state : int, optional
         See `estimate_label_noise`.
@@ -123,7 +124,13 @@ def score_images(
         right_n[scored] = noise.label_probability(log_prob_n[scored])
         noises.append(noise)
     sds_n = sample_diversity_scores(
-        image_emb_nd, codes_n, k, adapter=distance_space(adapter), device=device
+        image_emb_nd,
+        codes_n,
+        k,
+        adapter=distance_space(adapter),
+        device=device,
+        exact_up_to=exact_up_to,
+        random_state=random_state,
     )
     return ImageScores(sas_n, sds_n, log_prob_n, likeliest_n, right_n, _mean_noise(noises))
 

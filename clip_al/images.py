@@ -98,6 +98,23 @@ class ImageSource:
             return Fingerprint(relative, "", "", "")
         return Fingerprint(relative, str(status.st_size), str(status.st_mtime_ns), "")
 
+    def part(self, start: int, stop: int) -> ImageSource:
+        """Return the images from position `start` up to `stop`, under the names they have here."""
+        window = _Window(self.items, start)
+        items = window if self.kind == "dataset" else self.items[start:stop]
+        return ImageSource(items, self.kind, self.root, self.ids[start:stop])
+
+
+@dataclass
+class _Window:
+    """The items of a Dataset from a position on; a Dataset need not take slices."""
+
+    items: Any
+    start: int
+
+    def __getitem__(self, index: int) -> Any:
+        return self.items[self.start + index]
+
 
 def image_source(images: Any) -> ImageSource:
     """Return the `ImageSource` of anything that `ClipEncoder.encode_images` takes.

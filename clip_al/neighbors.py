@@ -251,7 +251,7 @@ def unit_rows(
             length_b[i] = np.linalg.norm(block[i])
         block /= length_b[:, None]
 
-    for _ in _on_all_cores(gather, len(members), CACHED_ROWS):
+    for _ in on_all_cores(gather, len(members), CACHED_ROWS):
         pass
     if adapter is None:
         return unit_md
@@ -259,7 +259,7 @@ def unit_rows(
     return adapted
 
 
-def _on_all_cores(function: Any, n: int, rows_per_block: int) -> Iterator[Any]:
+def on_all_cores(function: Any, n: int, rows_per_block: int) -> Iterator[Any]:
     """Map a function over blocks; without threads where a small class is one block."""
     if n > rows_per_block:
         yield from map_blocks(function, n, rows_per_block)
@@ -280,22 +280,25 @@ def distances_within(
     if backend == "torch":
         for rows, sim_bn in _cosines_torch(unit_nd, device):
             top_bk = sim_bn.topk(count, dim=1, sorted=False).values
-            square_bk = 2.0 - 2.0 * top_bk
-            square_bk[square_bk < SMALLEST_SQUARE] = 0.0
-            distance_n[rows] = square_bk.sqrt().mean(dim=1).cpu().numpy()
+            distance_n[rows] = distances_from_cosines(top_bk).mean(dim=1).cpu().numpy()
     elif backend == "faiss":
         for rows, _, cosines_bk in _nearest_faiss(unit_nd, count):
-            square_bk = 2.0 - 2.0 * cosines_bk
-            square_bk[square_bk < SMALLEST_SQUARE] = 0.0
-            distance_n[rows] = np.sqrt(square_bk).mean(axis=1)
+            distance_n[rows] = distances_from_cosines(cosines_bk).mean(axis=1)
     else:
 
         def measure(rows: slice) -> None:
-            _mean_of_nearest(_cosines(unit_nd, rows), count, distance_n[rows])
+            mean_of_nearest(_cosines(unit_nd, rows), count, distance_n[rows])
 
-        for _ in _on_all_cores(measure, n, min(CACHED_ROWS, block_rows(n))):
+        for _ in on_all_cores(measure, n, min(CACHED_ROWS, block_rows(n))):
             pass
     return distance_n
+
+
+def distances_from_cosines(cosines: Any) -> Any:
+    """Return Euclidean distances of unit vectors, of an array or a tensor of cosines."""
+    square = 2.0 - 2.0 * cosines
+    square[square < SMALLEST_SQUARE] = 0.0
+    return square**0.5
 
 
 Nearest = Iterator[tuple[slice, NDArray[Any], NDArray[np.float32]]]
@@ -317,7 +320,7 @@ def _nearest(unit_nd: NDArray[np.float32], count: int, backend: str, device: Any
             return rows, columns_bk, cosines_bk
 
         n = len(unit_nd)
-        yield from _on_all_cores(search, n, min(CACHED_ROWS, block_rows(n)))
+        yield from on_all_cores(search, n, min(CACHED_ROWS, block_rows(n)))
 
 
 def _cosines(unit_nd: NDArray[np.float32], rows: slice) -> NDArray[np.float32]:
@@ -361,7 +364,7 @@ def _distance(cosine):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, fastmath=FAST)
-def _mean_of_nearest(sim_bn, k, mean_b):  # type: ignore[no-untyped-def]
+def mean_of_nearest(sim_bn, k, mean_b):  # type: ignore[no-untyped-def]
     """Write the mean distance over the k largest cosines of each row, without finding them."""
     for i in range(len(sim_bn)):
         row = sim_bn[i]
@@ -434,13 +437,23 @@ def _nearest_faiss(unit_nd: NDArray[np.float32], count: int) -> Nearest:
         cosines, columns = faiss.knn(
             unit_nd[rows], unit_nd, count + 1, metric=faiss.METRIC_INNER_PRODUCT
         )
-        # One too many, to leave the image itself out; where duplicates took its place, the last.
-        is_itself = columns == np.arange(rows.start, rows.stop)[:, None]
-        is_itself[~is_itself.any(axis=1), -1] = True
-        columns_bk, cosines_bk = (a[~is_itself].reshape(-1, count) for a in (columns, cosines))
+        columns_bk, cosines_bk = without_itself(columns, cosines, rows)
         order = np.argsort(columns_bk, axis=1)
         yield (
             rows,
             np.take_along_axis(columns_bk, order, axis=1),
             np.take_along_axis(cosines_bk, order, axis=1),
         )
+
+
+def without_itself(
+    columns: NDArray[Any], cosines: NDArray[np.float32], rows: slice
+) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    """Leave each row's own column out of one neighbour too many.
+
+    Where duplicates took its place, the last is left out.
+    """
+    is_itself = columns == np.arange(rows.start, rows.stop)[:, None]
+    is_itself[~is_itself.any(axis=1), -1] = True
+    width = columns.shape[1] - 1
+    return columns[~is_itself].reshape(-1, width), cosines[~is_itself].reshape(-1, width)

@@ -9,6 +9,7 @@ Pure functions; an adapter, where one is given, is fitted already.
 
 from __future__ import annotations
 
+import logging
 import numbers
 from typing import Any
 
@@ -19,7 +20,10 @@ from clip_al.blocks import block_rows, map_blocks, one_blas_thread, unit_block
 from clip_al.checks import check_choice, check_embeddings, check_int
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.labels import encode_labels, group_by_class
+from clip_al.large_classes import indexed_distances, sampled_distances
 from clip_al.neighbors import chosen_backend, distances_within, neighbour_count, unit_rows
+
+log = logging.getLogger(__name__)
 
 ALIGNMENTS = ("cosine", "contrastive")
 SCALES = ("class", "global", "none")
@@ -176,6 +180,8 @@ def sample_diversity_scores(
     adapter: Any = None,
     backend: str = "auto",
     device: Any = None,
+    exact_up_to: int | None = None,
+    random_state: int | None = 0,
 ) -> NDArray[np.float32]:
     """Return the Sample Diversity Score (SDS): mean distance to the k nearest of the class.
 
@@ -192,6 +198,13 @@ def sample_diversity_scores(
         Fitted; its `transform_images` is applied to each class first.
     backend, device
         As for `mean_neighbour_distances`.
+    exact_up_to : int, optional
+        Classes of more images are approximated, in time linear in their size: where `k` is a
+        fraction, an image is compared with this many of its class, drawn at random; where it
+        is a count, faiss looks it up in an inverted file, at a recall of 0.95 or more, which
+        is logged. None compares all pairs.
+    random_state : int, optional
+        Of the approximation.
 
     Returns
     -------
@@ -209,7 +222,7 @@ def sample_diversity_scores(
     -----
     Exact to float32: see `mean_neighbour_distances`. O(Σ n_c² d) time over classes of n_c
     images; a float32 copy of one class at a time and one block of cosines for each core
-    as memory.
+    as memory. With `exact_up_to` r, O(n r d) time for a fraction, and no copy of a class.
 
     References
     ----------
@@ -225,15 +238,29 @@ def sample_diversity_scores(
     backend = chosen_backend(backend, device)
     labels, codes_n = _labels_in_use(y, len(image_emb_nd))
     classes = group_by_class(codes_n, len(labels))
+    if exact_up_to is not None:
+        check_int(exact_up_to, "exact_up_to", smallest=2)
     counts = [
         neighbour_count(k, len(members), group=f"class {label}")
         for label, members in zip(labels, classes, strict=True)
     ]
     score_n = np.empty(len(image_emb_nd), dtype=np.float32)
     with one_blas_thread():
-        for members, count in zip(classes, counts, strict=True):
-            unit_md = unit_rows(image_emb_nd, members, adapter=adapter)
-            score_n[members] = distances_within(unit_md, count, backend=backend, device=device)
+        for label, members, count in zip(labels, classes, counts, strict=True):
+            if exact_up_to is None or len(members) <= exact_up_to:
+                unit_md = unit_rows(image_emb_nd, members, adapter=adapter)
+                score_n[members] = distances_within(unit_md, count, backend=backend, device=device)
+            elif isinstance(k, numbers.Integral):
+                unit_md = unit_rows(image_emb_nd, members, adapter=adapter)
+                score_n[members], recall = indexed_distances(
+                    unit_md, count, random_state=random_state
+                )
+                log.info("class %s: %d images, recall %.3f", label, len(members), recall)
+            else:
+                score_n[members] = sampled_distances(
+                    image_emb_nd, members, k, exact_up_to, adapter=adapter, device=device,
+                    random_state=random_state,
+                )  # fmt: skip
     return score_n
 
 

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "default": {
-        "adapter": True,
+        "adapter": False,
+        "text_weight": "auto",
         "alignment": "contrastive",
         "scale": "class",
         "noise_aware": True,
@@ -47,6 +48,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
     "paper": {
         "adapter": True,
+        "text_weight": 1.0,
         "alignment": "cosine",
         "scale": "none",
         "noise_aware": False,
@@ -89,10 +91,10 @@ class ClipSelector(BaseEstimator):
         printed: an adapter (a linear layer, no skip) trained by InfoNCE with the diagonal as
         positives, SAS by cosine, SAS + α SDS as they come, no quotas, the descent of Eq. 6.
     adapter : bool, "cross-fit", DatasetAdapter or CrossFitAdapter, optional
-        True trains one on all images, "cross-fit" two on halves, so that no image is scored
-        by an adapter that saw its label (SDS is then measured without, as two adapters do
-        not map into one space); False leaves CLIP as it is; a fitted adapter is used as it
-        is, an unfitted one is cloned and trained.
+        False, the default, leaves CLIP as it is: see decisions/0010. True trains one on all
+        images, "cross-fit" two on halves, so that no image is scored by an adapter that saw
+        its label (SDS is then measured without, as two adapters do not map into one space); a
+        fitted adapter is used as it is, an unfitted one is cloned and trained.
     alignment : {"contrastive", "cosine"}, optional
         See `semantic_alignment_scores`.
     scale : {"class", "global", "none"}, optional
@@ -106,12 +108,14 @@ class ClipSelector(BaseEstimator):
     alpha : float or "ratio", optional
         Weight of SDS. By default 0: images that are far from the others of their class are
         not those to learn from first, see decisions/0009; "ratio" with the paper's preset.
-    text_weight : float in [0, 1], or "auto"
+    text_weight : float in [0, 1], or "auto", optional
         Between the mean image of a class (0) and its text (1) as what images are aligned
-        with. "auto" takes the weight, of five, that names most held-out labels in CLIP's
-        own space.
+        with. "auto", the default, takes the weight, of five, that names most held-out labels
+        in CLIP's own space. 1 with the paper's preset.
     k : int or float
         Neighbours for SDS: a count, or a fraction of the class.
+    exact_up_to : int, optional
+        SDS of larger classes is approximated, see `sample_diversity_scores`; None is exact.
     class_balance : {"none", "proportional", "equal"}, array-like or mapping, optional
         Quotas per class, see `SelectionOptimizer`.
     group_balance, solver, redundancy
@@ -142,9 +146,8 @@ class ClipSelector(BaseEstimator):
     embeddings, and one block of similarities for each core; "cross-fit" copies the embeddings
     of one fold at a time.
 
-    Images whose text embedding is far from all its class's pictures (a model that does not
-    know the word) look mislabelled; `text_weight="auto"` or ``adapter=True`` helps, and
-    `selection_.report()` shows what became of each class and group.
+    With ``text_weight=1`` and no adapter, images of a class whose name the model does not
+    know look mislabelled. `selection_.report()` shows what became of each class and group.
 
     References
     ----------
@@ -186,8 +189,9 @@ class ClipSelector(BaseEstimator):
         scale: str | None = None,
         noise_aware: bool | None = None,
         alpha: float | str | None = None,
-        text_weight: float | str = 1.0,
+        text_weight: float | str | None = None,
         k: float = 0.1,
+        exact_up_to: int | None = None,
         class_balance: Any = None,
         group_balance: Any = "proportional",
         solver: str | None = None,
@@ -208,6 +212,7 @@ class ClipSelector(BaseEstimator):
         self.alpha = alpha
         self.text_weight = text_weight
         self.k = k
+        self.exact_up_to = exact_up_to
         self.class_balance = class_balance
         self.group_balance = group_balance
         self.solver = solver
@@ -260,7 +265,7 @@ class ClipSelector(BaseEstimator):
         known = self._try(settings, image_emb_nd, y, text_emb_kd, groups, _ids_of(Z, ids))
         codes_n: Any = known.labels
         adapter = self._adapter(settings, image_emb_nd, text_emb_kd, known)
-        weight = self._weight(image_emb_nd, codes_n, text_emb_kd)
+        weight = self._weight(settings, image_emb_nd, codes_n, text_emb_kd)
         scores = score_images(
             image_emb_nd,
             codes_n,
@@ -271,6 +276,7 @@ class ClipSelector(BaseEstimator):
             text_weight=weight,
             k=self.k,
             device=self.device,
+            exact_up_to=self.exact_up_to,
             random_state=self.random_state,
         )
         graph = None
@@ -288,6 +294,7 @@ class ClipSelector(BaseEstimator):
             "adapter": describe_adapter(settings["adapter"], adapter),
             **{name: settings[name] for name in ("alignment", "scale", "noise_aware")},
             "k": self.k,
+            "exact_up_to": self.exact_up_to,
             "text_weight": weight,
             "temperature": scores.noise.temperature,
             "wrong_fraction": scores.noise.wrong_fraction,
@@ -370,7 +377,9 @@ class ClipSelector(BaseEstimator):
             raise InvalidTypeError(
                 f"`noise_aware` must be True or False; got {self.noise_aware!r}. Choose one."
             )
-        check_text_weight(self.text_weight)
+        check_text_weight(settings["text_weight"])
+        if self.exact_up_to is not None:
+            check_int(self.exact_up_to, "exact_up_to", smallest=2)
         if self.random_state is not None:
             check_int(self.random_state, "random_state", smallest=0)
         return settings
@@ -446,11 +455,12 @@ class ClipSelector(BaseEstimator):
 
     def _weight(
         self,
+        settings: Mapping[str, Any],
         image_emb_nd: NDArray[Any],
         codes_n: NDArray[np.int64],
         text_emb_kd: NDArray[np.float32],
     ) -> float:
-        weight = check_text_weight(self.text_weight)
+        weight = check_text_weight(settings["text_weight"])
         if isinstance(weight, float):
             return weight
         return best_text_weight(image_emb_nd, codes_n, text_emb_kd, random_state=self.random_state)

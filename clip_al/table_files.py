@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,6 +29,9 @@ IMAGES, PROGRESS = "images.csv", "progress.jsonl"
 COLUMNS = ("id", *Fingerprint._fields)
 CHECKPOINT_S = 1.0
 """Seconds between two records of progress: what a kill can cost, besides one batch."""
+
+NEW_TABLE = "name another directory, or pass overwrite=True (`--force`) to encode all again."
+"""What to do about a table that does not fit."""
 
 Entry = tuple[str, ...]
 """One line of an index: the id and the fields of a `Fingerprint`."""
@@ -64,7 +67,10 @@ def read_meta(folder: Path) -> dict[str, Any] | None:
     try:
         meta = json.loads((folder / META).read_bytes())
     except FileNotFoundError:
-        if folder.exists() and any(file.name != f"{META}.tmp" for file in folder.iterdir()):
+        names = _file_names(folder)
+        if META in names:  # another process has just begun it
+            return read_meta(folder)
+        if names - {f"{META}.tmp"}:
             raise InvalidInputError(refusal) from None
         return None
     except ValueError as exc:
@@ -77,6 +83,13 @@ def read_meta(folder: Path) -> dict[str, Any] | None:
             f"{meta['format_version']}, written by clip_al {meta['clip_al']}. Update clip_al."
         )
     return meta
+
+
+def _file_names(folder: Path) -> set[str]:
+    try:
+        return {file.name for file in folder.iterdir()}
+    except FileNotFoundError:
+        return set()
 
 
 def begin_table(folder: Path, meta: dict[str, Any]) -> None:
@@ -120,10 +133,25 @@ def remove_work_files(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def check_key(folder: Path, found: dict[str, Any], key: dict[str, str], model_id: str) -> None:
+def remove_table(folder: Path) -> None:
+    """Remove a table with its folder, the metadata last, so that a kill leaves a table or none."""
+    for name in sorted(_file_names(folder), key=lambda name: name == META):
+        (folder / name).unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        folder.rmdir()
+
+
+def check_key(
+    folder: Path,
+    found: dict[str, Any],
+    key: dict[str, str],
+    model_id: str,
+    *,
+    remedy: str = NEW_TABLE,
+) -> None:
     """Raise unless a table was made with this model, preprocessing, precision and type."""
     known = found["key"]
-    remedy = "Name another directory, or pass overwrite=True (`--force`) to encode all again."
+    remedy = f"{remedy[0].upper()}{remedy[1:]}"
     if known["weights"] != key["weights"]:
         raise ModelMismatchError(
             f"A table holds the embeddings of one model; {str(folder)!r} was made by "
@@ -143,7 +171,7 @@ def check_key(folder: Path, found: dict[str, Any], key: dict[str, str], model_id
 
 
 def check_same_images(
-    folder: Path, entries: list[Entry], *, finished: bool
+    folder: Path, entries: list[Entry], *, finished: bool, remedy: str = NEW_TABLE
 ) -> list[tuple[int, str]]:
     """Compare the images with those of the table; return those that it skipped."""
     stored = list(read_csv(folder / (INDEX if finished else IMAGES)))
@@ -167,8 +195,7 @@ def check_same_images(
     ]
     raise InvalidInputError(
         f"The images must be those that the table {str(folder)!r} was begun with; got "
-        f"{', '.join(told) or 'another order'}. Restore them, name another directory, or pass "
-        "overwrite=True (`--force`) to encode all again."
+        f"{', '.join(told) or 'another order'}. Restore them, {remedy}"
     )
 
 
@@ -184,7 +211,7 @@ class RowWriter:
         self._dtype = np.dtype(meta["key"]["dtype"])
         header = npy_header(meta["n"], meta["d"], self._dtype)
         row_bytes = meta["d"] * self._dtype.itemsize
-        available = (rows.seek(0, os.SEEK_END) - len(header)) // row_bytes
+        available = _rows_in(rows.seek(0, os.SEEK_END), meta)
         self.done, self.n_rows, self.failures, length = parse_progress(log.read(), available)
         log.seek(length)
         log.truncate()
@@ -233,6 +260,24 @@ class RowWriter:
         self._recorded_at = time.monotonic()
 
 
+def read_progress(folder: Path, meta: dict[str, Any]) -> tuple[int, int, list[tuple[int, str]]]:
+    """Return images done, rows written and failures of an unfinished table."""
+    try:
+        log, size = (folder / PROGRESS).read_bytes(), (folder / ROWS).stat().st_size
+    except FileNotFoundError:
+        return 0, 0, []
+    available = _rows_in(size, meta)
+    done, n_rows, failures, _ = parse_progress(log, available)
+    return done, n_rows, failures
+
+
+def _rows_in(size: int, meta: dict[str, Any]) -> int:
+    """Return how many rows a file of embeddings of `size` bytes has room for."""
+    dtype, d = np.dtype(meta["key"]["dtype"]), int(meta["d"])
+    n_bytes = size - len(npy_header(meta["n"], d, dtype))
+    return n_bytes // int(d * dtype.itemsize)
+
+
 def parse_progress(log: bytes, available: int) -> tuple[int, int, list[tuple[int, str]], int]:
     """Return images done, rows written, failures, and the length of the log that holds.
 
@@ -255,20 +300,27 @@ def parse_progress(log: bytes, available: int) -> tuple[int, int, list[tuple[int
 
 
 def _lock(file: IO[bytes], folder: Path) -> None:
-    """Keep a second process out; the system lets go of the lock when this one ends."""
     try:
-        import fcntl
-    except ImportError:  # not on Windows
-        return
-    try:
-        # Unlike flock, not inherited by the processes that read images, which may live on
-        # for some seconds after a kill.
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(file, wait=False)
     except OSError as exc:
         raise InvalidInputError(
             f"One process at a time can write a table; another is writing {str(folder)!r}. Wait "
             "for it, or name another directory."
         ) from exc
+
+
+def lock_file(file: IO[bytes], *, wait: bool) -> None:
+    """Keep other processes out until the file is closed or this process ends.
+
+    Raises OSError where another holds the lock, or waits for it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return
+    # Unlike flock, not inherited by the processes that read images, which may live on for
+    # some seconds after a kill.
+    fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
 def npy_header(n: int, d: int, dtype: Any) -> bytes:

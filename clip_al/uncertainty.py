@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -9,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr
 
-from clip_al.checks import check_probabilities
+from clip_al.blocks import block_rows, map_blocks
+from clip_al.checks import check_probabilities, check_probability_shape, probability_block
 from clip_al.errors import InvalidInputError
 
 
@@ -28,7 +30,7 @@ def margin(probabilities: ArrayLike) -> NDArray[np.float64]:
 
     Notes
     -----
-    One pass, O(n k) time, O(n) memory.
+    One pass, O(n k) time on all cores, O(n) memory; a memory-mapped array is read in blocks.
 
     References
     ----------
@@ -40,10 +42,26 @@ def margin(probabilities: ArrayLike) -> NDArray[np.float64]:
     >>> margin([[0.5, 0.3, 0.2], [1.0, 0.0, 0.0]])
     array([0.2, 1. ])
     """
-    array = check_probabilities(probabilities)
-    margin_n = np.empty(array.shape[0])
-    _margin(array, margin_n)
-    return margin_n
+    return _of_each_row(probabilities, _margin)
+
+
+def _of_each_row(
+    probabilities: ArrayLike, score: Callable[[NDArray[Any], NDArray[np.float64]], None]
+) -> NDArray[np.float64]:
+    """Check and score rows in blocks that stay in a core's cache; `score` writes its result."""
+    array = check_probability_shape(probabilities)
+    score_n = np.empty(len(array))
+
+    def of_block(rows: slice) -> None:
+        score(probability_block(array, rows), score_n[rows])
+
+    n_rows = max(1, block_rows(array.shape[1]) // 16)
+    if len(array) <= n_rows:  # threads would take longer to start
+        of_block(slice(0, len(array)))
+        return score_n
+    for _ in map_blocks(of_block, len(array), n_rows):
+        pass
+    return score_n
 
 
 @numba.njit(nogil=True, cache=True)
@@ -68,8 +86,11 @@ def entropy(probabilities: ArrayLike) -> NDArray[np.float64]:
     >>> entropy([[0.5, 0.5], [1.0, 0.0]]).round(3)
     array([0.693, 0. ])
     """
-    array = np.maximum(check_probabilities(probabilities), 0.0)
-    return np.asarray(entr(array).sum(axis=1), dtype=np.float64)
+
+    def score(block: NDArray[Any], entropy_b: NDArray[np.float64]) -> None:
+        entr(np.maximum(block, 0.0)).sum(axis=1, out=entropy_b, dtype=np.float64)
+
+    return _of_each_row(probabilities, score)
 
 
 def least_confidence(probabilities: ArrayLike) -> NDArray[np.float64]:
@@ -80,7 +101,11 @@ def least_confidence(probabilities: ArrayLike) -> NDArray[np.float64]:
     >>> least_confidence([[0.5, 0.5], [1.0, 0.0]])
     array([0.5, 0. ])
     """
-    return np.asarray(1.0 - check_probabilities(probabilities).max(axis=1), dtype=np.float64)
+
+    def score(block: NDArray[Any], doubt_b: NDArray[np.float64]) -> None:
+        np.subtract(1.0, block.max(axis=1), out=doubt_b)
+
+    return _of_each_row(probabilities, score)
 
 
 def ensemble_variance(probabilities: ArrayLike) -> NDArray[np.float64]:
@@ -115,4 +140,9 @@ def ensemble_variance(probabilities: ArrayLike) -> NDArray[np.float64]:
         )
     for member in array:
         check_probabilities(member)
-    return np.asarray(array.var(axis=0, dtype=np.float64).sum(axis=1))
+    variance_n = np.empty(array.shape[1])
+    step = max(1, block_rows(array.shape[2]) // (4 * len(array)))
+    for start in range(0, array.shape[1], step):
+        block = array[:, start : start + step]
+        variance_n[start : start + step] = block.var(axis=0, dtype=np.float64).sum(axis=1)
+    return variance_n

@@ -106,6 +106,7 @@ def test_as_many_threads_as_cores_that_may_be_used(monkeypatch, cores):
             super().__init__(n)
 
     monkeypatch.setattr(blocks, "ThreadPoolExecutor", Pool)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: cores)
     assert list(blocks.map_blocks(lambda rows: rows.stop, 5, 2)) == [2, 4, 5]
     assert asked == [len(cores)]
@@ -122,3 +123,13 @@ def test_an_error_in_a_block_reaches_the_caller():
 
     with pytest.raises(InvalidInputError, match="block at 0"):
         list(blocks.map_blocks(fail, 4, 2))
+
+
+@pytest.mark.parametrize(
+    ("allowed", "expected"), [("1", 1), ("0", None), ("", None), ("two", None), ("1000000", None)]
+)
+def test_threads_are_no_more_than_is_allowed(monkeypatch, allowed, expected):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    cores = blocks._n_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", allowed)
+    assert blocks._n_threads() == (expected or cores)

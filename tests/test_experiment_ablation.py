@@ -51,6 +51,7 @@ def test_cells_are_distinct_and_say_everything(size):
         ("default", "", {}),
         ("default", ", SAS + SDS", {"alpha": "ratio"}),
         ("default", ", mean images", {"text_weight": 0.0}),
+        ("default", ", adapter", {"adapter": True, "text_weight": 1.0}),
     ],
 )
 def test_a_row_is_what_a_selector_with_that_part_switched_off_chooses(preset, row, settings):
@@ -91,14 +92,32 @@ def test_a_trained_row_has_the_accuracy_of_its_subset():
 
 def test_weights_of_the_text_share_the_adapter_and_differ():
     texts, means = (
-        cell_of("prototypes", f"default, {name}", noise=0.5) for name in ("text", "mean image")
+        cell_of("prototypes", f"paper, {name}", noise=0.5) for name in ("text", "mean image")
     )
     task = task_of(texts)
-    first, second = (ablation.fitted("default", True, weight, task) for weight in (1.0, 0.0))
+    first, second = (ablation.fitted("paper", True, weight, task) for weight in (1.0, 0.0))
     assert first.adapter_ is second.adapter_
     assert not np.array_equal(first.selection_.scores["sas"], second.selection_.scores["sas"])
     values = ablation.run(means, OPTIONS)
     assert [len(v) for v in values.values()] == [2, 2]
+
+
+def test_names_are_made_unknown_by_random_directions():
+    cell = cell_of("names", "default, text alone", unknown=0.95, noise_kind="pair")
+    task = task_of(cell)
+    known, unknown = (ablation.with_unknown_names(task, share) for share in (0.0, 0.95))
+    np.testing.assert_allclose(known.class_emb_kd, task.class_emb_kd, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(unknown.class_emb_kd, axis=1), 1, atol=1e-6)
+    values = ablation.run(cell, OPTIONS)
+    selector = ClipSelector(
+        0.5, class_embeddings=unknown.class_emb_kd, text_weight=1.0, random_state=1
+    )
+    chosen = selector.fit_select(task.emb_nd, task.given_n).indices
+    condition = subsets.Condition(**subsets.fields_of(subsets.Condition, cell))
+    y = subsets.load_condition(condition, OPTIONS).pool.y
+    assert values["wrong"] == pytest.approx((task.given_n[chosen] != y[chosen]).mean())
+    named = (task.emb_nd @ unknown.class_emb_kd.T).argmax(axis=1)
+    assert values["zero_shot"] == pytest.approx((named == y).mean())
 
 
 def test_solvers_are_held_against_the_exact_one():
@@ -152,6 +171,7 @@ def made_up(cells):
         values = {
             "terms": {"n": 9, "wrong": one, "balance": one, "accuracy": one, "corrupted": 0.0},
             "prototypes": {"wrong": draw, "balance": draw},
+            "names": {"wrong": one, "zero_shot": one},
             "descent": {"actual": draw, "overlap": draw, "iterations": draw, "solve_s": draw},
             "loss": {"actual": one, "moved": one, "iterations": 7, "reached": True, "overlap": 1.0},
         }[cell["part"]]

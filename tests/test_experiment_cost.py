@@ -74,7 +74,7 @@ def test_a_record_in_two_parts_is_the_record_in_one(material):
         ("EL2N", ("early_s",), False),
         ("D2", ("proxy_s",), True),
         ("prototypes, hardest", (), True),
-        ("no adapter", (), True),
+        ("default", (), True),
     ],
 )
 def test_what_a_method_looks_at_is_counted(material, method, networks, embedded):

@@ -46,7 +46,7 @@ def test_standard_has_every_variant_and_three_seeds():
     assert sum(map(noise_left.cost_s, cells)) < 1500
 
 
-@pytest.mark.parametrize("method", ["default", "no adapter", "cosine", *noise_left.RANKED, "EL2N"])
+@pytest.mark.parametrize("method", ["default", "text alone", "cosine", *noise_left.RANKED, "EL2N"])
 def test_a_cell_counts_what_a_loop_counts(method):
     cell = cell_of(method)
     values = noise_left.run(cell, OPTIONS)
@@ -61,18 +61,8 @@ def test_a_cell_counts_what_a_loop_counts(method):
     assert values["n_images"] == 150
 
 
-def test_a_shared_adapter_chooses_what_one_of_its_own_does():
-    cell = cell_of("alpha ratio")
-    _, task = tiny_task(cell)
-    shared = noise_left.selector_for("alpha ratio", task)
-    alone = subsets.fitted_selector("alpha ratio", task)
-    np.testing.assert_array_equal(shared.selection_.indices, alone.selection_.indices)
-    assert shared.label_noise_ == alone.label_noise_
-    assert shared.adapter_ is subsets.fitted_selector("default", task).adapter_
-
-
 def test_doubted_labels_are_counted_as_a_loop_counts_them():
-    cell = cell_of("no adapter")
+    cell = cell_of("text alone")
     material, task = tiny_task(cell)
     wrong = [bool(a != b) for a, b in zip(material.given_n, material.pool.y, strict=True)]
     order = np.random.default_rng(0).permutation(len(wrong))
@@ -83,7 +73,7 @@ def test_doubted_labels_are_counted_as_a_loop_counts_them():
     assert facts["estimated_precision"] == pytest.approx(hits / 15)
     assert facts["estimated_recall"] == pytest.approx(hits / 30)
     assert noise_left.doubt_facts(order, 0.0, material)["estimated_precision"] is None
-    selector = subsets.fitted_selector("no adapter", task)
+    selector = subsets.fitted_selector("text alone", task)
     found = noise_left.run(cell, OPTIONS)
     worst = [suspect.index for suspect in selector.selection_.suspects(30)]
     assert found["found"] == pytest.approx(sum(wrong[i] for i in worst) / 30)
@@ -91,7 +81,7 @@ def test_doubted_labels_are_counted_as_a_loop_counts_them():
 
 
 def test_clean_labels_have_no_precision():
-    values = noise_left.run(cell_of("no adapter", noise=0.0), OPTIONS)
+    values = noise_left.run(cell_of("text alone", noise=0.0), OPTIONS)
     assert values["found"] is None
     assert values["estimated_recall"] is None
     assert values["wrong"] == [0.0, 0.0]

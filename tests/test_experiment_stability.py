@@ -16,7 +16,7 @@ from tests.experiment_checks import check_cells, rendered_twice
 
 OPTIONS = Options()
 CONDITION = subsets.Condition("digits", 15, 5, 0.2, "symmetric", 0.0, 1)
-SETTING = views.Setting(CONDITION, "no adapter", (0.2, 0.6), "resnet", 3)
+SETTING = views.Setting(CONDITION, "default", (0.2, 0.6), "resnet", 3)
 VIEW = views.View(1, 1)
 TINY = {**asdict(CONDITION), "first": 20, "budget": 5, "ratios": [0.2, 0.6], "steps": 3}
 
@@ -60,13 +60,14 @@ def test_chance_is_close_to_the_mean_over_random_sets():
 
 
 def test_the_same_view_chooses_the_same_again():
-    found = views.overlaps(VIEW, replace(VIEW, selector_seed=2), SETTING, OPTIONS)
-    assert found["overlap"] == [1.0, 1.0]  # nothing is drawn without an adapter
+    setting = replace(SETTING, method="text alone")
+    found = views.overlaps(VIEW, replace(VIEW, selector_seed=2), setting, OPTIONS)
+    assert found["overlap"] == [1.0, 1.0]  # nothing is drawn where texts alone decide
     assert found["chance"] == pytest.approx([0.2**2 / (0.4 - 0.2**2), 0.6**2 / (1.2 - 0.6**2)])
 
 
 def test_other_wrong_labels_are_compared_where_both_are_right():
-    cell = cell_of("subsets", "which labels are wrong", method="no adapter")
+    cell = cell_of("subsets", "which labels are wrong", method="default")
     values = stability.run(cell, OPTIONS)
     material = subsets.load_condition(CONDITION, OPTIONS)
     y, kept, right = material.pool.y, [], np.ones(150, dtype=bool)

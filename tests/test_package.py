@@ -15,7 +15,7 @@ import clip_al
 
 PACKAGE = Path(clip_al.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = ("torch", "open_clip", "modAL", "faiss", "matplotlib")
+HEAVY = ("torch", "open_clip", "modAL", "faiss", "matplotlib", "ray")
 # In the order the data flows; a module imports from those before it alone.
 ORDER = [
     "errors",
@@ -27,6 +27,7 @@ ORDER = [
     "encoder",
     "table_files",
     "embeddings",
+    "sharded_table",
     "word_lists",
     "vocabulary",
     "concepts",
@@ -37,6 +38,7 @@ ORDER = [
     "query",
     "losses",
     "neighbors",
+    "large_classes",
     "adapter_training",
     "adapter",
     "cross_fit",
@@ -53,6 +55,7 @@ ORDER = [
     "class_vectors",
     "image_scores",
     "selector",
+    "integrations",
     "alignment_query",
     "files",
     "label_files",

@@ -153,9 +153,10 @@ def test_scales(images, y, T, scale):
 
 def test_without_text_the_mean_images_decide(images, y, T, wrong):
     texts = np.roll(T, 1, axis=0)
-    by_text = make(texts, ratio=0.5).fit_select(images, y)
-    by_mean = make(texts, ratio=0.5, text_weight=0).fit_select(images, y)
-    assert wrong[by_mean.indices].mean() < 0.02
+    by_text = make(texts, ratio=0.5, text_weight=1).fit_select(images, y)
+    for weight in (0, None):  # by default held-out labels decide
+        by_mean = make(texts, ratio=0.5, text_weight=weight).fit_select(images, y)
+        assert wrong[by_mean.indices].mean() < 0.02
     assert wrong[by_text.indices].mean() > 0.15
     selector = make(texts, ratio=0.5, text_weight="auto")
     assert wrong[selector.fit_select(images, y).indices].mean() < 0.02
@@ -434,7 +435,7 @@ def test_parameters_are_kept_as_they_were_given(T):
     given = {
         "ratio": "?", "class_names": NAMES, "class_embeddings": T, "encoder": object(),
         "preset": "?", "adapter": "?", "alignment": "?", "scale": "?", "noise_aware": "?",
-        "alpha": "?", "text_weight": "?", "k": "?", "class_balance": {"a": 1},
+        "alpha": "?", "text_weight": "?", "k": "?", "exact_up_to": "?", "class_balance": {"a": 1},
         "group_balance": "?", "solver": "?", "redundancy": "?", "device": "?",
         "random_state": "?", "progress": "?",
     }  # fmt: skip

@@ -3,21 +3,22 @@
 The paper's Tables 5 (adapter and terms), 9 (θ), 10 (mean images in place of texts) and 11
 (actual ratios), for the method as printed and for our default.
 
-Parts of the experiment are told apart by the field "part": "terms", "prototypes", "descent"
-and "loss".
+Parts of the experiment are told apart by the field "part": "terms", "prototypes", "names",
+"descent" and "loss".
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from sklearn.preprocessing import normalize
 
 from benchmarks.ablation_page import PRINTED_THETA, render
 from benchmarks.baselines.tasks import TrainingTask
@@ -41,20 +42,33 @@ from clip_al.selector import PRESETS
 
 NO_PROXY = Proxy("resnet", proxy_steps=0, early_steps=0, n_early=0, n_checkpoints=0)
 """No method here looks at a proxy, so none is trained."""
-ADAPTERS = {"": True, ", w/o adapter": False, ", cross-fit adapter": "cross-fit"}
+TUNING: dict[str, dict[str, tuple[Any, Any]]] = {
+    "paper": {
+        "": (True, 1.0), ", w/o adapter": (False, 1.0),
+        ", cross-fit adapter": ("cross-fit", 1.0), ", mean images": (True, 0.0),
+    },
+    "default": {
+        "": (False, "auto"), ", text alone": (False, 1.0), ", adapter": (True, 1.0),
+        ", cross-fit adapter": ("cross-fit", 1.0), ", mean images": (False, 0.0),
+    },
+}  # fmt: skip
+"""The adapter, and the weight of texts against mean images."""
 TERMS = {
     "paper": {"": (True, True), ", w/o SAS": (False, True), ", w/o SDS": (True, False)},
     "default": {"": (True, False), ", SAS + SDS": (True, True), ", SDS alone": (False, True)},
 }
 """Which terms are used, SAS and SDS; where both are, α is the ratio."""
 UNTRAINED = (
-    "paper, cross-fit adapter", "paper, mean images", "default, w/o adapter, SAS + SDS",
-    "default, w/o adapter, SDS alone", "paper, w/o adapter, w/o SAS", "paper, w/o adapter, w/o SDS",
+    "paper, cross-fit adapter", "paper, mean images", "default, text alone, SAS + SDS",
+    "default, text alone, SDS alone", "default, adapter, SAS + SDS", "default, adapter, SDS alone",
+    "paper, w/o adapter, w/o SAS", "paper, w/o adapter, w/o SDS",
     "default, cross-fit adapter, SAS + SDS", "default, cross-fit adapter, SDS alone",
     "paper, cross-fit adapter, w/o SAS", "paper, cross-fit adapter, w/o SDS",
 )  # fmt: skip
 """Rows for which the standard size trains no network: wrong labels and balance only."""
 TEXT_WEIGHTS = {"text": 1.0, "half text, half mean image": 0.5, "mean image": 0.0}
+UNKNOWN = (0.0, 0.5, 0.8, 0.95)
+"""Share of a random direction in the text of each class, as if CLIP hardly knew its name."""
 THETAS = (1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 1e-2, 1e-1)
 RATIOS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 LOSSES = {
@@ -90,12 +104,13 @@ def cells(size: Size) -> list[Cell]:
             found += [
                 {
                     "part": "prototypes", **shared, "method": f"{preset}, {name}",
-                    "preset": preset, "adapter": True, "text_weight": weight, "ratios": [0.2, 0.3],
+                    "preset": preset, "adapter": TUNING[preset][""][0], "text_weight": weight,
+                    "ratios": [0.2, 0.3],
                 }
                 for preset in ("paper", "default")
                 for name, weight in TEXT_WEIGHTS.items()
             ]  # fmt: skip
-    return found + descent_cells(size)
+    return found + name_cells(size) + descent_cells(size)
 
 
 def term_rows() -> dict[str, dict[str, Any]]:
@@ -104,14 +119,33 @@ def term_rows() -> dict[str, dict[str, Any]]:
         "random": {"preset": None, "adapter": None, "sas": None, "sds": None, "text_weight": None}
     }
     for preset in ("paper", "default"):
-        for adapted, adapter in ADAPTERS.items():
+        for tuned, (adapter, weight) in TUNING[preset].items():
             for used, (sas, sds) in TERMS[preset].items():
-                rows[f"{preset}{adapted}{used}"] = {
+                if used and "mean images" in tuned:
+                    continue
+                rows[f"{preset}{tuned}{used}"] = {
                     "preset": preset, "adapter": adapter, "sas": sas, "sds": sds,
-                    "text_weight": 1.0,
+                    "text_weight": weight,
                 }  # fmt: skip
-        rows[f"{preset}, mean images"] = {**rows[preset], "text_weight": 0.0}
     return rows
+
+
+def name_cells(size: Size) -> list[Cell]:
+    """Return the cells of the part "names"."""
+    seeds = range({"quick": 1, "standard": 3, "full": 5}[size])
+    per_class = {"quick": 50, "standard": 800, "full": 2500}[size]
+    return [
+        {
+            "part": "names", **_condition(per_class, 0.2, seed), "noise_kind": kind,
+            "method": f"default{tuned}", "preset": "default", "adapter": adapter,
+            "text_weight": weight, "unknown": unknown, "ratio": 0.5,
+        }
+        for seed in seeds
+        for kind in ("symmetric", "pair")
+        for unknown in UNKNOWN
+        for tuned, (adapter, weight) in TUNING["default"].items()
+        if "cross-fit" not in tuned
+    ]  # fmt: skip
 
 
 def descent_cells(size: Size) -> list[Cell]:
@@ -124,7 +158,8 @@ def descent_cells(size: Size) -> list[Cell]:
     for seed in seeds:
         shared = _condition(per_class, 0.0, seed)
         for preset in ("paper", "default"):
-            scored = {**shared, "preset": preset, "adapter": True, "text_weight": 1.0}
+            adapter, weight = TUNING[preset][""]
+            scored = {**shared, "preset": preset, "adapter": adapter, "text_weight": weight}
             found += [
                 {
                     "part": "descent", **scored, "method": f"{preset}, {solver}",
@@ -184,6 +219,27 @@ def run_prototypes(cell: Cell, options: Options) -> Values:
     return {name: [fact[name] for fact in facts] for name in ("wrong", "balance")}
 
 
+def run_names(cell: Cell, options: Options) -> Values:
+    """Mix the texts with random directions; count wrong labels, and what the texts alone know."""
+    condition = Condition(**fields_of(Condition, cell))
+    material = load_condition(condition, options)
+    task = with_unknown_names(task_of(condition, options, NO_PROXY), cell["unknown"])
+    indices = select(terms_of(cell, task), task, cell["ratio"], cell["preset"]).indices
+    named_n = (task.emb_nd @ task.class_emb_kd.T).argmax(axis=1)
+    return {
+        "wrong": subset_facts(indices, material)["wrong"],
+        "zero_shot": float((named_n == material.pool.y).mean()),
+    }
+
+
+@lru_cache(maxsize=4)
+def with_unknown_names(task: TrainingTask, share: float) -> TrainingTask:
+    """Return the task with class embeddings that are partly random directions."""
+    random_kd = normalize(np.random.default_rng(task.seed).standard_normal(task.class_emb_kd.shape))
+    mixed_kd = normalize((1 - share) * task.class_emb_kd + share * random_kd)
+    return replace(task, class_emb_kd=mixed_kd.astype(np.float32))
+
+
 def run_descent(cell: Cell, options: Options) -> Values:
     """Choose by a solver; return what it took and how much of the exact solution it found."""
     condition = Condition(**fields_of(Condition, cell))
@@ -240,13 +296,14 @@ def run_loss(cell: Cell, options: Options) -> Values:
 PARTS = {
     "terms": run_terms,
     "prototypes": run_prototypes,
+    "names": run_names,
     "descent": run_descent,
     "loss": run_loss,
 }
 
 
 @lru_cache(maxsize=8)
-def fitted(preset: str, adapter: Any, text_weight: float, task: TrainingTask) -> ClipSelector:
+def fitted(preset: str, adapter: Any, text_weight: Any, task: TrainingTask) -> ClipSelector:
     """Return a fitted selector; those that differ in the weight of the text share an adapter."""
     known = adapter
     if adapter and text_weight != 1.0:
@@ -288,7 +345,13 @@ def select(
 def cost_s(cell: Cell) -> float:
     """Return roughly the seconds of one core; adapters are shared out over those who use them."""
     n = 10 * cell["per_class"]
-    fit = {"terms": n / 12_000, "prototypes": n / 7000, "descent": n / 20_000, "loss": n / 20_000}
+    fit = {
+        "terms": n / 12_000,
+        "names": n / 10_000,
+        "prototypes": n / 7000,
+        "descent": n / 20_000,
+        "loss": n / 20_000,
+    }
     trained = 0.0
     if cell["part"] == "terms" and cell["steps"]:
         trained = 0.014 * cell["steps"] + 0.7 * cell["test_per_class"] / 1000

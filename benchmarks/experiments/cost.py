@@ -38,7 +38,7 @@ from benchmarks.training import BATCH_SIZE, accuracy, predict, train
 from benchmarks.vocabularies import GENERAL, vocabulary_of
 from clip_al import CBDMarginSampling, CBDSampling, ClipEncoder
 
-OURS = ("default", "no adapter", "paper")
+OURS = ("default", "adapter", "paper")
 CBD, HYBRID = "CBD", "CBD + margin"
 AT_HAND = ", profiles at hand"
 CONCEPTS = (CBD, HYBRID, CBD + AT_HAND, HYBRID + AT_HAND)

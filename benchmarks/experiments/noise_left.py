@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.baselines.tasks import Indices, TrainingTask
+from benchmarks.baselines.tasks import Indices
 from benchmarks.baselines.to_train import TO_TRAIN
 from benchmarks.cells import Cell, Experiment, Options, Size, Values
 from benchmarks.pages import Page, comparison_table, line_plot, spread_table
@@ -32,7 +32,7 @@ from benchmarks.subsets import (
     subset_facts,
     task_of,
 )
-from clip_al import ClipSelector, Selection
+from clip_al import Selection
 
 RATIOS = (0.2, 0.3, 0.5, 0.7, 0.8, 0.9)
 NOISES = (("symmetric", 0.2), ("symmetric", 0.5), ("symmetric", 0.7), ("pair", 0.2))
@@ -54,7 +54,7 @@ def cells(size: Size) -> list[Cell]:
     proxy = Proxy("resnet", proxy_steps=500, early_steps=150, n_early=2, n_checkpoints=1)
     if size == "quick":
         noises, ratios, n_seeds, per_class = (NOISES[0], NOISES[3]), (0.2, 0.5, 0.8), 2, 100
-        ours, baselines = ("default", "paper", "no adapter"), ("random", CREDIBILITY, "EL2N")
+        ours, baselines = ("default", "paper", "adapter"), ("random", CREDIBILITY, "EL2N")
         proxy = Proxy("resnet", proxy_steps=60, early_steps=30, n_early=1, n_checkpoints=1)
     if size == "full":
         n_seeds, per_class, baselines = 5, None, tuple(TO_TRAIN)
@@ -80,7 +80,7 @@ def run(cell: Cell, options: Options) -> Values:
     method, ratios = cell["method"], cell["ratios"]
     doubts: Values = {"estimated_share": None}
     if method in OURS:
-        selector = selector_for(method, task)
+        selector = fitted_selector(method, task)
         chosen = [selector.select(ratio).indices for ratio in ratios]
         estimate = selector.label_noise_.wrong_fraction
         worst_first = suspects(selector.selection_)
@@ -96,17 +96,6 @@ def run(cell: Cell, options: Options) -> Values:
     facts = [subset_facts(indices, material) for indices in chosen]
     lists = {name: [fact[name] for fact in facts] for name in ("n", "wrong", "balance")}
     return {"n_images": len(task.given_n), **lists, **doubts}
-
-
-def selector_for(method: str, task: TrainingTask) -> ClipSelector:
-    """Return what `subsets.fitted_selector` does; variants with the default adapter share it."""
-    settings = OURS[method](task.seed)
-    default_adapter = settings.get("adapter", True) is True and "preset" not in settings
-    if method == "default" or not default_adapter:
-        return fitted_selector(method, task)
-    settings["adapter"] = fitted_selector("default", task).adapter_
-    selector = ClipSelector(class_embeddings=task.class_emb_kd, random_state=task.seed, **settings)
-    return selector.fit(task.emb_nd, task.given_n)
 
 
 def suspects(selection: Selection) -> Indices:
@@ -269,7 +258,7 @@ def cost_s(cell: Cell) -> float:
     n = 10 * (cell["per_class"] or 2500)
     steps = cell["proxy_steps"] + cell["n_early"] * cell["early_steps"]
     own = {"EL2N": 0.014 * steps + n / 2500, CREDIBILITY: n / 4500, "CG-Score": n / 1000}
-    adapters = {"default", "paper", "cross-fit", "GCE adapter"}
+    adapters = {name for name in OURS if "adapter" in name} | {"paper"}
     ours = n / 20_000 + (n / 4000 if cell["method"] in adapters else 0.0)
     return own.get(cell["method"], ours if cell["method"] in OURS else n / 10_000)
 

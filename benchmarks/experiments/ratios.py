@@ -28,7 +28,7 @@ from benchmarks.subsets import ALL, FULL, OURS, QUICK, run_cell, spelled_out
 
 KEY_METHODS = (*KEY_BASELINES, "paper", "default")
 VIT_METHODS = ("random", "default")
-VARIANTS = ("alpha ratio", "alpha -0.2", "no adapter", "cosine", "redundancy 0.1")
+VARIANTS = ("alpha ratio", "alpha -0.2", "text alone", "adapter", "cosine", "redundancy 0.1")
 MAIN = "resnet"  # the network of the main tables
 
 

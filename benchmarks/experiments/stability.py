@@ -25,7 +25,7 @@ NAMES = (
     "plane", "car", "fowl", "house cat", "stag", "hound", "toad", "steed", "boat", "lorry",
 )  # fmt: skip
 """Other words, some of them narrower, for the classes of CIFAR-10."""
-METHODS = ("default", "paper", "no adapter", "cross-fit")
+METHODS = ("default", "paper", "adapter", "cross-fit adapter")
 
 
 @spelled_out
@@ -34,7 +34,7 @@ def cells(size: Size) -> list[Cell]:
     seeds = range({"quick": 1, "standard": 3, "full": 5}[size])
     per_class = {"quick": 50, "standard": 500, "full": None}[size]
     n_steps = {"quick": 40, "standard": 800, "full": 8000}[size]
-    methods = {"quick": ("default", "no adapter"), "standard": METHODS, "full": tuple(OURS)}[size]
+    methods = {"quick": ("default", "adapter"), "standard": METHODS, "full": tuple(OURS)}[size]
     budget = {"quick": 30, "standard": 200, "full": 1000}[size]
     found = []
     for seed in seeds:
@@ -198,7 +198,7 @@ def cost_s(cell: Cell) -> float:
     n = 10 * (cell["per_class"] or 2500)
     if cell["part"] == "picks":
         return n / 5000
-    fit = n / 20_000 if cell["method"] == "no adapter" else n / 3500
+    fit = n / 20_000 if cell["method"] == "default" else n / 3500
     once = cell["method"] == "default"  # other methods find these features there
     trained = 0.014 * cell["steps"] if once and cell["b"]["images"] == "network" else 0.0
     return fit + trained
