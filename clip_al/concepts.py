@@ -159,6 +159,7 @@ class ConceptProfiles:
         *,
         standardize: bool = True,
         statistics: ConceptStatistics | None = None,
+        device: Any = None,
     ) -> ConceptProfiles:
         """Name the m most similar concepts of each image.
 
@@ -178,6 +179,9 @@ class ConceptProfiles:
         statistics : ConceptStatistics, optional
             Those of another pool, so that a shard, a later pool or a single image is
             profiled like it; measured on `Z`, on 5,000 of it at most, when not given.
+        device : str or torch.device, optional
+            Where images and concepts are multiplied, in float32; NumPy on the CPU by default.
+            Sums in another order may swap concepts that are equal to the last digits.
 
         Returns
         -------
@@ -208,7 +212,8 @@ class ConceptProfiles:
         with one_blas_thread():
             if standardize and statistics is None:
                 statistics = ConceptStatistics.from_embeddings(image_emb_nd, vocabulary)
-            return cls._profile(image_emb_nd, vocabulary, m, statistics if standardize else None)
+            known = statistics if standardize else None
+            return cls._profile(image_emb_nd, vocabulary, m, known, device)
 
     @classmethod
     def _profile(
@@ -217,6 +222,7 @@ class ConceptProfiles:
         vocabulary: ConceptVocabulary,
         m: int,
         statistics: ConceptStatistics | None,
+        device: Any,
     ) -> ConceptProfiles:
         text_emb_vd = _text_embeddings(vocabulary)
         v = len(text_emb_vd)
@@ -234,8 +240,11 @@ class ConceptProfiles:
             sim_bv = unit_block(image_emb_nd, rows) @ scaled_dv
             _top_concepts(sim_bv, offset_v, ids_nm[rows], sims_nm[rows])
 
-        for _ in map_blocks(profile, n, max(64, block_rows(v) // 16)):
-            pass
+        if device is None or str(device) == "cpu":
+            for _ in map_blocks(profile, n, max(64, block_rows(v) // 16)):
+                pass
+        else:
+            _profile_on(device, image_emb_nd, scaled_dv, offset_v, ids_nm, sims_nm)
         return cls(ids=ids_nm, similarities=sims_nm, vocabulary=vocabulary, statistics=statistics)
 
     @property
@@ -351,6 +360,35 @@ def _unwrap(Z: Any, vocabulary: ConceptVocabulary) -> Any:
     """Return the array of an EmbeddingTable, after comparing models; anything else as it is."""
     check_same_model(Z, vocabulary)
     return getattr(Z, "embeddings", Z)
+
+
+def _profile_on(
+    device: Any,
+    image_emb_nd: NDArray[Any],
+    scaled_dv: NDArray[np.float32],
+    offset_v: NDArray[np.float32],
+    ids_nm: NDArray[np.int32],
+    sims_nm: NDArray[np.float32],
+) -> None:
+    """Write ids and similarities of the top m by torch; blocks large enough for a GPU."""
+    import torch
+
+    m, step = ids_nm.shape[1], 8 * block_rows(len(offset_v))
+    with torch.no_grad():
+        right_dv, shift_v = (torch.as_tensor(a, device=device) for a in (scaled_dv, offset_v))
+        for start in range(0, len(image_emb_nd), step):
+            rows = slice(start, min(start + step, len(image_emb_nd)))
+            left_bd = torch.as_tensor(unit_block(image_emb_nd, rows), device=device)
+            sim_bv = torch.addmm(shift_v, left_bd, right_dv)
+            bound_b1 = sim_bv.topk(m, dim=1).values[:, -1:]
+            kept_bv, tied_bv = sim_bv > bound_b1, sim_bv == bound_b1
+            n_tied_b1 = m - kept_bv.sum(dim=1, keepdim=True)
+            kept_bv |= tied_bv & (tied_bv.cumsum(dim=1) <= n_tied_b1)
+            # Ascending ids, so that a stable sort leaves equal ones in that order.
+            ids_bm = kept_bv.nonzero()[:, 1].view(-1, m)
+            found = sim_bv.gather(1, ids_bm).sort(dim=1, descending=True, stable=True)
+            sims_nm[rows] = found.values.cpu().numpy()
+            ids_nm[rows] = ids_bm.gather(1, found.indices).cpu().numpy()
 
 
 FAST = {"nnan", "ninf", "nsz"}  # lets the maximum of a run be one vector instruction

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -468,3 +469,26 @@ def test_a_bad_row_of_a_large_pool_is_named_by_its_place_in_the_pool(rng, vocabu
     Z[96] = 0.0
     with pytest.raises(InvalidInputError, match="row 96 is all zeros"):
         ConceptStatistics.from_embeddings(Z, vocabulary, max_images=30)
+
+
+@pytest.mark.parametrize("device", ["cpu:0", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("standardize", [True, False])
+def test_torch_profiles_as_numpy_does(rng, device, standardize):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    vocabulary, Z = make_vocabulary(random_unit(rng, 50, 12)), random_unit(rng, 40, 12)
+    expected = ConceptProfiles.from_embeddings(Z, vocabulary, 7, standardize=standardize)
+    found = ConceptProfiles.from_embeddings(
+        Z, vocabulary, 7, standardize=standardize, device=device
+    )
+    np.testing.assert_array_equal(found.ids, expected.ids)
+    np.testing.assert_allclose(found.similarities, expected.similarities, atol=1e-5)
+
+
+def test_torch_breaks_ties_by_the_lowest_concept():
+    T = np.repeat(np.eye(3), 3, axis=0)  # three equal concepts in each of three directions
+    vocabulary = ConceptVocabulary.from_names([str(i) for i in range(9)]).with_embeddings(T)
+    Z = np.array([[0.9, 0.4, 0.1], [0.1, 0.2, 0.9]])
+    for device in (None, "cpu:0"):
+        found = ConceptProfiles.from_embeddings(Z, vocabulary, 4, standardize=False, device=device)
+        assert found.ids.tolist() == [[0, 1, 2, 3], [6, 7, 8, 3]]
