@@ -231,11 +231,11 @@ whoever picks. Replay earlier images (`replay=`): that is worth more than any wa
 
 **Your labels may be wrong.** Take `ClipSelector()` with a ratio below the share of labels that are
 right: nearly all wrong labels fall out, and the network is far better than on as many images at
-random, and better than on all of them. No ratio above that share can help much. Pruning by cleanlab is close
-where errors are spread evenly and it is given the probabilities of the same CLIP model, as it is
-here; it is behind where classes are confused with each other, and it loses classes. What needs a
-network trained on the wrong labels first (EL2N, GraNd, Forgetting, CG-Score …) prefers the wrong
-ones.
+random, and better than on all of them. No ratio above that share can help much. Pruning by cleanlab
+is close where errors are spread evenly and it is given the probabilities of the same CLIP model, as
+it is here; it is behind where classes are confused with each other, and it loses classes. What
+needs a network trained on the wrong labels first (EL2N, GraNd, Forgetting, CG-Score …) prefers the
+wrong ones.
 
 **Your labels are right.** A subset by `ClipSelector()` is better than one at random of the same
 size, most of all a small one. In trainings as short as these, some two thirds of the images chosen
