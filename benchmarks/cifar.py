@@ -6,6 +6,7 @@ import hashlib
 import os
 import tarfile
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -39,14 +40,18 @@ def cifar_root(data: Path, cache: Path) -> Path:
             f"`--data` must hold {ARCHIVE} or an unpacked train/ and test/; got {data}. "
             "Point --data or CLIP_AL_DATA at it."
         )
+    cache.mkdir(parents=True, exist_ok=True)
     target = cache / "cifar10"
-    target.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(archive) as tar:
-        tar.extractall(target, filter="data")
-    inner = next(target.rglob("train/airplane"), None)
-    if inner is None:
-        raise FileNotFoundError(f"{archive} holds no train/airplane folder.")
-    return inner.parents[1]
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+        inner = next(Path(folder).rglob("train/airplane"), None)
+        if inner is None:
+            raise FileNotFoundError(f"{archive} holds no train/airplane folder.")
+        # At once: processes that unpack it together never see half of it.
+        with suppress(OSError):  # another was first
+            inner.parents[1].rename(target)
+    return target
 
 
 def load_cifar(root: Path, split: str, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:

@@ -124,9 +124,9 @@ def read_csv(path: str | Path) -> pd.DataFrame:
 
 
 def load_npy(path: str | Path) -> NDArray[Any]:
-    """Read an array without running code that a file may hold."""
+    """Map an array into memory, without running code that a file may hold."""
     try:
-        array: NDArray[Any] = np.load(path, allow_pickle=False)
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as exc:
         raise InvalidInputError(
             f"{path} must be an array of numbers as `numpy.save` writes it; {exc}. Save it again."

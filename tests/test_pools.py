@@ -1,5 +1,8 @@
 """Pools hold the images that were asked for, whatever they come from."""
 
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -389,3 +392,22 @@ def test_near_duplicates_depend_on_the_seed(small_pool):
 def test_a_share_without_originals_is_named(small_pool, share, message):
     with pytest.raises(InvalidInputError, match=message):
         with_near_duplicates(small_pool, share, 0)
+
+
+def test_processes_that_unpack_the_archive_together_all_see_it_whole(tmp_path, monkeypatch):
+    data, cache = tmp_path / "data", tmp_path / "cache"
+    for split in ("train", "test"):
+        for i in range(3):
+            file = tmp_path / "made" / split / "airplane" / f"{i:04d}.jpg"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(bytes([i]))
+    data.mkdir()
+    with tarfile.open(data / ARCHIVE, "w:xz") as tar:
+        tar.add(tmp_path / "made", arcname="cifar10")
+    with ThreadPoolExecutor(4) as pool:
+        roots = set(pool.map(lambda _: cifar_root(data, cache), range(4)))
+    assert len(roots) == 1
+    root = roots.pop()
+    assert sorted(f.name for f in cache.iterdir()) == ["cifar10"]
+    assert len(list(root.rglob("*.jpg"))) == 6
+    assert cifar_root(data, cache) == root
