@@ -18,6 +18,9 @@ the probabilities in memory, which its row includes from the conversion on.
 
 `--peers` runs what users would pick instead, each in a process of its own that may take
 `--limit-s` seconds and `--memory-gib`; one that fails at a size is not asked for a larger one.
+`--one-class N` compares SDS of a class of N images with what `exact_up_to=` makes of it: from a
+tenth of the class where k is a share, from an inverted file where it is a count.
+
 Exponents are those of a straight line through log time over log size, from `--fit-from` on.
 """
 
@@ -37,6 +40,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from benchmarks.environment import (
     GIB,
@@ -58,6 +62,8 @@ from clip_al import (
 )
 from clip_al.blocks import map_blocks
 from clip_al.labels import group_by_class
+from clip_al.large_classes import indexed_distances, sampled_distances
+from clip_al.neighbors import unit_rows
 
 ROWS = 65_536  # of the file that are drawn at a time
 CACHED_ROWS = 512
@@ -332,6 +338,44 @@ PEERS: dict[str, Callable[[Any, Any, int], None]] = {
 }
 
 
+def compare_approximations(n: int, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Print time and agreement of approximate SDS with the exact one, in a class of n images."""
+    rng = np.random.default_rng(args.seed)
+    centres = rng.standard_normal((50, args.width))
+    Z = _unit(centres[rng.integers(50, size=n)] + 1.5 * rng.standard_normal((n, args.width)))
+    unit_nd, members = unit_rows(Z, np.arange(n)), np.arange(n)
+    for size in (300, 2000):  # compiles
+        sample_diversity_scores(Z[:size], np.zeros(size, int), exact_up_to=200)
+    found: dict[str, Any] = {}
+
+    def keep(name: str, function: Callable[[], Any]) -> float:
+        return cost_of(lambda: found.update({name: function()})).seconds
+
+    rows, records = [], []
+    share, count = 0.1, 10
+    for k, name, approximate in (
+        (share, "share", lambda: (sampled_distances(Z, members, share, n // 10), None)),
+        (count, "count", lambda: indexed_distances(unit_nd, count)),
+    ):
+        exact_s = keep("exact", lambda k=k: sample_diversity_scores(Z, np.zeros(n, int), k=k))
+        seconds = keep("approximate", approximate)
+        near_n, recall = found["approximate"]
+        error = float(np.abs(near_n / found["exact"] - 1).mean())
+        rank = float(spearmanr(near_n, found["exact"]).statistic)
+        rows.append(
+            [f"k = {k}, {name}", format_seconds(exact_s), format_seconds(seconds),
+             f"{error:.2%}", f"{rank:.3f}", "–" if recall is None else f"{recall:.3f}"]
+        )  # fmt: skip
+        records.append(
+            {"what": f"SDS, {name}", "images": n, "exact_s": exact_s, "approximate_s": seconds,
+             "error": error, "rank_correlation": rank, "recall": recall}
+        )  # fmt: skip
+    print(f"\nSDS of a class of {n:,} images")
+    heads = ["", "exact", "approximate", "mean error", "rank correlation", "recall"]
+    print_table(heads, rows)
+    return records
+
+
 def exponent(sizes: Sequence[int], seconds: Sequence[float]) -> float:
     """Return the slope of log seconds over log size, by least squares."""
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
@@ -419,6 +463,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     add("--seed", type=int, default=0)
     add("--folder", help="of the files, which are removed again; a temporary one by default")
     add("--skip", nargs="*", default=[], help="steps that are left out, such as modAL's")
+    add("--one-class", type=int, metavar="N")
     add("--peers", action="store_true")
     add("--limit-s", type=float, default=120.0, help="for each peer")
     add("--memory-gib", type=float, default=12.0, help="for each peer")
@@ -449,6 +494,8 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
         {"what": name, "exponent": value}
         for name, value in show_growth(found, args.fit_from).items()
     ]
+    if args.one_class:
+        records += compare_approximations(args.one_class, args)
     peers: dict[str, dict[int, Cost | str]] = {}
     for name in PEERS if args.peers else ():
         peers[name] = {}

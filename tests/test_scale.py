@@ -71,3 +71,14 @@ def test_a_peer_answers_or_gives_up():
     assert scale.ask_peer("CoreSet (scikit-activeml)", 400, tight) == "over 0 s"
     small = Namespace(**{**vars(ARGS), "memory_gib": 0.1})
     assert scale.ask_peer("facility location (apricot)", 8000, small) == "over 0.1 GiB"
+
+
+def test_approximate_sds_is_compared(capsys):
+    shared, counted = scale.compare_approximations(2000, ARGS)
+    printed = capsys.readouterr().out
+    assert "| k = 0.1, share" in printed
+    assert "| k = 10, count" in printed
+    assert shared["recall"] is None
+    assert counted["recall"] >= 0.95
+    assert 0 < shared["error"] < 0.2
+    assert counted["rank_correlation"] > 0.9
