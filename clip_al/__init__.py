@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "ClipEncoder": "encoder",
     "EmbeddingTable": "embeddings",
+    "DeviceEmbeddings": "device_embeddings",
     "encode_shard": "sharded_table",
     "ConceptVocabulary": "vocabulary",
     "ConceptProfiles": "concepts",
@@ -71,6 +72,7 @@ __all__ = [
     "ConceptVocabulary",
     "CrossFitAdapter",
     "DatasetAdapter",
+    "DeviceEmbeddings",
     "DistributedSelectedSubsetSampler",
     "EmbeddingTable",
     "InvalidInputError",
@@ -108,6 +110,7 @@ if TYPE_CHECKING:
     from clip_al.alignment_query import AlignmentDiversitySampling
     from clip_al.concepts import ConceptProfiles, ConceptStatistics
     from clip_al.cross_fit import CrossFitAdapter
+    from clip_al.device_embeddings import DeviceEmbeddings
     from clip_al.distributed_sampler import DistributedSelectedSubsetSampler, check_shards
     from clip_al.diversity import (
         ConceptCounts,

@@ -172,7 +172,7 @@ class DatasetAdapter(BaseEstimator):
 
         Parameters
         ----------
-        Z : array-like or EmbeddingTable of shape (n, d)
+        Z : array-like, EmbeddingTable or DeviceEmbeddings of shape (n, d)
             Image embeddings, any float type, not modified; rows count as scaled to unit
             length. A memory-mapped array is read a batch at a time.
         y : array-like of shape (n,)
@@ -206,7 +206,7 @@ class DatasetAdapter(BaseEstimator):
 
         Parameters
         ----------
-        Z : array-like or EmbeddingTable of shape (n, d)
+        Z : array-like, EmbeddingTable or DeviceEmbeddings of shape (n, d)
             Not modified; read in blocks.
 
         Returns
@@ -220,16 +220,23 @@ class DatasetAdapter(BaseEstimator):
         """Return adapted text embeddings, (k, d) float32 of unit length; see `transform_images`."""
         return self._transform(T, "T", "text")
 
+    def adapt(self, unit_bd: torch.Tensor) -> torch.Tensor:
+        """Return adapted images, (b, d) float32 of unit length, on the device of `unit_bd`."""
+        check_is_fitted(self, "weights_")
+        with torch.no_grad():
+            adapted_bd = apply_layers(self._layers("image", unit_bd.device), unit_bd, self.residual)
+            return functional.normalize(adapted_bd, dim=1)
+
+    def _layers(self, side: str, device: torch.device) -> list[torch.Tensor]:
+        named = self.weights_.items()
+        return [torch.from_numpy(w).to(device) for name, w in named if name.startswith(side)]
+
     def _transform(self, X: Any, name: str, side: str) -> NDArray[np.float32]:
         check_is_fitted(self, "weights_")
         d = self.n_features_in_
         emb_nd = check_embeddings(getattr(X, "embeddings", X), name, width=d, finite=False)
         device = check_device(self.device)
-        layers = [
-            torch.from_numpy(w).to(device)
-            for key, w in self.weights_.items()
-            if key.startswith(side)
-        ]
+        layers = self._layers(side, device)
         adapted_nd = np.empty(emb_nd.shape, dtype=np.float32)
         step = block_rows(d)
         with torch.no_grad():

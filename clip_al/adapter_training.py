@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from clip_al.blocks import block_rows, map_blocks, unit_block
 from clip_al.checks import check_embeddings
+from clip_al.device_embeddings import is_on_device, keep_on
 from clip_al.errors import InvalidInputError
 from clip_al.labels import encode_labels, group_by_class
 from clip_al.losses import LOSSES, generalized_cross_entropy
@@ -62,11 +63,12 @@ def check_inputs(
     image_emb_nd = check_embeddings(getattr(Z, "embeddings", Z), "Z", width=d, finite=False)
     n = len(image_emb_nd)
     y_n = encode_labels(y, n_images=n, n_classes=k, class_names=class_names)
-    # One pass finds NaN and zeros with the row's number, before training starts.
-    for _ in map_blocks(
-        lambda rows: len(unit_block(image_emb_nd, rows)), n, max(1, block_rows(d) // 8)
-    ):
-        pass
+    if not is_on_device(image_emb_nd):
+        # One pass finds NaN and zeros with the row's number, before training starts.
+        for _ in map_blocks(
+            lambda rows: len(unit_block(image_emb_nd, rows)), n, max(1, block_rows(d) // 8)
+        ):
+            pass
     return image_emb_nd, y_n, unit_block(text_emb_kd, slice(0, k))
 
 
@@ -232,21 +234,14 @@ class UnitRows:
     """Unit rows of embeddings on the device, by position."""
 
     def __init__(self, image_emb_nd: NDArray[Any], device: torch.device) -> None:
-        self._image_emb_nd = image_emb_nd
+        self._image_emb_nd = keep_on(image_emb_nd, device)
         self._device = device
-        self._resident: Tensor | None = None
-        n, d = image_emb_nd.shape
-        if device.type == "cuda" and n * d * 4 < torch.cuda.mem_get_info(device)[0] // 2:
-            self._resident = torch.empty((n, d), device=device)
-            step = block_rows(d)
-            for start in range(0, n, step):
-                rows = slice(start, min(start + step, n))
-                self._resident[rows] = to_tensor(unit_block(image_emb_nd, rows), device)
 
     def take(self, rows: NDArray[np.int64]) -> Tensor:
         """Return some rows, each of unit length."""
-        if self._resident is not None:
-            return self._resident[torch.from_numpy(rows).to(self._device)]
+        if is_on_device(self._image_emb_nd):
+            unit_bd: Tensor = self._image_emb_nd.unit(rows).to(self._device)
+            return unit_bd
         gathered = self._image_emb_nd[rows]
         return to_tensor(unit_block(gathered, slice(0, len(rows))), self._device)
 

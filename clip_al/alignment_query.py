@@ -18,7 +18,7 @@ from clip_al.blocks import one_blas_thread
 from clip_al.checks import check_choice, check_embeddings, check_int, check_n_instances
 from clip_al.errors import ModelMismatchError
 from clip_al.labels import encode_labels, group_by_class
-from clip_al.neighbors import distances_within, neighbour_count, unit_rows
+from clip_al.neighbors import chosen_backend, distances_within, neighbour_count, unit_rows
 from clip_al.optimizer import SelectionOptimizer
 from clip_al.pool import answer_of, pool_embeddings
 from clip_al.scores import (
@@ -237,10 +237,11 @@ def _diversity(
     """
     score_n = np.empty(len(codes_n), dtype=np.float32)
     is_count = isinstance(k, numbers.Integral) and not isinstance(k, bool)
+    backend, device = chosen_backend("auto", None, image_emb_nd)
     with one_blas_thread():
         for members in group_by_class(codes_n, n_classes):
             n = len(members)
             count = min(check_int(k, "k"), max(n - 1, 0)) if is_count else neighbour_count(k, n)
             unit_md = unit_rows(image_emb_nd, members)
-            score_n[members] = distances_within(unit_md, count, backend="numpy", device=None)
+            score_n[members] = distances_within(unit_md, count, backend=backend, device=device)
     return score_n

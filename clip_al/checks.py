@@ -45,13 +45,14 @@ def check_embeddings(
     -----
     One pass over `X` in blocks; O(n d) time, O(block) memory.
     """
-    array: NDArray[Any] = np.asanyarray(X)
+    on_device = getattr(X, "is_on_device", False)  # looked at when they were sent there
+    array: NDArray[Any] = X if on_device else _as_array(X, name)
     if array.dtype.kind not in "fiu":
         raise InvalidTypeError(
             f"`{name}` must hold numbers, one row an image; got dtype {array.dtype}. "
             "Encode the images first, with `ClipEncoder.encode_images`."
         )
-    if array.size == 0 and array.ndim <= 2:
+    if 0 in array.shape and array.ndim <= 2:
         raise InvalidInputError(
             f"`{name}` must hold at least one image; got shape {array.shape}. "
             "Stop the loop when the pool is used up."
@@ -67,9 +68,21 @@ def check_embeddings(
         )
     if array.dtype.kind != "f":
         array = array.astype(np.float32)
-    if finite:
+    if finite and not on_device:
         check_finite(array, name)
     return array
+
+
+def _as_array(X: Any, name: str) -> NDArray[Any]:
+    try:
+        return np.asanyarray(X)
+    except TypeError as exc:
+        if not hasattr(X, "device"):
+            raise
+        raise InvalidTypeError(
+            f"`{name}` must be an array, or a tensor that NumPy can read; got one of {X.dtype} on "
+            f"{X.device}. Wrap it in `clip_al.DeviceEmbeddings`."
+        ) from exc
 
 
 def check_finite(array: NDArray[Any], name: str) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from clip_al.blocks import block_rows, map_blocks
 from clip_al.checks import check_embeddings
+from clip_al.device_embeddings import host
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
 from clip_al.labels import group_by_class
 from clip_al.neighbors import unit_rows
@@ -113,7 +114,8 @@ def blend_class_vectors(
     mixed_kd = (weight * text_emb_kd + (1 - weight) * mean_emb_kd).astype(np.float32)
     textual_k = ~mean_emb_kd.any(axis=1) | (np.linalg.norm(mixed_kd, axis=1) < SHORTEST)
     mixed_kd[textual_k] = text_emb_kd[textual_k]
-    return unit_rows(mixed_kd, np.arange(len(mixed_kd)))
+    unit_kd: NDArray[np.float32] = unit_rows(mixed_kd, np.arange(len(mixed_kd)))
+    return unit_kd
 
 
 def best_text_weight(
@@ -163,7 +165,7 @@ def best_text_weight(
         held, seen = np.split(rng.permutation(members), [len(members) // 2])
         held_n[held] = True
         if len(held):
-            mean_emb_kd[number] = unit_rows(image_emb_nd, np.sort(seen)).mean(axis=0)
+            mean_emb_kd[number] = host(unit_rows(image_emb_nd, np.sort(seen)).mean(axis=0))
     if not held_n.any():
         return 1.0
     length_k = np.linalg.norm(mean_emb_kd, axis=1)
@@ -174,7 +176,7 @@ def best_text_weight(
     held = np.flatnonzero(held_n)
     if len(held) > MAX_HELD:
         held = np.sort(rng.choice(held, MAX_HELD, replace=False))
-    unit_hd, label_h = unit_rows(image_emb_nd, held), codes_n[held]
+    unit_hd, label_h = host(unit_rows(image_emb_nd, held)), codes_n[held]
 
     def hits(rows: slice) -> list[int]:
         block, label_b = unit_hd[rows], label_h[rows]

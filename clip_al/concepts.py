@@ -165,7 +165,7 @@ class ConceptProfiles:
 
         Parameters
         ----------
-        Z : array-like or EmbeddingTable of shape (n, d)
+        Z : array-like, EmbeddingTable or DeviceEmbeddings of shape (n, d)
             Image embeddings, any float type, not modified; rows are scaled to unit length
             where they are not. A memory-mapped array is read in blocks.
         vocabulary : ConceptVocabulary
@@ -180,7 +180,8 @@ class ConceptProfiles:
             Those of another pool, so that a shard, a later pool or a single image is
             profiled like it; measured on `Z`, on 5,000 of it at most, when not given.
         device : str or torch.device, optional
-            Where images and concepts are multiplied, in float32; NumPy on the CPU by default.
+            Where images and concepts are multiplied, in float32; where the embeddings are
+            by default, and with NumPy on the CPU for an array.
             Sums in another order may swap concepts that are equal to the last digits.
 
         Returns
@@ -240,7 +241,8 @@ class ConceptProfiles:
             sim_bv = unit_block(image_emb_nd, rows) @ scaled_dv
             _top_concepts(sim_bv, offset_v, ids_nm[rows], sims_nm[rows])
 
-        if device is None or str(device) == "cpu":
+        device = device_of(image_emb_nd, device)
+        if device is None:
             for _ in map_blocks(profile, n, max(64, block_rows(v) // 16)):
                 pass
         else:
@@ -373,12 +375,11 @@ def _profile_on(
     """Write ids and similarities of the top m by torch; blocks large enough for a GPU."""
     import torch
 
-    m, step = ids_nm.shape[1], 8 * block_rows(len(offset_v))
+    m = ids_nm.shape[1]
     with torch.no_grad():
         right_dv, shift_v = (torch.as_tensor(a, device=device) for a in (scaled_dv, offset_v))
-        for start in range(0, len(image_emb_nd), step):
-            rows = slice(start, min(start + step, len(image_emb_nd)))
-            left_bd = torch.as_tensor(unit_block(image_emb_nd, rows), device=device)
+        for rows in device_slices(len(image_emb_nd), len(offset_v)):
+            left_bd = device_block(image_emb_nd, rows, device)
             sim_bv = torch.addmm(shift_v, left_bd, right_dv)
             bound_b1 = sim_bv.topk(m, dim=1).values[:, -1:]
             kept_bv, tied_bv = sim_bv > bound_b1, sim_bv == bound_b1

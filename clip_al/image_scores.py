@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al.class_vectors import blend_class_vectors
+from clip_al.device_embeddings import subset
 from clip_al.label_noise import LabelNoise, estimate_label_noise
 from clip_al.scores import (
     class_prototypes,
@@ -103,11 +104,11 @@ def score_images(
     likeliest_n = np.empty(n, dtype=np.int64)
     noises = []
     for scored, seen, one in _folds(adapter):
-        Z, y = image_emb_nd[scored], codes_n[scored]
+        Z, y = subset(image_emb_nd, scored), codes_n[scored]
         class_emb_kd = text_emb_kd if one is None else one.transform_texts(text_emb_kd)
         if text_weight < 1:
             mean_emb_kd = class_prototypes(
-                image_emb_nd[seen], codes_n[seen], len(text_emb_kd), adapter=one
+                subset(image_emb_nd, seen), codes_n[seen], len(text_emb_kd), adapter=one
             )
             class_emb_kd = blend_class_vectors(class_emb_kd, mean_emb_kd, text_weight)
         space = None if one is None else _Space(one, class_emb_kd)
@@ -120,7 +121,9 @@ def score_images(
         elif alignment == "contrastive":
             sas_n[scored] = log_prob_n[scored]
         else:
-            sas_n[scored] = semantic_alignment_scores(Z, y, class_emb_kd, adapter=space)
+            sas_n[scored] = semantic_alignment_scores(
+                Z, y, class_emb_kd, adapter=space, device=device
+            )
         right_n[scored] = noise.label_probability(log_prob_n[scored])
         noises.append(noise)
     sds_n = sample_diversity_scores(
@@ -147,7 +150,7 @@ class _Space:
     """Stands in for an adapter in the score functions, for class vectors adapted already."""
 
     def __init__(self, adapter: DatasetAdapter, class_emb_kd: NDArray[np.float32]) -> None:
-        self.transform_images = adapter.transform_images
+        self.transform_images, self.adapt = adapter.transform_images, adapter.adapt
         self.class_emb_kd = class_emb_kd
 
     def transform_texts(self, _: Any) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from clip_al.blocks import block_rows, map_blocks
 from clip_al.checks import check_embeddings
+from clip_al.device_embeddings import host
 from clip_al.errors import InvalidInputError
 from clip_al.labels import encode_labels
 from clip_al.neighbors import unit_rows
@@ -109,7 +110,7 @@ def estimate_label_noise(
 
     Parameters
     ----------
-    Z : array-like or EmbeddingTable of shape (n, d)
+    Z : array-like, EmbeddingTable or DeviceEmbeddings of shape (n, d)
         Image embeddings, any float type, not modified.
     y : array-like of shape (n,)
         Class numbers in [0, k).
@@ -166,7 +167,7 @@ def estimate_label_noise(
     text_emb_kd = unit_rows(text_emb_kd, np.arange(n_classes))
     if adapter is not None:
         text_emb_kd = adapter.transform_texts(text_emb_kd)
-    difference_sk = unit_rows(image_emb_nd, rows, adapter=adapter) @ text_emb_kd.T
+    difference_sk = host(unit_rows(image_emb_nd, rows, adapter=adapter)) @ text_emb_kd.T
     difference_sk -= np.take_along_axis(difference_sk, codes_n[rows][:, None], axis=1)
     return _likeliest(difference_sk)
 

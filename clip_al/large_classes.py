@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al.blocks import block_rows
+from clip_al.device_embeddings import device_of
 from clip_al.errors import MissingDependencyError
 from clip_al.neighbors import (
     CACHED_ROWS,
@@ -78,7 +79,8 @@ def sampled_distances(
     place_m[drawn] = np.arange(n_sampled)
     count = neighbour_count(float(share), n_sampled)
     distance_m = np.empty(m, dtype=np.float32)
-    measure = _measure_numpy if device is None or str(device) == "cpu" else _measure_torch
+    device = device_of(image_emb_nd, device)
+    measure = _measure_numpy if device is None else _measure_torch
     for start in range(0, m, CHUNK):
         chunk = slice(start, start + CHUNK)
         unit_cd = unit_rows(image_emb_nd, members[chunk], adapter=adapter)
@@ -105,8 +107,8 @@ def _measure_numpy(
 
 
 def _measure_torch(
-    unit_cd: NDArray[np.float32],
-    sampled_rd: NDArray[np.float32],
+    unit_cd: Any,
+    sampled_rd: Any,
     place_c: NDArray[np.int64],
     count: int,
     distance_c: NDArray[np.float32],

@@ -22,6 +22,7 @@ from scipy import sparse
 
 from clip_al.blocks import block_rows, map_blocks, one_blas_thread, unit_block
 from clip_al.checks import check_choice, check_embeddings, check_int
+from clip_al.device_embeddings import device_of, is_on_device
 from clip_al.errors import InvalidInputError, InvalidTypeError, MissingDependencyError
 from clip_al.labels import encode_labels, group_by_class
 
@@ -91,7 +92,7 @@ def mean_neighbour_distances(
 
     Parameters
     ----------
-    Z : array-like or EmbeddingTable of shape (n, d)
+    Z : array-like, EmbeddingTable or DeviceEmbeddings of shape (n, d)
         Embeddings of the set, any float type, not modified; rows are scaled to unit length.
     k : int or float
         How many, or a fraction of the set; see `neighbour_count`.
@@ -127,7 +128,7 @@ def mean_neighbour_distances(
     array([1.414, 0.   , 0.   ], dtype=float32)
     """
     image_emb_nd = check_embeddings(getattr(Z, "embeddings", Z), "Z", finite=False)
-    backend = chosen_backend(backend, device)
+    backend, device = chosen_backend(backend, device, image_emb_nd)
     n = len(image_emb_nd)
     count = neighbour_count(k, n)
     unit_nd = unit_rows(image_emb_nd, np.arange(n))
@@ -148,7 +149,7 @@ def neighbour_graph(
 
     Parameters
     ----------
-    Z : array-like or EmbeddingTable of shape (n, d)
+    Z : array-like, EmbeddingTable or DeviceEmbeddings of shape (n, d)
         Embeddings, any float type, not modified.
     y : array-like of shape (n,)
         Class numbers in [0, n_classes).
@@ -193,7 +194,7 @@ def neighbour_graph(
     n = len(image_emb_nd)
     n_classes = check_int(n_classes, "n_classes")
     codes_n = encode_labels(y, n_images=n, n_classes=n_classes)
-    backend = chosen_backend(backend, device)
+    backend, device = chosen_backend(backend, device, image_emb_nd)
     classes = group_by_class(codes_n, n_classes)
     if isinstance(k, numbers.Integral) and not isinstance(k, bool):
         most = check_int(k, "k")
@@ -215,28 +216,36 @@ def neighbour_graph(
     return sparse.csr_array((cosines, columns, start_n.astype(index_type)), shape=(n, n))
 
 
-def chosen_backend(backend: str, device: Any) -> str:
-    """Return what "auto" stands for; refuse a device that the backend cannot use."""
+def chosen_backend(backend: str, device: Any, Z: Any = None) -> tuple[str, Any]:
+    """Return what "auto" stands for, and where; refuse a device that the backend cannot use."""
     check_choice(backend, BACKENDS, "backend")
-    on_cpu = device is None or str(device) == "cpu"
+    device = device_of(Z, device)
     if backend == "auto":
-        return "numpy" if on_cpu else "torch"
-    if backend != "torch" and not on_cpu:
+        backend = "numpy" if device is None else "torch"
+    if backend != "torch" and device is not None:
         raise InvalidInputError(
-            f"`device` must be 'cpu' for the backend {backend!r}; got {str(device)!r}. "
-            "Pass backend='torch'."
+            f"`device` must be 'cpu', and embeddings an array, for the backend {backend!r}; got "
+            f"{str(device)!r}. Pass backend='torch'."
         )
-    return backend
+    return backend, device
 
 
 def unit_rows(
     image_emb_nd: NDArray[Any], members: NDArray[np.int64], *, adapter: Any = None
-) -> NDArray[np.float32]:
+) -> Any:
     """Gather some images as float32 rows of length 1, to rounding; adapt them where asked.
 
     `unit_block` leaves alone what is within 1e-4 of length 1. Distances of near neighbours
     are the square root of such a difference, so here every row is divided.
+
+    Returns
+    -------
+    ndarray or torch.Tensor of shape (m, d), float32
+        A tensor where the embeddings are on a device.
     """
+    if is_on_device(image_emb_nd):
+        tensor_md = image_emb_nd.unit(members)  # type: ignore[attr-defined]
+        return tensor_md if adapter is None else adapter.adapt(tensor_md)
     unit_md = np.empty((len(members), image_emb_nd.shape[1]), dtype=np.float32)
 
     def gather(rows: slice) -> None:
@@ -269,9 +278,7 @@ def on_all_cores(function: Any, n: int, rows_per_block: int) -> Iterator[Any]:
         yield result
 
 
-def distances_within(
-    unit_nd: NDArray[np.float32], count: int, *, backend: str, device: Any
-) -> NDArray[np.float32]:
+def distances_within(unit_nd: Any, count: int, *, backend: str, device: Any) -> NDArray[np.float32]:
     """Return the mean distance of unit rows to their `count` nearest others; trusts its input."""
     n = len(unit_nd)
     distance_n = np.zeros(n, dtype=np.float32)
@@ -304,7 +311,7 @@ def distances_from_cosines(cosines: Any) -> Any:
 Nearest = Iterator[tuple[slice, NDArray[Any], NDArray[np.float32]]]
 
 
-def _nearest(unit_nd: NDArray[np.float32], count: int, backend: str, device: Any) -> Nearest:
+def _nearest(unit_nd: Any, count: int, backend: str, device: Any) -> Nearest:
     """Yield rows, the columns of their nearest (b, count), ascending, and the cosines."""
     if backend == "torch":
         yield from _nearest_torch(unit_nd, count, device)
@@ -398,7 +405,7 @@ def _write_nearest(sim_bn, columns_bk, cosines_bk):  # type: ignore[no-untyped-d
                 found += 1
 
 
-def _cosines_torch(unit_nd: NDArray[np.float32], device: Any) -> Iterator[tuple[slice, Any]]:
+def _cosines_torch(unit_nd: Any, device: Any) -> Iterator[tuple[slice, Any]]:
     import torch
 
     n = len(unit_nd)
@@ -413,7 +420,7 @@ def _cosines_torch(unit_nd: NDArray[np.float32], device: Any) -> Iterator[tuple[
             yield rows, sim_bn
 
 
-def _nearest_torch(unit_nd: NDArray[np.float32], count: int, device: Any) -> Nearest:
+def _nearest_torch(unit_nd: Any, count: int, device: Any) -> Nearest:
     for rows, sim_bn in _cosines_torch(unit_nd, device):
         bound_b1 = sim_bn.topk(count, dim=1).values[:, -1:]
         kept_bn, tied_bn = sim_bn > bound_b1, sim_bn == bound_b1

@@ -82,6 +82,7 @@ class _ConceptSampling(BaseEstimator):
     target: str | ArrayLike
     standardize: bool
     table: EmbeddingTable | None
+    device: Any
     profiles_: ConceptProfiles
     labelled_counts_: ConceptCounts
 
@@ -148,6 +149,7 @@ class _ConceptSampling(BaseEstimator):
             self.m,
             # One image has no spread to standardise by, and is picked whatever it shows.
             standardize=self.standardize and len(X if embeddings is None else embeddings) > 1,
+            device=self.device,
         )
 
     def _vocabulary(self) -> ConceptVocabulary:
@@ -210,6 +212,8 @@ class CBDMarginSampling(_ConceptSampling):
         See `ConceptProfiles.from_embeddings`.
     table : EmbeddingTable, optional
         With it, `X` and the learner's `X_training` hold row numbers of the table.
+    device : str or torch.device, optional
+        Where the pool is profiled; see `ConceptProfiles.from_embeddings`.
 
     Notes
     -----
@@ -246,6 +250,7 @@ class CBDMarginSampling(_ConceptSampling):
         uncertainty: str = "margin",
         standardize: bool = True,
         table: EmbeddingTable | None = None,
+        device: Any = None,
     ) -> None:
         self.vocabulary = vocabulary
         self.m = m
@@ -255,6 +260,7 @@ class CBDMarginSampling(_ConceptSampling):
         self.uncertainty = uncertainty
         self.standardize = standardize
         self.table = table
+        self.device = device
 
     def __call__(
         self,
@@ -350,7 +356,7 @@ class CBDSampling(_ConceptSampling):
     ----------
     vocabulary : ConceptVocabulary, optional
         With embeddings of the images' model; not needed where `profiles=` is passed.
-    m, weighting, target, standardize, table
+    m, weighting, target, standardize, table, device
         As in `CBDMarginSampling`; the target is the pool's concepts by default, because
         the set that is most diverse in itself is made of outliers.
 
@@ -377,6 +383,7 @@ class CBDSampling(_ConceptSampling):
         target: str | ArrayLike = "pool",
         standardize: bool = True,
         table: EmbeddingTable | None = None,
+        device: Any = None,
     ) -> None:
         self.vocabulary = vocabulary
         self.m = m
@@ -384,6 +391,7 @@ class CBDSampling(_ConceptSampling):
         self.target = target
         self.standardize = standardize
         self.table = table
+        self.device = device
 
     def __call__(
         self,

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from clip_al.blocks import block_rows, map_blocks, one_blas_thread, unit_block
 from clip_al.checks import check_choice, check_embeddings, check_int
+from clip_al.device_embeddings import device_block, device_of, device_slices, host
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.labels import encode_labels, group_by_class
 from clip_al.large_classes import indexed_distances, sampled_distances
@@ -49,7 +50,7 @@ def semantic_alignment_scores(
 
     Parameters
     ----------
-    Z : array-like or EmbeddingTable of shape (n, d)
+    Z : array-like, EmbeddingTable or DeviceEmbeddings of shape (n, d)
         Image embeddings, any float type, not modified; read in blocks.
     y : array-like of shape (n,)
         Class numbers in [0, k); classes without images are fine.
@@ -64,8 +65,8 @@ def semantic_alignment_scores(
     adapter : DatasetAdapter, optional
         Fitted; applied to images and texts first.
     device : str or torch.device, optional
-        Where "contrastive" multiplies images and classes, the CPU by default. "cosine" is
-        one product of two vectors for each image and always runs on the CPU.
+        Where images and classes are multiplied: where the embeddings are by default, and with
+        NumPy on the CPU for an array.
 
     Returns
     -------
@@ -102,6 +103,10 @@ def semantic_alignment_scores(
         )[0]
     image_emb_nd, codes_n, text_emb_kd = _checked(Z, y, T, adapter)
     score_n = np.empty(len(codes_n), dtype=np.float32)
+    place = device_of(image_emb_nd, device)
+    if place is not None:
+        _cosines_on(place, image_emb_nd, codes_n, text_emb_kd, adapter, score_n)
+        return np.clip(score_n, -1.0, 1.0, out=score_n)
 
     def score(rows: slice) -> None:
         block, length_b = _adapted_block(image_emb_nd, rows, adapter)
@@ -152,13 +157,19 @@ def label_log_probabilities(
     """
     image_emb_nd, codes_n, text_emb_kd = _checked(Z, y, T, adapter)
     scale = np.float32(1.0 / _temperature(temperature, adapter))
-    multiply = _product_with(text_emb_kd, device)
     log_prob_n = np.empty(len(codes_n), dtype=np.float32)
     likeliest_n = np.empty(len(codes_n), dtype=np.int64)
+    place = device_of(image_emb_nd, device)
+    if place is not None:
+        _label_scores_on(
+            place, image_emb_nd, codes_n, text_emb_kd, scale, adapter, log_prob_n, likeliest_n
+        )
+        return log_prob_n, likeliest_n
+    text_emb_dk = np.ascontiguousarray(text_emb_kd.T)
 
     def score(rows: slice) -> None:
         block, length_b = _adapted_block(image_emb_nd, rows, adapter)
-        logit_bk = multiply(block)
+        logit_bk = block @ text_emb_dk
         places = np.arange(len(block))
         best_b = logit_bk.argmax(axis=1)
         # The largest is taken off before scaling: nothing overflows, and it stays exactly 0.
@@ -187,7 +198,7 @@ def sample_diversity_scores(
 
     Parameters
     ----------
-    Z : array-like or EmbeddingTable of shape (n, d)
+    Z : array-like, EmbeddingTable or DeviceEmbeddings of shape (n, d)
         Image embeddings, any float type, not modified.
     y : array-like of shape (n,)
         Class numbers, whole and at least 0.
@@ -235,7 +246,7 @@ def sample_diversity_scores(
     array([1.414, 0.   , 0.   , 0.   ], dtype=float32)
     """
     image_emb_nd = check_embeddings(getattr(Z, "embeddings", Z), "Z", finite=False)
-    backend = chosen_backend(backend, device)
+    backend, device = chosen_backend(backend, device, image_emb_nd)
     labels, codes_n = _labels_in_use(y, len(image_emb_nd))
     classes = group_by_class(codes_n, len(labels))
     if exact_up_to is not None:
@@ -251,7 +262,7 @@ def sample_diversity_scores(
                 unit_md = unit_rows(image_emb_nd, members, adapter=adapter)
                 score_n[members] = distances_within(unit_md, count, backend=backend, device=device)
             elif isinstance(k, numbers.Integral):
-                unit_md = unit_rows(image_emb_nd, members, adapter=adapter)
+                unit_md = host(unit_rows(image_emb_nd, members, adapter=adapter))
                 score_n[members], recall = indexed_distances(
                     unit_md, count, random_state=random_state
                 )
@@ -271,7 +282,7 @@ def class_prototypes(
 
     Parameters
     ----------
-    Z : array-like or EmbeddingTable of shape (n, d)
+    Z : array-like, EmbeddingTable or DeviceEmbeddings of shape (n, d)
         Image embeddings, any float type, not modified.
     y : array-like of shape (n,)
         Class numbers in [0, n_classes).
@@ -311,7 +322,8 @@ def class_prototypes(
         for number, members in enumerate(group_by_class(codes_n, n_classes)):
             if not len(members):
                 continue
-            mean_d = unit_rows(image_emb_nd, members, adapter=adapter).mean(axis=0, dtype=float)
+            unit_md = unit_rows(image_emb_nd, members, adapter=adapter)
+            mean_d = host(unit_md.mean(axis=0, dtype=float))
             length = np.linalg.norm(mean_d)
             if length > SMALLEST_SPREAD:
                 prototype_kd[number] = mean_d / length
@@ -456,16 +468,48 @@ def _for_each_block(
         function(slice(start, min(start + step, n)))
 
 
-def _product_with(text_emb_kd: NDArray[np.float32], device: Any) -> Any:
-    """Return what multiplies a block of images with all classes, on the device."""
-    if device is None or str(device) == "cpu":
-        text_emb_dk = np.ascontiguousarray(text_emb_kd.T)
-        return lambda block: block @ text_emb_dk
+def _cosines_on(
+    device: Any,
+    image_emb_nd: Any,
+    codes_n: NDArray[np.int64],
+    text_emb_kd: NDArray[np.float32],
+    adapter: Any,
+    score_n: NDArray[np.float32],
+) -> None:
+    """Write the cosine of each image and its class by torch."""
     import torch
 
-    text_on_device_dk = torch.as_tensor(text_emb_kd.T, device=device)
+    with torch.no_grad():
+        class_kd = torch.as_tensor(text_emb_kd, device=device)
+        code_n = torch.tensor(codes_n, device=device)
+        for rows in device_slices(*image_emb_nd.shape):
+            block = _device_block(image_emb_nd, rows, device, adapter)
+            score_n[rows] = (block * class_kd[code_n[rows]]).sum(dim=1).cpu().numpy()
 
-    def multiply(block: NDArray[np.float32]) -> Any:
-        return (torch.as_tensor(block, device=device) @ text_on_device_dk).cpu().numpy()
 
-    return multiply
+def _label_scores_on(
+    device: Any,
+    image_emb_nd: Any,
+    codes_n: NDArray[np.int64],
+    text_emb_kd: NDArray[np.float32],
+    scale: np.float32,
+    adapter: Any,
+    log_prob_n: NDArray[np.float32],
+    likeliest_n: NDArray[np.int64],
+) -> None:
+    """Write the log-probability of each label and the likeliest class by torch."""
+    import torch
+
+    with torch.no_grad():
+        class_dk = torch.as_tensor(text_emb_kd, device=device).T
+        code_n1 = torch.tensor(codes_n, device=device)[:, None]
+        for rows in device_slices(len(image_emb_nd), max(text_emb_kd.shape)):
+            cosine_bk = _device_block(image_emb_nd, rows, device, adapter) @ class_dk
+            log_prob_bk = torch.log_softmax(cosine_bk * float(scale), dim=1)
+            log_prob_n[rows] = log_prob_bk.gather(1, code_n1[rows])[:, 0].cpu().numpy()
+            likeliest_n[rows] = cosine_bk.argmax(dim=1).cpu().numpy()
+
+
+def _device_block(image_emb_nd: Any, rows: slice, device: Any, adapter: Any) -> Any:
+    block = device_block(image_emb_nd, rows, device)
+    return block if adapter is None else adapter.adapt(block)

@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from clip_al.adapter_choice import PAPER_ADAPTER, describe_adapter, is_fitted, make_adapter
 from clip_al.checks import check_choice, check_embeddings, check_int
 from clip_al.class_vectors import best_text_weight, check_text_weight, unit_class_embeddings
+from clip_al.device_embeddings import keep_on
 from clip_al.errors import InvalidTypeError
 from clip_al.image_scores import ImageScores, distance_space, score_images
 from clip_al.label_noise import LabelNoise
@@ -228,7 +229,7 @@ class ClipSelector(BaseEstimator):
 
         Parameters
         ----------
-        Z : array-like or EmbeddingTable of shape (n, d)
+        Z : array-like, EmbeddingTable or DeviceEmbeddings of shape (n, d)
             Image embeddings; not modified.
         y : array-like of shape (n,)
             Class numbers or, with `class_names`, names; some may be wrong.
@@ -261,6 +262,7 @@ class ClipSelector(BaseEstimator):
         self._forget()
         settings = self._settings()
         image_emb_nd = check_embeddings(getattr(Z, "embeddings", Z), "Z")
+        image_emb_nd = keep_on(image_emb_nd, self.device)
         text_emb_kd, model_id = unit_class_embeddings(*self._class_source(), Z)
         known = self._try(settings, image_emb_nd, y, text_emb_kd, groups, _ids_of(Z, ids))
         codes_n: Any = known.labels

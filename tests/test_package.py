@@ -24,6 +24,7 @@ ORDER = [
     "labels",
     "images",
     "models",
+    "device_embeddings",
     "encoder",
     "table_files",
     "embeddings",

@@ -105,6 +105,7 @@ def test_the_defaults_are_those_that_were_measured():
         "uncertainty": "margin",
         "standardize": True,
         "table": None,
+        "device": None,
     }
     assert CBDSampling().get_params() == {
         "vocabulary": None,
@@ -113,6 +114,7 @@ def test_the_defaults_are_those_that_were_measured():
         "target": "pool",
         "standardize": True,
         "table": None,
+        "device": None,
     }
 
 
