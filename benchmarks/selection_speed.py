@@ -153,7 +153,10 @@ def suspect_functions(data: Data) -> Functions:
         from cleanlab.filter import find_label_issues
 
         functions["cleanlab find_label_issues, from probabilities"] = lambda: find_label_issues(
-            y, probabilities, return_indices_ranked_by="self_confidence"
+            y,
+            probabilities,
+            return_indices_ranked_by="self_confidence",
+            n_jobs=1,  # its workers are forked, and wait forever where SIGTERM is handled
         )
     return functions
 
