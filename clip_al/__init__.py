@@ -47,6 +47,7 @@ _PUBLIC = {
     "ClipSelector": "selector",
     "AlignmentDiversitySampling": "alignment_query",
     "SelectedSubsetSampler": "sampler",
+    "write_report": "report",
     "DistributedSelectedSubsetSampler": "distributed_sampler",
     "check_shards": "distributed_sampler",
     "ClipAlError": "errors",
@@ -103,6 +104,7 @@ __all__ = [
     "semantic_alignment_scores",
     "spectral_diversity",
     "standardize_scores",
+    "write_report",
 ]
 
 if TYPE_CHECKING:
@@ -135,6 +137,7 @@ if TYPE_CHECKING:
     from clip_al.neighbors import mean_neighbour_distances, neighbour_graph
     from clip_al.optimizer import SelectionOptimizer
     from clip_al.query import CBDMarginSampling, CBDSampling, PickExplanation
+    from clip_al.report import write_report
     from clip_al.sampler import SelectedSubsetSampler
     from clip_al.scores import (
         class_prototypes,
@@ -150,6 +153,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "plots":  # a room of its own: `clip_al.plots.image_grid`
+        return importlib.import_module("clip_al.plots")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'clip_al' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"clip_al.{_PUBLIC[name]}"), name)

@@ -1,8 +1,9 @@
-"""The command line: ``clip-al embed | concepts | diversity | select | suspects | demo``.
+"""The command line: ``clip-al embed | concepts | diversity | select | suspects | report | demo``.
 
-Each command is a few lines over the library. Results go to standard output and to files;
-progress and errors go to standard error. Exit status: 0 done, 2 bad input, 130 interrupted.
-``select`` is in `cli_select`, ``suspects`` in `cli_labels`.
+Each command is a few lines over the library. Results go to standard output and to files, with
+``--json`` as one object; progress, warnings and errors go to standard error. Exit status: 0
+done, 1 a mistake in clip_al itself, 2 bad input, 130 interrupted. ``select`` is in
+`cli_select`, ``suspects`` in `cli_labels`, ``report`` in `cli_report`.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
-from clip_al.cli_labels import suspects
+from clip_al import __version__
+from clip_al.cli_demo import DEMO_EXAMPLES, TRAIN_DEMO_EXAMPLES, demo, train_demo
+from clip_al.cli_labels import SUSPECTS_EXAMPLES, suspects
 from clip_al.cli_options import (
     BatchSize,
     Device,
+    ExampleCommand,
     Force,
+    Json,
     Model,
     PerImage,
     Pretrained,
@@ -36,17 +41,58 @@ from clip_al.cli_options import (
     make_encoder,
     open_table,
     out,
+    print_json,
+    say,
+    written,
 )
-from clip_al.cli_select import select
+from clip_al.cli_report import REPORT_EXAMPLES, report
+from clip_al.cli_select import SELECT_EXAMPLES, select
 from clip_al.errors import ClipAlError
+
+START = """
+From a folder of images to a first batch to label, and to a report on it:
+  clip-al embed photos -o photos.table
+  clip-al select photos.table --budget 12 -o first.csv
+  clip-al report first.csv --table photos.table -o first.html
+
+What to train on, once there are labels:
+  clip-al select photos.table --ratio 0.3 --labels labels.csv -o subset.json
+
+`clip-al COMMAND --help` has more examples. Results go to standard output, with
+--json as one object; progress and errors go to standard error. Exit status:
+0 done, 1 a mistake in clip_al itself, 2 bad input, 130 interrupted.
+"""
+EMBED_EXAMPLES = """
+Examples:
+  clip-al embed photos -o photos.table
+  clip-al embed photos -o vit.table --model ViT-B-32 --pretrained laion2b_s34b_b79k
+  torchrun --nproc-per-node 2 --no-python clip-al embed photos -o photos.table
+"""
+CONCEPTS_EXAMPLES = """
+Examples:
+  clip-al concepts photos.table
+  clip-al concepts photos.table --vocabulary words.txt -m 3 -o concepts.csv
+  clip-al concepts photos.table --show 5 --json
+"""
+DIVERSITY_EXAMPLES = """
+Examples:
+  clip-al diversity photos.table
+  clip-al diversity photos.table --indices first.csv --json
+"""
 
 
 class _Group(TyperGroup):
     """Reports bad input in one message and without a traceback, whatever the command."""
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        formatter.write(START.lstrip())
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:  # whoever read the output has read enough
+            raise
         except (ClipAlError, OSError) as exc:
             err.print(f"[bold red]Error:[/] {escape(str(exc))}", highlight=False)
             raise typer.Exit(2) from exc
@@ -63,7 +109,22 @@ app = typer.Typer(
 )
 
 
-@app.command()
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"clip-al {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+    ] = False,
+) -> None: ...
+
+
+@app.command(cls=ExampleCommand, epilog=EMBED_EXAMPLES)
 def embed(
     images: Annotated[Path, typer.Argument(help="A folder of images, searched recursively.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The table's folder.")],
@@ -75,16 +136,24 @@ def embed(
         Optional[int],  # noqa: UP045
         typer.Option(help="Processes that read images; chosen by the number of cores."),
     ] = None,
-    dtype: Annotated[str, typer.Option(help="float32, or float16 for half the disk.")] = "float32",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="float32, or float16 for half the disk.",
+            autocompletion=lambda: ["float32", "float16"],
+        ),
+    ] = "float32",
     hash_content: Annotated[
         bool, typer.Option(help="Notice changed files by content, not by size and time.")
     ] = False,
     skip_unreadable: SkipUnreadable = False,
     force: Force = False,
+    as_json: Json = False,
 ) -> None:
     """Encode a folder of images into a table. Interrupted? The same command continues.
 
-    Under torchrun each process encodes its share, and the last to finish makes the table.
+    Under torchrun each process encodes its share, and the last to finish
+    makes the table.
     """
     from clip_al.embeddings import EmbeddingTable
     from clip_al.sharded_table import Rank, encode_shard
@@ -105,14 +174,19 @@ def embed(
         overwrite=force,
         hash_content=hash_content,
     )
-    if table is None:
-        out.print(f"{output}: this share is done, others are not yet", highlight=False)
-        return
-    rows, width = table.shape
-    out.print(f"{output}: {rows:,} images × {width}, {table.model_id}", highlight=False)
+    result: dict[str, Any] = {"table": output, "complete": table is not None}
+    if table is not None:
+        rows, width = table.shape
+        result |= {"images": rows, "width": width, "model": table.model_id}
+    if as_json:
+        print_json(result)
+    elif table is None:
+        say(f"{output}: this share is done, others are not yet")
+    else:
+        say(f"{output}: {rows:,} images × {width}, {table.model_id}")
 
 
-@app.command()
+@app.command(cls=ExampleCommand, epilog=CONCEPTS_EXAMPLES)
 def concepts(
     table_path: TablePath,
     vocabulary: Vocabulary = "general",
@@ -125,6 +199,7 @@ def concepts(
     model: Model = None,
     pretrained: Pretrained = None,
     force: Force = False,
+    as_json: Json = False,
 ) -> None:
     """Name the concepts of each image, and the most frequent ones of all."""
     import pandas as pd
@@ -132,24 +207,40 @@ def concepts(
     check_output(output, force)
     table = open_table(table_path)
     profiles = encode_profiles(table, vocabulary, m, model, pretrained)
-    counts_v = np.bincount(profiles.ids.ravel(), minlength=profiles.n_concepts)
-    frequent = Table("concept", "images", "share", title="Most frequent concepts")
-    for concept in np.argsort(-counts_v, kind="stable")[:show]:
-        share = f"{counts_v[concept] / len(profiles):.1%}"
-        name = escape(profiles.vocabulary.names[concept])
-        frequent.add_row(name, f"{counts_v[concept]:,}", share)
-    out.print(frequent)
-    first = Table("image", "concepts", title="First images")
-    for index in range(min(show, len(table))):
-        first.add_row(escape(str(table.ids[index])), escape(", ".join(profiles.names(index))))
-    out.print(first)
     if output is not None:
         listed = ["; ".join(profiles.names(index)) for index in range(len(table))]
-        pd.DataFrame({"id": list(table.ids), "concepts": listed}).to_csv(output, index=False)
-        out.print(f"Wrote {len(table):,} rows to {output}", highlight=False)
+        with written(output, force) as file:
+            pd.DataFrame({"id": list(table.ids), "concepts": listed}).to_csv(file, index=False)
+    counts_v = np.bincount(profiles.ids.ravel(), minlength=profiles.n_concepts)
+    names = profiles.vocabulary.names
+    frequent = [
+        {"concept": names[i], "images": counts_v[i], "share": counts_v[i] / len(profiles)}
+        for i in np.argsort(-counts_v, kind="stable")[:show]
+    ]
+    first = [
+        {"id": table.ids[i], "concepts": profiles.names(i)} for i in range(min(show, len(table)))
+    ]
+    if as_json:
+        size = {"images": len(table), "m": m, "vocabulary": len(names)}
+        print_json({**size, "frequent": frequent, "first": first, "output": output})
+        return
+    _print_concepts(frequent, first)
+    if output is not None:
+        say(f"Wrote {len(table):,} rows to {output}")
 
 
-@app.command()
+def _print_concepts(frequent: list[dict[str, Any]], first: list[dict[str, Any]]) -> None:
+    most = Table("concept", "images", "share", title="Most frequent concepts")
+    for row in frequent:
+        most.add_row(escape(row["concept"]), f"{row['images']:,}", f"{row['share']:.1%}")
+    out.print(most)
+    images = Table("image", "concepts", title="First images")
+    for row in first:
+        images.add_row(escape(str(row["id"])), escape(", ".join(row["concepts"])))
+    out.print(images)
+
+
+@app.command(cls=ExampleCommand, epilog=DIVERSITY_EXAMPLES)
 def diversity(
     table_path: TablePath,
     indices: Annotated[
@@ -161,6 +252,7 @@ def diversity(
     jitter: Annotated[float, typer.Option(help="On the diagonal of GD's Gram matrix.")] = 1e-3,
     model: Model = None,
     pretrained: Pretrained = None,
+    as_json: Json = False,
 ) -> None:
     """Measure how diverse a set of images is."""
     from clip_al.diversity import ConceptCounts, geometric_diversity, spectral_diversity
@@ -171,47 +263,38 @@ def diversity(
     rows = None if indices is None else read_indices(indices, table, "--indices")
     counts = ConceptCounts.from_profiles(profiles, rows, weighting="binary")
     Z = table.embeddings if rows is None else table[rows]
+    result = {
+        "images": counts.n,
+        "cbd": counts.diversity(),
+        "entropy": counts.entropy(),
+        "concepts_seen": counts.richness(),
+        "vocabulary": profiles.n_concepts,
+        "spectral_diversity": spectral_diversity(profiles, rows),
+        "geometric_diversity": geometric_diversity(Z, jitter=jitter),
+        "jitter": jitter,
+    }
+    if as_json:
+        print_json(result)
+        return
     measures = Table("measure", "value", title=f"Diversity of {counts.n:,} images")
     for name, value in {
-        "concept-based diversity (CBD), in [0, 1]": f"{counts.diversity():.4f}",
-        "entropy of concepts, nats": f"{counts.entropy():.3f}",
-        "concepts seen": f"{counts.richness():,} of {profiles.n_concepts:,}",
-        "spectral diversity, nats": f"{spectral_diversity(profiles, rows):.2f}",
+        "concept-based diversity (CBD), in [0, 1]": f"{result['cbd']:.4f}",
+        "entropy of concepts, nats": f"{result['entropy']:.3f}",
+        "concepts seen": f"{result['concepts_seen']:,} of {profiles.n_concepts:,}",
+        "spectral diversity, nats": f"{result['spectral_diversity']:.2f}",
         f"geometric diversity (GD), jitter {jitter:g}, nats": (
-            f"{geometric_diversity(Z, jitter=jitter):.2f}"
+            f"{result['geometric_diversity']:.2f}"
         ),
     }.items():
         measures.add_row(name, value)
     out.print(measures)
 
 
-app.command()(select)
-app.command()(suspects)
-
-DemoFolder = Annotated[
-    Path, typer.Option("--output", "-o", help="Folder for files; an earlier demo's are replaced.")
-]
-Seeds = Annotated[int, typer.Option(min=1, help="Repetitions, for the spread.")]
-
-
-@app.command()
-def demo(output: DemoFolder = Path("clip-al-demo"), seeds: Seeds = 5) -> None:
-    """Run both paths on 1,797 real digits, offline, in about a minute: label, then train."""
-    from clip_al.mini.demo import encode_digits, run_demo
-    from clip_al.mini.train_demo import run_train_demo
-
-    digits = encode_digits(out)
-    run_demo(output, n_seeds=seeds, console=out, digits=digits)
-    out.print()
-    run_train_demo(output, n_seeds=seeds, console=out, digits=digits)
-
-
-@app.command()
-def train_demo(output: DemoFolder = Path("clip-al-demo"), seeds: Seeds = 5) -> None:
-    """Flip a fifth of the digits' labels, find the wrong ones, train on what is chosen."""
-    from clip_al.mini.train_demo import run_train_demo
-
-    run_train_demo(output, n_seeds=seeds, console=out)
+app.command(cls=ExampleCommand, epilog=SELECT_EXAMPLES)(select)
+app.command(cls=ExampleCommand, epilog=SUSPECTS_EXAMPLES)(suspects)
+app.command(cls=ExampleCommand, epilog=REPORT_EXAMPLES)(report)
+app.command(cls=ExampleCommand, epilog=DEMO_EXAMPLES)(demo)
+app.command(cls=ExampleCommand, epilog=TRAIN_DEMO_EXAMPLES)(train_demo)
 
 
 def main() -> None:

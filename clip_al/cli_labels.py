@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -16,13 +17,18 @@ from clip_al.checks import check_choice, check_int
 from clip_al.cli_options import (
     Device,
     Force,
+    Json,
     Model,
     Pretrained,
     check_output,
     encoder_of,
     open_table,
     out,
+    print_json,
     refuse_options,
+    say,
+    working,
+    written,
 )
 from clip_al.errors import InvalidInputError
 
@@ -33,6 +39,12 @@ if TYPE_CHECKING:
     from clip_al.selector import ClipSelector
 
 TRAIN = "With labels"
+SUSPECTS_EXAMPLES = """
+Examples:
+  clip-al suspects photos.table --labels labels.csv
+  clip-al suspects subset.json -n 20 -o suspects.csv
+  clip-al suspects photos.table --labels folders --json
+"""
 FOR_LABELS = {
     "labels": "--labels",
     "classes": "--classes",
@@ -65,7 +77,12 @@ Classes = Annotated[
     ),
 ]
 Preset = Annotated[
-    str, typer.Option(help="default, or paper: the method as printed.", rich_help_panel=TRAIN)
+    str,
+    typer.Option(
+        help="default, or paper: the method as printed.",
+        rich_help_panel=TRAIN,
+        autocompletion=lambda: ["default", "paper"],
+    ),
 ]
 Adapter = Annotated[
     Optional[bool],  # noqa: UP045
@@ -122,8 +139,13 @@ def fit_selection(
     attribute = None if groups is None else read_groups(groups, table)
     encoder = encoder_of(table, model, pretrained, selector.device)
     table.check_model(encoder)
+    encoder.progress = False  # a few names: one display at a time
     selector.set_params(class_names=names, encoder=encoder)
-    return selector.fit_select(table, codes, groups=attribute)
+    shown: AbstractContextManager[None] = nullcontext()
+    if not selector.adapter and selector.preset == "default":  # else its training shows itself
+        shown = working(f"Scoring {len(table):,} images")
+    with shown:
+        return selector.fit_select(table, codes, groups=attribute)
 
 
 def print_noise(selection: Selection) -> None:
@@ -145,6 +167,14 @@ def suspect_table(found: list[Suspect]) -> Table:
         shown = ["–" if cell is None else escape(str(cell)) for cell in cells]
         table.add_row(*shown, f"{suspect.score:.2f}")
     return table
+
+
+def suspect_records(found: list[Suspect]) -> list[dict[str, Any]]:
+    """Return suspects for JSON, under the names that the CSV file has."""
+    from clip_al.label_files import suspect_frame
+
+    records = suspect_frame(found).astype(object).to_dict("records")
+    return [{str(name): value for name, value in record.items()} for record in records]
 
 
 def suspects(
@@ -170,6 +200,7 @@ def suspects(
     pretrained: Pretrained = None,
     device: Device = None,
     force: Force = False,
+    as_json: Json = False,
 ) -> None:
     """List the images whose labels are likeliest to be wrong, worst first.
 
@@ -193,8 +224,20 @@ def suspects(
         selection = Selection.load(selection_or_table)
     wanted = min(20, selection.n_images) if n is None else n
     found = selection.suspects(check_int(wanted, "-n", largest=selection.n_images))
+    if output is not None:
+        with written(output, force) as file:
+            suspect_frame(found).to_csv(file, index=False)
+    if as_json:
+        print_json(
+            {
+                "images": selection.n_images,
+                "wrong_fraction": selection.settings.get("wrong_fraction"),
+                "suspects": suspect_records(found),
+                "output": output,
+            }
+        )
+        return
     out.print(suspect_table(found))
     print_noise(selection)
     if output is not None:
-        suspect_frame(found).to_csv(output, index=False)
-        out.print(f"Wrote {len(found):,} rows to {output}", highlight=False, markup=False)
+        say(f"Wrote {len(found):,} rows to {output}")

@@ -1,16 +1,21 @@
-"""What several commands share: their options, the two consoles, the table and the model.
+"""What several commands share: their options, how they print and write, the table, the model.
 
 Results go to `out`, standard output; progress and errors to `err`, standard error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
+import numpy as np
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 from clip_al.errors import InvalidInputError
 
@@ -38,7 +43,8 @@ Vocabulary = Annotated[
     str,
     typer.Option(
         help="The concepts: general, a text file (one per line, synonyms after commas), "
-        "or a folder with Visual Genome's lists."
+        "or a folder with Visual Genome's lists.",
+        autocompletion=lambda: ["general"],
     ),
 ]
 PerImage = Annotated[int, typer.Option("-m", help="Concepts per image.")]
@@ -48,6 +54,58 @@ SkipUnreadable = Annotated[
 ]
 BatchSize = Annotated[int, typer.Option(help="Images encoded at once.")]
 Device = Annotated[Optional[str], typer.Option(help="cpu, cuda, cuda:1 …")]  # noqa: UP045
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print one JSON object to standard output, and nothing else there."
+    ),
+]
+
+
+class ExampleCommand(TyperCommand):
+    """A command whose epilog is examples: printed as they are, to be copied."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, then the examples."""
+        examples, self.epilog = self.epilog, None
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self.epilog = examples
+        if examples:
+            formatter.write(f"{examples.strip(chr(10))}\n")
+
+
+def print_json(result: Mapping[str, Any]) -> None:
+    """Print a result for machines, on one line; a number that is not finite is null."""
+    typer.echo(json.dumps(_plain(result), allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as what JSON has."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+@contextmanager
+def working(title: str) -> Iterator[None]:
+    """Show on standard error, if that is a terminal, that something takes its time."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    if not err.is_terminal:
+        yield
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        progress.add_task(title, total=None)
+        yield
 
 
 def refuse_options(ctx: typer.Context, options: Mapping[str, str], owner: str, given: str) -> None:
@@ -116,7 +174,7 @@ def open_or_embed(
     table = EmbeddingTable.create(
         directory, images_or_table, encoder, errors="skip" if skip_unreadable else "raise"
     )
-    out.print(f"Embeddings are kept in {directory}", highlight=False, markup=False)
+    err.print(f"Embeddings are kept in {directory}", highlight=False, markup=False)
     return table
 
 
@@ -127,7 +185,8 @@ def encode_profiles(
     from clip_al.concepts import ConceptProfiles
 
     encoded = _vocabulary(vocabulary).encode(encoder_of(table, model, pretrained))
-    return ConceptProfiles.from_embeddings(table, encoded, m)
+    with working(f"Naming the concepts of {len(table):,} images"):
+        return ConceptProfiles.from_embeddings(table, encoded, m)
 
 
 def _vocabulary(source: str) -> ConceptVocabulary:
@@ -154,3 +213,27 @@ def check_output(path: Path | None, force: bool) -> None:
         raise InvalidInputError(
             f"{path} must be in a folder that exists; {path.parent} does not. Make it first."
         )
+
+
+@contextmanager
+def written(path: Path, force: bool) -> Iterator[Path]:
+    """Yield another name to write a file under, and put it in place when it is complete.
+
+    What is there stays whole where writing is interrupted, and where `check_output` refuses.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():  # a pipe or a device
+        yield path
+        return
+    target = path.resolve()
+    part = target.with_name(f".part-{target.name}")
+    try:
+        yield part
+        check_output(path, force)  # again: it may have come into being meanwhile
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def say(text: str) -> None:
+    """Print a line of results, with names of files as they are."""
+    out.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import numpy as np
 import typer
@@ -24,12 +24,14 @@ from clip_al.cli_labels import (
     fit_selection,
     make_selector,
     print_noise,
+    suspect_records,
     suspect_table,
 )
 from clip_al.cli_options import (
     BatchSize,
     Device,
     Force,
+    Json,
     Model,
     PerImage,
     Pretrained,
@@ -40,7 +42,11 @@ from clip_al.cli_options import (
     make_encoder,
     open_or_embed,
     out,
+    print_json,
     refuse_options,
+    say,
+    working,
+    written,
 )
 from clip_al.errors import InvalidInputError
 
@@ -51,6 +57,16 @@ if TYPE_CHECKING:
 
 LABEL = "With --budget: what to label next"
 BALANCES = ("none", "proportional", "equal")
+SELECT_EXAMPLES = """
+What to label, a first batch and the next one:
+  clip-al select photos.table --budget 12 -o first.csv
+  clip-al select photos.table --budget 12 -o next.csv --labelled first.csv \\
+      --probabilities predictions.npy
+
+What to train on, as the whole selection or as a list:
+  clip-al select photos.table --ratio 0.3 --labels labels.csv -o subset.json
+  clip-al select photos --ratio 0.3 --labels folders -o subset.csv --json
+"""
 # Options that belong to one way of selecting: parameter, and how it is typed.
 FOR_BUDGET = {
     "probabilities": "--probabilities",
@@ -70,7 +86,10 @@ FOR_RATIO = {
 def select(
     ctx: typer.Context,
     images_or_table: Annotated[
-        Path, typer.Argument(help="A table, or a folder of images to encode on the way.")
+        Path,
+        typer.Argument(
+            metavar="TABLE|IMAGES", help="A table, or a folder of images to encode on the way."
+        ),
     ],
     output: Annotated[
         Path,
@@ -122,7 +141,11 @@ def select(
     cross_fit: CrossFit = False,
     class_balance: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Quotas: none, proportional or equal.", rich_help_panel=TRAIN),
+        typer.Option(
+            help="Quotas: none, proportional or equal.",
+            rich_help_panel=TRAIN,
+            autocompletion=lambda: list(BALANCES),
+        ),
     ] = None,
     all_images: Annotated[
         bool,
@@ -135,14 +158,16 @@ def select(
     batch_size: BatchSize = 256,
     skip_unreadable: SkipUnreadable = False,
     force: Force = False,
+    as_json: Json = False,
 ) -> None:
     """Pick what to label next (--budget), or choose what to train on (--ratio and --labels).
 
     With --budget alone the picks show what the pool shows (a first batch). With
-    --probabilities they are the images that a model is unsure of and whose concepts differ.
+    --probabilities they are the images that a model is unsure of and whose
+    concepts differ.
 
-    With --ratio the images are those whose labels look right and that differ from others of
-    their class; the labels may hold mistakes.
+    With --ratio the images are those whose labels look right and that differ
+    from others of their class; the labels may hold mistakes.
     """
     if (budget is None) == (ratio is None):
         raise InvalidInputError(
@@ -155,7 +180,9 @@ def select(
         refuse_options(ctx, FOR_RATIO, "`--ratio`", "`--budget`")
         table = open_or_embed(images_or_table, output, encoder, skip_unreadable)
         profiles = encode_profiles(table, vocabulary, m, model, pretrained)
-        _pick(table, profiles, budget, probabilities, labelled, candidate_factor, output)
+        with written(output, force) as file:
+            result = _pick(table, profiles, budget, probabilities, labelled, candidate_factor, file)
+        _print_picks({**result, "output": output}, as_json)
         return
     refuse_options(ctx, FOR_BUDGET, "`--budget`", "`--ratio`")
     _check_subset(ratio, labels, class_balance, output, all_images, force)
@@ -166,7 +193,11 @@ def select(
     table = open_or_embed(images_or_table, output, encoder, skip_unreadable)
     selection = fit_selection(selector, table, str(labels), classes, groups, model, pretrained)
     _write(output, selection, table, all_images, force)
-    out.print(str(selection.report()), soft_wrap=True, markup=False, highlight=False)
+    if as_json:
+        print_json({**_summary(selection), "output": output})
+        return
+    say(f"Wrote {output}")
+    say(str(selection.report()))
     print_noise(selection)
     out.print(suspect_table(selection.suspects(min(3, len(table)))))
 
@@ -178,8 +209,9 @@ def _pick(
     probabilities: Path | None,
     labelled: Path | None,
     candidate_factor: int,
-    output: Path,
-) -> None:
+    file: Path,
+) -> dict[str, Any]:
+    """Write the picks, and return what there is to say of them."""
     from clip_al.files import read_indices, read_probabilities, write_selection
     from clip_al.query import CBDMarginSampling, CBDSampling
 
@@ -193,21 +225,56 @@ def _pick(
     if probabilities is not None:
         strategy = CBDMarginSampling(candidate_factor=candidate_factor)
         extra = {"probabilities": read_probabilities(probabilities, table)[pool]}
-    picks, metric = strategy(None, pool, budget, profiles=part, labelled=seen, **extra)
+    with working(f"Picking among {len(pool):,} images"):
+        picks, metric = strategy(None, pool, budget, profiles=part, labelled=seen, **extra)
     explanations = strategy.explain(pool[picks], profiles, labelled=seen)
-    write_selection(
-        output,
-        explanations,
-        ids=table.ids,
-        paths=table.paths,
-        metric=None if probabilities is None else metric,
+    margins = None if probabilities is None else metric
+    write_selection(file, explanations, ids=table.ids, paths=table.paths, metric=margins)
+    return {
+        "images": len(table),
+        "concepts": profiles.n_concepts,
+        "added_concepts": sum(len(pick.added) for pick in explanations),
+        "picks": [
+            {
+                "index": pick.index,
+                "id": table.ids[pick.index],
+                "path": table.paths[pick.index],
+                **({} if margins is None else {"margin": margins[rank]}),
+                "concepts": pick.concepts,
+                "added_concepts": pick.added,
+            }
+            for rank, pick in enumerate(explanations)
+        ],
+    }
+
+
+def _print_picks(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(result)
+        return
+    say(
+        f"Wrote {len(result['picks']):,} of {result['images']:,} images to {result['output']}; "
+        f"they add {result['added_concepts']:,} of {result['concepts']:,} concepts."
     )
-    added = sum(len(pick.added) for pick in explanations)
-    out.print(
-        f"Wrote {len(picks):,} of {len(table):,} images to {output}; "
-        f"they add {added:,} of {profiles.n_concepts:,} concepts.",
-        highlight=False,
-    )
+
+
+def _summary(selection: Selection) -> dict[str, Any]:
+    """Return what there is to say of a subset; its file has the images."""
+    report = selection.report()
+    shares = {
+        name: None if table is None else table.astype(object).to_dict("records")
+        for name, table in (("classes", report.classes), ("groups", report.groups))
+    }
+    return {
+        "images": selection.n_images,
+        "selected": len(selection),
+        "ratio": selection.ratio,
+        "fingerprint": selection.fingerprint,
+        "wrong_fraction": selection.settings.get("wrong_fraction"),
+        **shares,
+        "suspects": suspect_records(selection.suspects(min(3, selection.n_images))),
+        "settings": selection.settings,
+    }
 
 
 def _check_subset(
@@ -251,6 +318,6 @@ def _write(
 
     if output.suffix == ".json":
         selection.save(output, overwrite=force)
-    else:
-        write_subset(output, selection, paths=table.paths, all_images=all_images)
-    out.print(f"Wrote {output}", highlight=False, markup=False)
+        return
+    with written(output, force) as file:
+        write_subset(file, selection, paths=table.paths, all_images=all_images)

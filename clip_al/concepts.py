@@ -24,7 +24,9 @@ from clip_al.checks import (
     check_indices,
     check_int,
 )
+from clip_al.device_embeddings import device_block, device_of, device_slices
 from clip_al.errors import InvalidInputError, ModelMismatchError
+from clip_al.notebook import profiles_html
 from clip_al.vocabulary import ConceptVocabulary
 
 WEIGHTINGS = ("binary", "softmax")
@@ -264,6 +266,9 @@ class ConceptProfiles:
 
     def __repr__(self) -> str:
         return f"ConceptProfiles(n={len(self)}, m={self.m}, n_concepts={self.n_concepts})"
+
+    def _repr_html_(self) -> str:
+        return profiles_html(self)
 
     def names(self, index: int) -> list[str]:
         """Return the names of one image's concepts, most similar first."""

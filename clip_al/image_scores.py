@@ -9,7 +9,7 @@ Imports `class_vectors`, `label_noise`, `scores` and above; trusts what it is gi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -103,14 +103,10 @@ def score_images(
     sas_n, log_prob_n, right_n = (np.empty(n, dtype=np.float32) for _ in range(3))
     likeliest_n = np.empty(n, dtype=np.int64)
     noises = []
-    for scored, seen, one in _folds(adapter):
+    for scored, one, class_emb_kd in class_vectors_by_fold(
+        image_emb_nd, codes_n, text_emb_kd, adapter, text_weight
+    ):
         Z, y = subset(image_emb_nd, scored), codes_n[scored]
-        class_emb_kd = text_emb_kd if one is None else one.transform_texts(text_emb_kd)
-        if text_weight < 1:
-            mean_emb_kd = class_prototypes(
-                subset(image_emb_nd, seen), codes_n[seen], len(text_emb_kd), adapter=one
-            )
-            class_emb_kd = blend_class_vectors(class_emb_kd, mean_emb_kd, text_weight)
         space = None if one is None else _Space(one, class_emb_kd)
         noise = estimate_label_noise(Z, y, class_emb_kd, adapter=space, random_state=random_state)
         log_prob_n[scored], likeliest_n[scored] = label_log_probabilities(
@@ -136,6 +132,27 @@ def score_images(
         random_state=random_state,
     )
     return ImageScores(sas_n, sds_n, log_prob_n, likeliest_n, right_n, _mean_noise(noises))
+
+
+def class_vectors_by_fold(
+    image_emb_nd: NDArray[Any],
+    codes_n: NDArray[np.int64],
+    text_emb_kd: NDArray[np.float32],
+    adapter: Any,
+    text_weight: float,
+) -> Iterator[tuple[Any, Any, NDArray[np.float32]]]:
+    """Yield which images to score, by which adapter, and the class vectors in its space.
+
+    Mean images are those of the images that the adapter saw.
+    """
+    for scored, seen, one in _folds(adapter):
+        class_emb_kd = text_emb_kd if one is None else one.transform_texts(text_emb_kd)
+        if text_weight < 1:
+            mean_emb_kd = class_prototypes(
+                subset(image_emb_nd, seen), codes_n[seen], len(text_emb_kd), adapter=one
+            )
+            class_emb_kd = blend_class_vectors(class_emb_kd, mean_emb_kd, text_weight)
+        yield scored, one, class_emb_kd
 
 
 def distance_space(adapter: Any) -> Any:

@@ -5,6 +5,7 @@ Imports `selection_inputs` (checks), `selection_files` (save, load) and `selecti
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from clip_al.checks import check_indices, check_int
 from clip_al.errors import InvalidInputError, InvalidTypeError
+from clip_al.notebook import selection_html
 from clip_al.selection_files import (
     SCORE,
     damaged,
@@ -194,6 +196,9 @@ class Selection:
     def __repr__(self) -> str:
         return f"Selection({len(self)} of {self.n_images} images, {self.ratio:.1%})"
 
+    def _repr_html_(self) -> str:
+        return selection_html(self)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Selection):
             return NotImplemented
@@ -325,6 +330,19 @@ class Selection:
             Where pyarrow is not installed.
         """
         write_parquet(path, self.to_frame())
+
+    def report_html(self, path: str | os.PathLike[str], **options: Any) -> None:
+        """Write one HTML page that shows the selection; see `write_report` for the options.
+
+        Parameters
+        ----------
+        path : path
+            Of the file, for instance ``report.html``.
+        **options
+            ``images=``, ``embeddings=``, ``profiles=``, ``against=`` and others.
+        """
+        # By name, because the report is made from selections and imports this module.
+        importlib.import_module("clip_al.report").write_report(self, path, **options)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the selection as JSON text, and its arrays beside it as ``.npz``.

@@ -27,6 +27,7 @@ from clip_al.image_scores import ImageScores, distance_space, score_images
 from clip_al.label_noise import LabelNoise
 from clip_al.labels import encode_labels
 from clip_al.neighbors import neighbour_count, neighbour_graph
+from clip_al.notebook import selector_html
 from clip_al.optimizer import SOLVERS, SelectionOptimizer
 from clip_al.scores import ALIGNMENTS, SCALES, standardize_scores
 from clip_al.selection import Selection
@@ -359,6 +360,13 @@ class ClipSelector(BaseEstimator):
         """
         check_is_fitted(self, "selection_")
         return _choose(self._fitted, ratios, len(self.class_embeddings_))
+
+    def _repr_html_(self) -> str:
+        return selector_html(self)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        # Notebooks ask for this first, and scikit-learn's own shows the parameters alone.
+        return {"text/plain": repr(self), "text/html": selector_html(self)}
 
     def _forget(self) -> None:
         """Remove what an earlier `fit` left, so that one that fails leaves nothing."""

@@ -215,6 +215,13 @@ def test_an_interrupt_is_no_traceback(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "the same command continues" in errors
     assert "Traceback" not in errors
+    done = (tmp_path / "table" / "embeddings.npy").stat().st_size
+    for name in ("table", "whole"):
+        command = ("embed", tmp_path / "images", "-o", tmp_path / name, "--batch-size", 8)
+        assert run(*command).exit_code == 0
+    continued, whole = (tmp_path / name / "embeddings.npy" for name in ("table", "whole"))
+    assert continued.read_bytes() == whole.read_bytes()
+    assert done < whole.stat().st_size
 
 
 # What to train on

@@ -281,8 +281,8 @@ def test_an_unknown_backend_is_refused():
 @pytest.mark.parametrize("backend", ["numpy", "faiss"])
 def test_a_device_that_the_backend_cannot_use_is_refused(backend):
     message = (
-        f"`device` must be 'cpu', and embeddings an array, for the backend {backend!r}; got 'cuda'. "
-        "Pass backend='torch'."
+        f"`device` must be 'cpu', and embeddings an array, for the backend {backend!r}; "
+        "got 'cuda'. Pass backend='torch'."
     )
     with pytest.raises(InvalidInputError, match=exactly(message)):
         mean_neighbour_distances(np.eye(3), 1, backend=backend, device="cuda")

@@ -15,7 +15,10 @@ import clip_al
 
 PACKAGE = Path(clip_al.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = ("torch", "open_clip", "modAL", "faiss", "matplotlib", "ray")
+HEAVY = (
+    "torch", "open_clip", "modAL", "faiss", "matplotlib", "ray", "plotly", "jinja2",
+    "lightning", "skactiveml", "datasets", "fiftyone", "cleanlab",
+)  # fmt: skip
 # In the order the data flows; a module imports from those before it alone.
 ORDER = [
     "errors",
@@ -31,6 +34,7 @@ ORDER = [
     "sharded_table",
     "word_lists",
     "vocabulary",
+    "notebook",
     "concepts",
     "diversity",
     "uncertainty",
@@ -56,7 +60,6 @@ ORDER = [
     "class_vectors",
     "image_scores",
     "selector",
-    "integrations",
     "alignment_query",
     "files",
     "label_files",
@@ -64,9 +67,20 @@ ORDER = [
     "epoch_iterator",
     "sampler",
     "distributed_sampler",
+    "integrations",
+    "plot_inputs",
+    "plots",
+    "report_rounds",
+    "report_thumbnails",
+    "report_map",
+    "report_data",
+    "report_html",
+    "report",
     "mini",
     "cli_options",
+    "cli_demo",
     "cli_labels",
+    "cli_report",
     "cli_select",
     "cli",
 ]

@@ -23,10 +23,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 
+from clip_al.concepts import ConceptProfiles
 from clip_al.label_files import suspect_frame
 from clip_al.mini.demo import Digits, draw_images, encode_digits
 from clip_al.selection import Selection
 from clip_al.selector import ClipSelector
+from clip_al.vocabulary import ConceptVocabulary
 
 WRONG = 0.2
 # Keeps a margin below the four fifths that are right: who selects does not know the share.
@@ -57,7 +59,7 @@ class TrainDemoResult:
         One row for each model, training set and seed: accuracy on the test images, and the
         share of wrong labels trained on.
     folder : Path
-        Where suspects.csv, suspects.png, subset.json and subset.npz lie.
+        Where suspects.csv, suspects.png, subset.json, subset.npz and report.html lie.
     """
 
     suspects: pd.DataFrame
@@ -91,7 +93,9 @@ def run_train_demo(
     print_gains(console, accuracy)
     selection.save(folder / "subset.json", overwrite=True)
     write_suspects(folder, selection, digits, n_wrong)
+    write_page(folder, selection, digits)
     console.print(f"\nWrote suspects.csv, suspects.png, subset.json, subset.npz to {folder}")
+    console.print(f"Open {folder / 'report.html'} in a browser.", soft_wrap=True)
     return TrainDemoResult(found, accuracy, folder)
 
 
@@ -198,6 +202,19 @@ def print_gains(console: Console, accuracy: pd.DataFrame) -> None:
             gains.append(f"{gain.mean():+.1f}{spread} points against {other}")
         said = f"{name}: the selection {', '.join(gains)}"
         console.print(said, highlight=False, soft_wrap=True)
+
+
+def write_page(folder: Path, selection: Selection, digits: Digits) -> None:
+    """Write the report of the selection, with the concepts that the mini CLIP sees."""
+    vocabulary = ConceptVocabulary.load("general").encode(digits.encoder)
+    selection.report_html(
+        folder / "report.html",
+        images=digits.images,
+        embeddings=digits.Z,
+        profiles=ConceptProfiles.from_embeddings(digits.Z, vocabulary),
+        title="Digits, a fifth of the labels wrong",
+        overwrite=True,
+    )
 
 
 def write_suspects(folder: Path, selection: Selection, digits: Digits, n: int) -> None:

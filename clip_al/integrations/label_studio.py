@@ -1,0 +1,264 @@
+"""Label Studio: images to label out, in order and with pre-labels; annotations back in.
+
+    picks, probabilities ──make_tasks──▶ write_tasks ──▶ import      labels with `labeling_config`
+    export, JSON or JSON-MIN ──read_annotations──▶ ids and labels
+
+Its files are plain JSON, so nothing of Label Studio's is needed. Imports `checks`, `labels`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from clip_al.checks import check_choice, check_indices, check_probabilities
+from clip_al.errors import InvalidInputError
+from clip_al.selection_inputs import check_names
+from clip_al.table_files import replacing
+
+if TYPE_CHECKING:
+    from clip_al.query import PickExplanation
+
+CHOICE, IMAGE, ID = "choice", "image", "image_id"
+CONFLICTS = ("leave", "majority", "raise")
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What annotators said, in the order of the export.
+
+    Attributes
+    ----------
+    ids : tuple of str
+        The labelled images, each once.
+    labels : ndarray of shape (l,), int64
+        Their class numbers.
+    skipped : tuple of str
+        Images that nobody labelled: skipped, cancelled, submitted without a choice, or open.
+    conflicting : mapping of str to mapping of str to int
+        Images left out because annotators disagree: how many chose each class.
+    """
+
+    ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+    skipped: tuple[str, ...]
+    conflicting: Mapping[str, Mapping[str, int]]
+
+
+def labeling_config(class_names: Sequence[str]) -> str:
+    """Return the labeling configuration that tasks and annotations belong to, as XML."""
+    view = ElementTree.Element("View")
+    ElementTree.SubElement(view, "Image", name=IMAGE, value=f"${IMAGE}")
+    choices = ElementTree.SubElement(view, "Choices", name=CHOICE, toName=IMAGE, choice="single")
+    for name in check_names(class_names) or ():
+        ElementTree.SubElement(choices, "Choice", value=name)
+    return ElementTree.tostring(view, encoding="unicode")
+
+
+def make_tasks(
+    indices: ArrayLike,
+    ids: Sequence[str],
+    urls: Sequence[str],
+    *,
+    class_names: Sequence[str] | None = None,
+    probabilities: ArrayLike | None = None,
+    model_version: str = "clip_al",
+    explanations: Sequence[PickExplanation] | None = None,
+) -> list[dict[str, Any]]:
+    """Return one import task for each picked image, in the order of the picks.
+
+    Parameters
+    ----------
+    indices : array-like of shape (b,), int
+        Picks, best first, as positions in the pool.
+    ids, urls : sequence of str
+        Of the whole pool: what each image is called, and where Label Studio finds it, such as
+        ``/data/local-files/?d=photos/1.jpg``.
+    class_names : sequence of str, optional
+        The classes, where there are probabilities.
+    probabilities : array-like of shape (n, k), optional
+        Of the whole pool, CLIP's zero-shot ones for instance; the likeliest class becomes the
+        pre-label, its probability the prediction's score.
+    model_version : str
+        What Label Studio calls the pre-labels' model.
+    explanations : sequence of PickExplanation, optional
+        What `strategy.explain(indices)` returned.
+
+    Returns
+    -------
+    list of dict
+        With ``data`` (``image``, ``image_id``, ``rank`` from 1), ``meta`` (``rank``,
+        ``concepts``, ``added``), and ``predictions`` where there are probabilities.
+
+    Raises
+    ------
+    InvalidInputError, InvalidTypeError
+        Where lengths differ, or picks repeat or lie outside the pool.
+    """
+    ids, urls, names = list(map(str, ids)), list(urls), check_names(class_names) or ()
+    picks = check_indices(indices, len(ids))
+    likely = None if probabilities is None else check_probabilities(probabilities)
+    lengths = [len(urls), len(ids) if likely is None else len(likely)]
+    told = [None] * len(picks) if explanations is None else list(explanations)
+    if lengths != [len(ids)] * 2 or len(told) != len(picks):
+        raise InvalidInputError(
+            f"`urls` and `probabilities` must have one row for each of the {len(ids)} ids, and "
+            f"`explanations` one for each of the {len(picks)} picks; got {lengths[0]}, "
+            f"{lengths[1]} and {len(told)}. Pass those of the whole pool, and of the picks."
+        )
+    if likely is not None and likely.shape[1] != len(names):
+        raise InvalidInputError(
+            f"`class_names` must name each of the {likely.shape[1]} columns of `probabilities`; "
+            f"got {len(names)}. Pass one a class."
+        )
+    tasks: list[dict[str, Any]] = []
+    for rank, (i, explanation) in enumerate(zip(picks.tolist(), told, strict=True), start=1):
+        meta: dict[str, Any] = {"rank": rank}
+        if explanation is not None:
+            meta |= {"concepts": list(explanation.concepts), "added": list(explanation.added)}
+        task: dict[str, Any] = {"data": {IMAGE: urls[i], ID: ids[i], "rank": rank}, "meta": meta}
+        if likely is not None:
+            best = int(np.argmax(likely[i]))
+            task["predictions"] = [_prediction(names[best], float(likely[i, best]), model_version)]
+        tasks.append(task)
+    return tasks
+
+
+def write_tasks(
+    path: str | os.PathLike[str], tasks: Sequence[Mapping[str, Any]], *, overwrite: bool = False
+) -> None:
+    """Write tasks as a file to import; InvalidInputError where one is there already."""
+    if Path(path).exists() and not overwrite:
+        raise InvalidInputError(
+            f"`path` must be new; {str(path)!r} is there. Name another, or pass overwrite=True."
+        )
+    with replacing(Path(path)) as file:
+        json.dump(list(tasks), file, indent=1)
+
+
+def read_annotations(
+    source: str | os.PathLike[str] | Sequence[Mapping[str, Any]],
+    class_names: Sequence[str],
+    *,
+    conflicts: str = "leave",
+) -> Annotations:
+    """Read what annotators chose for the images of `make_tasks`.
+
+    Parameters
+    ----------
+    source : path or list of dict
+        An export as JSON or JSON-MIN, or its parsed content.
+    class_names : sequence of str
+        In the order of their numbers.
+    conflicts : {"leave", "majority", "raise"}
+        What becomes of an image that got several classes: it stays unlabelled and is listed;
+        the class that more than half of its annotations chose, where there is one; an error.
+
+    Returns
+    -------
+    Annotations
+
+    Raises
+    ------
+    InvalidInputError
+        Where the file is no such export, a task has no ``image_id``, a choice is no class, or an
+        annotation holds several.
+
+    Notes
+    -----
+    O(annotations) time and memory. Of several controls only ``choice`` is read, as
+    `labeling_config` calls it. Cancelled annotations do not count; one that is marked as
+    ground truth alone decides (JSON only: JSON-MIN does not tell).
+    """
+    names = check_names(class_names) or ()
+    number = {name: i for i, name in enumerate(names)}
+    check_choice(conflicts, CONFLICTS, "conflicts")
+    votes: dict[str, Counter[str]] = {}
+    certain: dict[str, Counter[str]] = {}
+    for image_id, choices, is_truth in _answers(_load(source)):
+        count = votes.setdefault(image_id, Counter())
+        if not choices:
+            continue
+        if len(choices) > 1 or choices[0] not in number:
+            raise InvalidInputError(
+                f"Each annotation must choose one of the classes {', '.join(names[:8])}; that of "
+                f"{image_id!r} is {', '.join(map(repr, choices))}. Correct it, or `class_names`."
+            )
+        count[choices[0]] += 1
+        if is_truth:
+            certain.setdefault(image_id, Counter())[choices[0]] += 1
+    votes |= certain
+    labelled: dict[str, int] = {}
+    conflicting: dict[str, dict[str, int]] = {}
+    for image_id, count in votes.items():
+        (best, n_best), *others = count.most_common() or [("", 0)]
+        if n_best and (not others or (conflicts == "majority" and 2 * n_best > count.total())):
+            labelled[image_id] = number[best]
+        elif n_best:
+            conflicting[image_id] = dict(sorted(count.items()))
+    if conflicting and conflicts == "raise":
+        image_id, chosen = next(iter(conflicting.items()))
+        raise InvalidInputError(
+            f"Annotators must agree; {len(conflicting)} images got several classes, the first is "
+            f'{image_id!r}: {chosen}. Resolve them, or pass conflicts="leave" or "majority".'
+        )
+    skipped = tuple(image_id for image_id, count in votes.items() if not count)
+    labels = np.array(list(labelled.values()), dtype=np.int64)
+    return Annotations(tuple(labelled), labels, skipped, conflicting)
+
+
+def _prediction(name: str, score: float, model_version: str) -> dict[str, Any]:
+    value = {"from_name": CHOICE, "to_name": IMAGE, "type": "choices", "value": {"choices": [name]}}
+    return {"model_version": model_version, "score": min(score, 1.0), "result": [value]}
+
+
+def _load(source: Any) -> list[Any]:
+    if not isinstance(source, str | os.PathLike):
+        return list(source)
+    try:
+        tasks = json.loads(Path(source).read_bytes())
+    except ValueError as exc:
+        raise InvalidInputError(
+            f"{source} must be a JSON export; {exc}. Export as JSON or JSON-MIN."
+        ) from exc
+    return tasks if isinstance(tasks, list) else [tasks]
+
+
+def _answers(tasks: Sequence[Any]) -> Iterator[tuple[str, list[str], bool]]:
+    """Yield (id, choices, whether it is ground truth) of each annotation, () of none."""
+    for task in tasks:
+        data = task.get("data", task) if isinstance(task, Mapping) else {}
+        if not isinstance(data, Mapping) or ID not in data:
+            raise InvalidInputError(
+                f"Each task must have an `{ID}`, as those of `make_tasks` have; got {task!r:.200}. "
+                "Import such tasks, and export as JSON or JSON-MIN."
+            )
+        image_id = str(data[ID])
+        if "data" not in task:  # JSON-MIN: one row for each annotation
+            yield image_id, _several(task.get(CHOICE, [])), False
+            continue
+        yield image_id, [], False
+        for annotation in task.get("annotations") or []:
+            if annotation.get("was_cancelled") or annotation.get("skipped"):
+                continue
+            results = [r for r in annotation.get("result") or [] if r.get("from_name") == CHOICE]
+            choices = [name for r in results for name in r.get("value", {}).get("choices", [])]
+            yield image_id, choices, bool(annotation.get("ground_truth"))
+
+
+def _several(chosen: Any) -> list[str]:
+    """Return the choices of a JSON-MIN row: a name, or lists of names in several forms."""
+    if isinstance(chosen, str):
+        return [chosen]
+    if isinstance(chosen, Mapping):
+        return _several(chosen.get("choices", []))
+    return [name for part in chosen for name in _several(part)]

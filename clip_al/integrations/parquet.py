@@ -1,0 +1,123 @@
+"""Parquet: files of embeddings, larger than memory if need be, into an `EmbeddingTable`.
+
+pyarrow is imported on first use. Imports `embeddings` and above, and `frames` beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clip_al.blocks import unit_block
+from clip_al.checks import check_embeddings
+from clip_al.embeddings import EmbeddingTable
+from clip_al.errors import InvalidInputError
+from clip_al.integrations.frames import check_columns, list_rows, pyarrow_module
+from clip_al.table_files import read_meta
+
+BATCH_ROWS = 8192
+BUFFER_BYTES = 2**20
+
+
+def table_from_parquet(
+    directory: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    column: str = "embedding",
+    id_column: str | None = "id",
+    path_column: str | None = None,
+    normalize: bool = False,
+    **table: Any,
+) -> EmbeddingTable:
+    """Write the embeddings of Parquet files as a table, without holding them in memory.
+
+    Parameters
+    ----------
+    directory : path
+        New or empty.
+    source : path or sequence of path
+        Files, or a folder of ``.parquet`` files, read in the order of their names.
+    column, id_column, path_column : str
+        Lists of one length, what the images are called (None: their paths or positions), and
+        where they are.
+    normalize : bool, default=False
+        Bring rows to unit length, in place of refusing others.
+    **table
+        Further arguments of `EmbeddingTable.from_array`: `model_id`, which is needed, `dtype`,
+        `preprocessing`, `overwrite`.
+
+    Returns
+    -------
+    EmbeddingTable
+        What ``EmbeddingTable.from_array`` writes for the same rows, bit for bit.
+
+    Raises
+    ------
+    InvalidInputError, InvalidTypeError
+        Where files or columns are missing, lists differ in length, and as `from_array`; a
+        table that is there is replaced only after all rows were found fit.
+    MissingDependencyError
+        Where pyarrow is not installed.
+
+    Notes
+    -----
+    One pass over the files. Memory: a few batches of 8,192 rows, and the ids; never a whole
+    column, however large its row group. Disk: 4 n d bytes beside `directory` while it runs.
+    """
+    folder, files = Path(os.path.abspath(directory)), _parquet_files(source)  # noqa: PTH100
+    if read_meta(folder) is not None and not table.get("overwrite", False):
+        raise InvalidInputError(
+            f"`directory` must be new or empty; {str(folder)!r} holds a table. Name another, or "
+            "pass overwrite=True to replace it."
+        )
+    extra = [name for name in (id_column, path_column) if name is not None]
+    found: dict[str, list[Any]] = {name: [] for name in extra}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as scratch:
+        rows_file, shape = Path(scratch) / "rows.f4", (0, 0)
+        with rows_file.open("wb") as file:
+            for batch in _batches(files, [column, *extra]):
+                rows = list_rows(batch.column(column), column)
+                check_embeddings(rows, column, width=shape[1] or None)
+                unit = unit_block(rows, slice(0, len(rows))) if normalize else rows
+                file.write(np.ascontiguousarray(unit, dtype=np.float32).data)
+                shape = shape[0] + len(rows), rows.shape[1]
+                for name, values in found.items():
+                    values += batch.column(name).to_pylist()
+        if shape[0] == 0:
+            raise InvalidInputError("`source` must hold at least one row; got none. Pass others.")
+        return EmbeddingTable.from_array(
+            folder,
+            np.memmap(rows_file, dtype=np.float32, mode="r", shape=shape),
+            None if id_column is None else found[id_column],
+            paths=None if path_column is None else found[path_column],
+            **table,
+        )
+
+
+def _parquet_files(source: Any) -> list[Path]:
+    given = [source] if isinstance(source, str | os.PathLike) else list(source)
+    files: list[Path] = []
+    for path in map(Path, given):
+        files += sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    if not files or not all(file.is_file() for file in files):
+        raise InvalidInputError(
+            "`source` must name Parquet files, or a folder that holds some; got "
+            f"{', '.join(map(str, given[:3])) or 'none'}. Correct the path."
+        )
+    return files
+
+
+def _batches(files: Sequence[Path], columns: Sequence[str]) -> Iterator[Any]:
+    """Yield the rows of files in order, a batch at a time."""
+    parquet = pyarrow_module("parquet")
+    for path in files:
+        # A buffer: otherwise the columns of a whole row group are read at once.
+        with parquet.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False) as file:
+            check_columns(file.schema_arrow.names, columns)
+            yield from (b for b in file.iter_batches(BATCH_ROWS, columns=columns) if len(b))

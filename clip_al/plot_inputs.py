@@ -1,0 +1,123 @@
+"""What `plots` is given: positions, rounds, titles; checked, and names made fit to be drawn.
+
+Imports `checks`, `concepts`, `selection`; pandas for rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_al.checks import check_indices
+from clip_al.concepts import ConceptProfiles
+from clip_al.errors import InvalidInputError, InvalidTypeError
+from clip_al.selection import Selection
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LONGEST = 40
+
+
+def positions_of(rows: Any, n: int, name: str) -> NDArray[np.int64]:
+    """Return a selection, positions or a mask as positions; at least one."""
+    if isinstance(rows, Selection):
+        if rows.n_images != n:
+            raise InvalidInputError(
+                f"`{name}` must be a selection of the same {n} images; got one of "
+                f"{rows.n_images}. Pass what it was made from."
+            )
+        return rows.indices
+    positions = check_indices(rows, n, name)
+    if positions.size == 0:
+        raise InvalidInputError(f"`{name}` must hold at least one image; got none. Pass some.")
+    return positions
+
+
+def rounds_frame(rounds: Any) -> pd.DataFrame:
+    """Return rounds as a table with the columns name, labels and accuracy, checked."""
+    import pandas as pd
+
+    if isinstance(rounds, Mapping):
+        parts = [
+            pd.DataFrame({"name": str(name), "labels": labels, "accuracy": accuracies})
+            for name, (labels, accuracies) in _equally_long(rounds)
+        ]
+        frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    elif isinstance(rounds, pd.DataFrame):
+        frame = rounds
+    else:
+        raise InvalidTypeError(
+            "`rounds` must be a DataFrame or a mapping of names to (labels, accuracies); got "
+            f"{type(rounds).__name__}. Pass `pandas.read_csv(…)`, say."
+        )
+    missing = [name for name in ("labels", "accuracy") if name not in frame.columns]
+    if missing or frame.empty:
+        raise InvalidInputError(
+            "`rounds` must have rows with the columns 'labels' and 'accuracy'; got "
+            f"{len(frame)} rows with {', '.join(map(repr, frame.columns)) or 'no columns'}. "
+            "Rename the columns."
+        )
+    names = frame["name"].astype(str) if "name" in frame.columns else ""
+    checked = frame[["labels", "accuracy"]].apply(pd.to_numeric, errors="coerce")
+    bad = ~np.isfinite(checked).all(axis=1) | ~checked["accuracy"].between(0, 1)
+    if bad.any():
+        row = frame.loc[bad].iloc[0]
+        raise InvalidInputError(
+            "`rounds` must hold finite numbers, and accuracies in [0, 1]; got "
+            f"{row['labels']} labels with accuracy {row['accuracy']}. Divide per cents by 100."
+        )
+    table: pd.DataFrame = checked.assign(name=names)
+    return table
+
+
+def _equally_long(curves: Mapping[str, Any]) -> Iterator[tuple[str, tuple[list[Any], list[Any]]]]:
+    for name, (labels, accuracies) in curves.items():
+        if len(labels) != len(accuracies):
+            raise InvalidInputError(
+                f"`rounds[{name!r}]` must be as many labels as accuracies; got {len(labels)} and "
+                f"{len(accuracies)}. Pass one accuracy a round."
+            )
+        yield name, (list(labels), list(accuracies))
+
+
+def titles_of(
+    drawn: NDArray[np.int64],
+    n_images: int,
+    titles: Sequence[str] | None,
+    profiles: ConceptProfiles | None,
+    labels: Any,
+) -> list[str]:
+    """Return the title of each image drawn: its own, or its label and first two concepts."""
+    if titles is not None:
+        _check_count(titles, len(drawn), "titles", "each image drawn")
+        return ["\n".join(map(one_line, str(title).splitlines())) for title in titles]
+    lines: list[list[str]] = [[] for _ in drawn]
+    if labels is not None:
+        names_n = np.asarray(labels)
+        _check_count(names_n, n_images, "labels", "each image")
+        for line, index in zip(lines, drawn, strict=True):
+            line.append(one_line(names_n[index], 20))
+    if profiles is not None:
+        _check_count(profiles, n_images, "profiles", "each image")
+        for line, index in zip(lines, drawn, strict=True):
+            line.extend(one_line(name, 20) for name in profiles.names(int(index))[:2])
+    return ["\n".join(line) for line in lines]
+
+
+def _check_count(values: Any, n: int, name: str, what: str) -> None:
+    if len(values) != n:
+        raise InvalidInputError(
+            f"`{name}` must hold one entry for {what}, {n}; got {len(values)}. Pass as many, in "
+            "the same order."
+        )
+
+
+def one_line(value: Any, longest: int = LONGEST) -> str:
+    """Return anybody's text on one line, without control characters, not too long."""
+    line = "".join(c if c.isprintable() else " " for c in str(value)[: 4 * longest])
+    line = " ".join(line.split())
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"

@@ -1,0 +1,259 @@
+"""One HTML file that shows a selection; it opens from disk, without a network.
+
+    selection, profiles, embeddings ──▶ `report_data`, `report_map`  ──▶ numbers ──┐
+    images ──▶ `report_thumbnails` ──▶ small pictures ────────────────────────────┴─▶ `report_html`
+
+Jinja2 and plotly are imported when a report is written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from clip_al.checks import check_choice, check_indices, check_int
+from clip_al.errors import InvalidInputError, InvalidTypeError
+from clip_al.pool import check_profiles
+from clip_al.report_data import (
+    Shown,
+    choose_shown,
+    describe_balance,
+    describe_coverage,
+    describe_images,
+    describe_map,
+    find_suspects,
+    order_picks,
+)
+from clip_al.report_html import about_selection, render_page
+from clip_al.report_map import METHODS, map_pool
+from clip_al.report_rounds import read_rounds
+from clip_al.report_thumbnails import make_thumbnails, shown_source
+from clip_al.selection import Selection
+from clip_al.table_files import replacing
+
+if TYPE_CHECKING:
+    from clip_al.concepts import ConceptProfiles
+    from clip_al.query import PickExplanation
+
+MAX_IMAGES = 10_000
+SMALLEST_MAP = 3
+
+
+def write_report(
+    selection: Selection,
+    path: str | os.PathLike[str],
+    *,
+    images: Any = None,
+    embeddings: Any = None,
+    profiles: ConceptProfiles | None = None,
+    labelled: ArrayLike | None = None,
+    picks: Sequence[PickExplanation] | None = None,
+    pick_scores: Mapping[str, ArrayLike] | None = None,
+    against: Selection | None = None,
+    rounds: Any = None,
+    suspects: int | None = None,
+    map_method: str = "pca",
+    max_images: int = MAX_IMAGES,
+    title: str | None = None,
+    errors: str = "raise",
+    overwrite: bool = False,
+    random_state: int = 0,
+) -> None:
+    """Write a selection as one HTML file that needs no network and no other file.
+
+    What is not passed is left out of the page: without `images` the cards have no pictures,
+    without `profiles` there is no concept coverage, without `embeddings` no map.
+
+    Parameters
+    ----------
+    selection : Selection
+        Of n images. With labels, the page shows classes and suspects.
+    path : path
+        Of the file, for instance ``report.html``.
+    images : folder, sequence, array or torch Dataset, optional
+        All n images, as for `ClipEncoder.encode_images`; in a folder they are looked up by id
+        where the selection has ids. Left out, the files of `embeddings` where that is a table
+        made from files.
+    embeddings : array-like or EmbeddingTable of shape (n, d), optional
+        For the map, which needs three images.
+    profiles : ConceptProfiles of n images, optional
+        For concepts and their coverage.
+    labelled : array-like of int, or mask of shape (n,), optional
+        Positions that had labels before.
+    picks : sequence of PickExplanation, optional
+        Of each chosen image, best first, as a strategy's `explain` returns them. Left out, the
+        order is that of the score ``total``, or of positions.
+    pick_scores : mapping of str to array-like of shape (b,), optional
+        Further scores, in the order of `picks`, for instance ``{"margin": metrics}``.
+    against : Selection, optional
+        Another one of the same images; the page shows what this one adds and removes.
+    rounds : path, DataFrame or list of dict, optional
+        Learning curves: ``labels``, ``accuracy`` and, for several, ``name``.
+    suspects : int, optional
+        How many of the labels most in doubt are shown; by default as many as look wrong, from 20
+        to 500.
+    map_method : {"pca", "tsne"}
+        How embeddings are brought to two dimensions; t-SNE is slower.
+    max_images : int
+        Chosen images that have a card, in [1, 10000]; the page says where there are more.
+    title : str, optional
+        Heading of the page.
+    errors : {"raise", "skip"}
+        What to do about images that cannot be read: raise, or warn and show a grey tile.
+    overwrite : bool
+        Replace a file that is there.
+    random_state : int
+        Of t-SNE.
+
+    Raises
+    ------
+    InvalidInputError, InvalidTypeError
+        Where parts are not of the same n images, or the file is there.
+    UnreadableImageError
+        Where an image that is shown cannot be read.
+    MissingDependencyError
+        Where Jinja2 or plotly is not installed.
+
+    Notes
+    -----
+    O(n) time and memory apart from the pictures, one of which is read for each card; the more
+    there are, the smaller. The file has up to 5 MB of charts and 20 MB of pictures. Names of
+    files, classes and concepts are shown as text whatever they hold; the page runs no script but
+    its own, and loads nothing (Content-Security-Policy).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> selection = Selection.from_indices([0, 2], 3, y=["cat", "dog", "dog"])
+    >>> path = Path(tempfile.mkdtemp(), "report.html")
+    >>> write_report(selection, path)
+    >>> "2 of 3 images" in path.read_text()
+    True
+    """
+    target = _check_path(path, overwrite)
+    n = _check_parts(selection, against, embeddings, profiles)
+    check_choice(errors, ("raise", "skip"), "errors")
+    check_choice(map_method, METHODS, "map_method")
+    max_images = check_int(max_images, "max_images", largest=MAX_IMAGES)
+    if suspects is not None:
+        suspects = check_int(suspects, "suspects", smallest=0, largest=n)
+    curves = [] if rounds is None else read_rounds(rounds)
+    known = check_indices([] if labelled is None else labelled, n, "labelled")
+    _check_picks(selection, picks, pick_scores)
+
+    doubted = find_suspects(selection, suspects)
+    ordered = order_picks(selection, picks, pick_scores, profiles, known, max_images)
+    shown = choose_shown(selection, ordered, doubted, against, max_images)
+    page = {
+        **describe_images(selection, shown, ordered, profiles),
+        "balance": describe_balance(selection, against),
+        "coverage": profiles and describe_coverage(profiles, selection.indices, known),
+        "map": _map(embeddings, shown, known, map_method, random_state),
+        "curves": curves,
+    }
+    thumbnails = _thumbnails(images, embeddings, selection, shown, errors)
+    about = about_selection(selection, shown, known, against, max_images, title)
+    text = render_page(page, thumbnails, about)
+    with replacing(target, "wb") as file:
+        file.write(text.encode("utf-8", "replace"))
+
+
+def _check_path(path: str | os.PathLike[str], overwrite: bool) -> Path:
+    target = Path(path)
+    if target.is_dir() or not target.parent.is_dir():
+        raise InvalidInputError(
+            f"`path` must be a file in a folder that exists; got {str(target)!r}. Name one, for "
+            "instance report.html."
+        )
+    if target.exists() and not overwrite:
+        raise InvalidInputError(
+            f"`path` must be new; {str(target)!r} is there. Name another, or pass overwrite=True "
+            "to replace it."
+        )
+    return target
+
+
+def _check_parts(
+    selection: Selection, against: Selection | None, embeddings: Any, profiles: Any
+) -> int:
+    """Return how many images there are, once every part is of as many."""
+    for name, value in (("selection", selection), ("against", against)):
+        if not isinstance(value, Selection) and not (name == "against" and value is None):
+            raise InvalidTypeError(
+                f"`{name}` must be a Selection; got {type(value).__name__}. Make one with "
+                "`Selection.from_indices`."
+            )
+    n = selection.n_images
+    if against is not None:
+        against.compare(selection)
+    if profiles is not None:
+        check_profiles(profiles, range(n))
+    if embeddings is not None and len(embeddings) != n:
+        raise InvalidInputError(
+            f"`embeddings` must have one row for each of the {n} images of the selection; got "
+            f"{len(embeddings)}. Pass those of the same images, in the same order."
+        )
+    ids = getattr(embeddings, "ids", None)
+    if ids is not None and selection.ids is not None and (ids != selection.ids).any():
+        at = int(np.flatnonzero(ids != selection.ids)[0])
+        raise InvalidInputError(
+            f"The table and the selection must be of the same images; image {at} is {ids[at]!r} "
+            f"in the table and {selection.ids[at]!r} in the selection. Pass the table that was "
+            "selected from."
+        )
+    return n
+
+
+def _check_picks(
+    selection: Selection,
+    picks: Sequence[PickExplanation] | None,
+    scores: Mapping[str, ArrayLike] | None,
+) -> None:
+    if picks is not None:
+        indices = check_indices([pick.index for pick in picks], selection.n_images, "picks")
+        if not np.array_equal(np.sort(indices), selection.indices):
+            raise InvalidInputError(
+                f"`picks` must explain each of the {len(selection)} chosen images; got "
+                f"{len(indices)} of which {np.isin(indices, selection.indices).sum()} are "
+                "chosen. Pass `strategy.explain(indices)`."
+            )
+    for name, values in (scores or {}).items():
+        array = np.asarray(values)
+        if picks is None or array.shape != (len(picks),) or array.dtype.kind not in "fiu":
+            raise InvalidInputError(
+                f"`pick_scores[{name!r}]` must be one number for each entry of `picks`; got shape "
+                f"{array.shape} and dtype {array.dtype}"
+                f"{' without `picks`' if picks is None else ''}. Pass both, in one order."
+            )
+
+
+def _map(
+    embeddings: Any,
+    shown: Shown,
+    labelled: NDArray[np.int64],
+    method: str,
+    random_state: int,
+) -> dict[str, Any] | None:
+    if embeddings is None or len(embeddings) < SMALLEST_MAP:
+        return None
+    focus = np.concatenate([shown.indices, labelled])
+    found = map_pool(embeddings, focus, method=method, random_state=random_state)
+    return describe_map(found, shown, labelled, method)
+
+
+def _thumbnails(
+    images: Any, embeddings: Any, selection: Selection, shown: Shown, errors: str
+) -> list[str]:
+    """Return a picture for each card, or none where there are no images."""
+    paths = getattr(embeddings, "paths", None)
+    if images is None and paths is not None and all(paths[shown.indices]):
+        images = paths
+    if images is None:
+        return []
+    source = shown_source(images, shown.indices, selection.n_images, selection.ids)
+    return make_thumbnails(source, errors=errors)

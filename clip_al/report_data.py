@@ -1,0 +1,292 @@
+"""What a report shows, as plain numbers and texts that JSON can hold. Imports `selection`, `query`.
+
+Each function returns one part of the page; nothing here knows of HTML.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_al.concepts import ConceptProfiles
+from clip_al.diversity import ConceptCounts
+from clip_al.query import CBDSampling, PickExplanation
+from clip_al.report_map import PoolMap
+from clip_al.selection import Selection
+from clip_al.selection_views import name_of
+
+CHOSEN, SUSPECT, ADDED, REMOVED = 1, 2, 4, 8
+"""Flags of an image; the page's script knows the same numbers."""
+MAX_SUSPECTS = 500
+MAX_REMOVED = 1_000
+MAX_CONCEPT_ROWS = 300
+MAX_CLASS_ROWS = 1_000
+
+
+@dataclass(frozen=True)
+class Picks:
+    """The chosen images in the order in which they are shown.
+
+    Parameters
+    ----------
+    indices : ndarray of shape (b,), int64
+        Best first.
+    concepts, added : mapping of int to tuple of str
+        Of an image, by position: what it shows, and what it added to those before it.
+    scores : mapping of str to ndarray of shape (b,)
+        In the order of `indices`; beside those of the selection.
+    """
+
+    indices: NDArray[np.int64]
+    concepts: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    added: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    scores: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The images that have a card: positions, and flags for each."""
+
+    indices: NDArray[np.int64]
+    flags: NDArray[np.int64]
+
+
+def order_picks(
+    selection: Selection,
+    explanations: Sequence[PickExplanation] | None,
+    scores: Mapping[str, Any] | None,
+    profiles: ConceptProfiles | None,
+    labelled: NDArray[np.int64],
+    max_images: int,
+) -> Picks:
+    """Return the chosen images, best first, with the concepts of those that are shown.
+
+    Explanations give order and concepts where there are any; otherwise the order is that of the
+    score ``total``, or of positions, and the concepts come from the profiles.
+    """
+    indices = selection.indices
+    if explanations is not None:
+        indices = np.array([pick.index for pick in explanations], dtype=np.int64)
+    elif "total" in selection.scores:
+        order = np.argsort(-selection.scores["total"][indices], kind="stable")
+        indices = indices[order]
+    if explanations is None and profiles is not None:
+        seen = profiles.take(labelled) if labelled.size else None
+        explanations = CBDSampling().explain(indices[:max_images], profiles, labelled=seen)
+    known = explanations or []
+    return Picks(
+        indices,
+        {pick.index: pick.concepts for pick in known},
+        {pick.index: pick.added for pick in known},
+        {name: np.asarray(values) for name, values in (scores or {}).items()},
+    )
+
+
+def find_suspects(selection: Selection, n: int | None) -> NDArray[np.int64]:
+    """Return positions of suspects, worst first.
+
+    By default as many as the selection estimates to be wrong, at least 20 and at most
+    `MAX_SUSPECTS`; an image whose likeliest class is the given one is left out.
+    """
+    if selection.labels is None or not {"label_score", "sas"} & set(selection.scores):
+        return np.empty(0, dtype=np.int64)
+    if n is None:
+        share = selection.settings.get("wrong_fraction")
+        known = share if isinstance(share, (int, float)) and 0 <= share <= 1 else 0
+        n = min(MAX_SUSPECTS, max(20, math.ceil(known * selection.n_images)))
+    n = min(n, selection.n_images)
+    found = np.array([s.index for s in selection.suspects(n)] if n else [], dtype=np.int64)
+    likeliest_n = selection.scores.get("likeliest")
+    if likeliest_n is None:
+        return found
+    kept: NDArray[np.int64] = found[likeliest_n[found] != selection.labels[found]]
+    return kept
+
+
+def choose_shown(
+    selection: Selection,
+    picks: Picks,
+    suspects: NDArray[np.int64],
+    against: Selection | None,
+    max_images: int,
+) -> Shown:
+    """Return which images have a card: picks, then suspects, then what is no longer chosen."""
+    flags_n = np.zeros(selection.n_images, dtype=np.int64)
+    flags_n[selection.indices] |= CHOSEN
+    flags_n[suspects] |= SUSPECT
+    parts = [picks.indices[:max_images], suspects]
+    if against is not None:
+        change = against.compare(selection)
+        flags_n[change.added] |= ADDED
+        flags_n[change.removed] |= REMOVED
+        parts.append(change.removed[:MAX_REMOVED])
+    every = np.concatenate(parts)
+    _, first = np.unique(every, return_index=True)
+    indices = every[np.sort(first)]
+    return Shown(indices, flags_n[indices])
+
+
+def describe_images(
+    selection: Selection, shown: Shown, picks: Picks, profiles: ConceptProfiles | None
+) -> dict[str, Any]:
+    """Return the cards, a list for each of their parts, with names as numbers into lists."""
+    index = shown.indices
+    rank_n = np.zeros(selection.n_images, dtype=np.int64)
+    rank_n[picks.indices] = np.arange(1, len(picks.indices) + 1)
+    classes, groups = _class_names(selection), selection.groups
+    likeliest_n = selection.scores.get("likeliest")
+    concept_lists = [_concepts_of(int(i), picks, profiles) for i in index]
+    added = [picks.added.get(int(i), ()) for i in index]
+    number = {name: i for i, name in enumerate(_distinct(concept_lists))}
+    cards: dict[str, Any] = {
+        "index": index.tolist(),
+        "id": [str(i) if selection.ids is None else selection.ids[i] for i in index],
+        "flags": shown.flags.tolist(),
+        "rank": [int(rank) or None for rank in rank_n[index]],
+        "concepts": [[number[name] for name in names] for names in concept_lists],
+        "added": [[number[name] for name in names if name in number] for names in added],
+        "scores": _score_columns(selection, shown, picks, rank_n),
+    }
+    if selection.labels is not None:
+        cards["class"] = selection.labels[index].tolist()
+        if likeliest_n is not None:
+            cards["likelier"] = likeliest_n[index].tolist()
+    if groups is not None:
+        cards["group"] = groups.codes[index].tolist()
+    names = {"classes": classes, "groups": list(groups.names) if groups else []}
+    return {"cards": cards, "concepts": list(number), **names}
+
+
+def _class_names(selection: Selection) -> list[str]:
+    if selection.labels is None:
+        return []
+    highest = int(selection.labels.max())
+    if "likeliest" in selection.scores:
+        highest = max(highest, int(selection.scores["likeliest"].max()))
+    names = selection.class_names
+    return [str(name_of(i, names)) for i in range(len(names) if names else highest + 1)]
+
+
+def _concepts_of(index: int, picks: Picks, profiles: ConceptProfiles | None) -> Sequence[str]:
+    if index in picks.concepts:
+        return picks.concepts[index]
+    return profiles.names(index) if profiles is not None else ()
+
+
+def _distinct(lists: Sequence[Sequence[str]]) -> dict[str, None]:
+    return dict.fromkeys(sorted({name for names in lists for name in names}))
+
+
+def _score_columns(
+    selection: Selection, shown: Shown, picks: Picks, rank_n: NDArray[np.int64]
+) -> dict[str, list[float | None]]:
+    columns = {
+        name: _rounded(values[shown.indices])
+        for name, values in selection.scores.items()
+        if name != "likeliest"
+    }
+    at = rank_n[shown.indices] - 1
+    for name, values in picks.scores.items():
+        known = _rounded(values)
+        columns[name] = [known[i] if i >= 0 else None for i in at.tolist()]
+    return columns
+
+
+def _rounded(values: Any, digits: int = 5) -> list[float | None]:
+    """Return numbers as JSON has them: NaN and infinity, which it has not, as None."""
+    return [
+        float(f"{x:.{digits}g}") if math.isfinite(x) else None
+        for x in np.asarray(values, dtype=np.float64).ravel().tolist()
+    ]
+
+
+def describe_balance(selection: Selection, against: Selection | None) -> list[dict[str, Any]]:
+    """Return counts and shares of classes and of groups: before, after, and of the other."""
+    report, parts = selection.report(), []
+    for what, table, balance in (
+        ("class", report.classes, report.class_balance),
+        ("group", report.groups, report.group_balance),
+    ):
+        if table is None or balance is None:
+            continue
+        part = {
+            "what": what,
+            "name": [str(name) for name in table["name"]],
+            "before": table["before"].tolist(),
+            "after": table["after"].tolist(),
+            "share_before": _rounded(table["share_before"]),
+            "share_after": _rounded(table["share_after"]),
+            "balance": list(balance),
+        }
+        codes_n = selection.labels if what == "class" else getattr(selection.groups, "codes", None)
+        if against is not None and codes_n is not None:
+            counts = np.bincount(codes_n[against.indices], minlength=len(table))
+            part |= {"other": counts.tolist(), "share_other": _rounded(counts / counts.sum())}
+        parts.append(part)
+    return parts
+
+
+def describe_coverage(
+    profiles: ConceptProfiles, chosen: NDArray[np.int64], labelled: NDArray[np.int64]
+) -> dict[str, Any]:
+    """Return how many images show each concept, in the pool, the labelled and the chosen ones.
+
+    Concepts that no image shows are left out. They come in the order of what the chosen and
+    labelled ones together show more often than the pool does, in shares: over-covered first.
+    """
+    pool = ConceptCounts.from_profiles(profiles, weighting="binary")
+    sets = {
+        "pool": pool,
+        "chosen": ConceptCounts.from_profiles(profiles, chosen, weighting="binary"),
+    }
+    after = sets["chosen"]
+    if labelled.size:
+        sets["labelled"] = ConceptCounts.from_profiles(profiles, labelled, weighting="binary")
+        after = after + sets["labelled"]
+    excess_v = after.count_v / after.n - pool.count_v / pool.n
+    seen = np.flatnonzero(pool.count_v)
+    order = seen[np.argsort(-excess_v[seen], kind="stable")]
+    return {
+        "names": [profiles.vocabulary.names[i] for i in order],
+        "excess": _rounded(excess_v[order]),
+        "n_vocabulary": profiles.n_concepts,
+        "n_unseen": int(np.count_nonzero((after.count_v == 0) & (pool.count_v > 0))),
+        "sets": {
+            name: {
+                "n": counts.n,
+                "count": counts.count_v[order].tolist(),
+                "seen": counts.richness(),
+                "diversity": _rounded([counts.diversity()], 4)[0],
+            }
+            for name, counts in sets.items()
+        },
+    }
+
+
+def describe_map(
+    found: PoolMap, shown: Shown, labelled: NDArray[np.int64], method: str
+) -> dict[str, Any]:
+    """Return the places of the pool's sample, of the labelled and of the cards' images."""
+    at = {int(index): i for i, index in enumerate(found.indices)}
+    cards = [(card, at[i]) for card, i in enumerate(shown.indices.tolist()) if i in at]
+    known = np.isin(found.indices, labelled)
+    rest = found.in_sample & ~np.isin(found.indices, shown.indices) & ~known
+    return {
+        "method": method,
+        "explained": found.explained,
+        "pool": _places(found.xy[rest]),
+        "labelled": _places(found.xy[known]),
+        "cards": {
+            **_places(found.xy[[place for _, place in cards]]),
+            "card": [card for card, _ in cards],
+        },
+    }
+
+
+def _places(xy: NDArray[np.float32]) -> dict[str, Any]:
+    return {"x": _rounded(xy[:, 0], 4), "y": _rounded(xy[:, 1], 4)}

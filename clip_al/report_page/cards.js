@@ -1,0 +1,433 @@
+/* The cards: filtered, sorted, walked through by key, and only those in view are in the page.
+   Every name goes in as text, never as markup. */
+"use strict";
+
+const CHOSEN = 1, SUSPECT = 2, ADDED = 4, REMOVED = 8;
+const GAP = 10, SPARE_ROWS = 2, NARROWEST = 148;
+const readJson = (id) => JSON.parse(document.getElementById(id).textContent);
+const page = readJson("data");
+const cards = page.cards;
+const pictures = readJson("thumbnails");
+const byId = (id) => document.getElementById(id);
+
+function element(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+function shorten(x) {
+  if (x === null || x === undefined) return "–";
+  return Number.isInteger(x) ? String(x) : String(Number(x.toPrecision(4)));
+}
+
+const gallery = {
+  found: [], active: 0, columns: 1, rowHeight: 1, width: 1, made: new Map(),
+  lowerIds: cards.id.map((id) => id.toLowerCase()),
+  lowerConcepts: page.concepts.map((name) => name.toLowerCase()),
+};
+
+/* What is asked for */
+
+function matchingConcepts(text) {
+  const wanted = text.trim().toLowerCase();
+  if (!wanted) return null;
+  const exact = gallery.lowerConcepts.indexOf(wanted);
+  if (exact >= 0) return new Set([exact]);
+  const found = gallery.lowerConcepts.flatMap((name, i) => (name.includes(wanted) ? [i] : []));
+  return new Set(found);
+}
+
+function value(id) {
+  const field = byId(id);
+  return field ? field.value : "";
+}
+
+function filterCards() {
+  const shown = Number(value("show")), kind = value("class"), group = value("group");
+  const concepts = matchingConcepts(value("concept"));
+  const text = value("search").trim().toLowerCase();
+  const lists = byId("added") && byId("added").checked ? cards.added : cards.concepts;
+  const onlyAdded = lists === cards.added && !concepts;
+  const keep = (i) =>
+    (!shown || cards.flags[i] & shown) &&
+    (kind === "" || cards.class[i] === Number(kind)) &&
+    (group === "" || cards.group[i] === Number(group)) &&
+    (!onlyAdded || lists[i].length > 0) &&
+    (!concepts || lists[i].some((c) => concepts.has(c))) &&
+    (!text || gallery.lowerIds[i].includes(text));
+  return cards.index.map((_, i) => i).filter(keep);
+}
+
+function sortKeys() {
+  const by = value("sort");
+  if (by === "rank") return cards.rank;
+  if (by === "index") return cards.index;
+  if (by === "id") return cards.id;
+  return cards.scores[by.slice("score ".length)];
+}
+
+function sortCards(found) {
+  const keys = sortKeys(), sign = value("order") === "down" ? -1 : 1;
+  const compare = (a, b) => {
+    const x = keys[a], y = keys[b];
+    if (x === null || y === null) return (x === null) - (y === null) || a - b;
+    return (x < y ? -sign : x > y ? sign : 0) || a - b;
+  };
+  return found.sort(compare);
+}
+
+function update() {
+  gallery.found = sortCards(filterCards());
+  gallery.active = 0;
+  byId("scroller").scrollTop = 0;
+  const n = gallery.found.length;
+  byId("found").textContent =
+    `${n.toLocaleString("en")} of ${cards.index.length.toLocaleString("en")} cards`;
+  clear();
+  layOut();
+}
+
+/* Cards in view */
+
+function clear() {
+  for (const card of gallery.made.values()) card.remove();
+  gallery.made.clear();
+}
+
+function layOut() {
+  const room = byId("scroller").clientWidth - 20;
+  const most = Math.max(2, Math.floor((room + GAP) / (NARROWEST + GAP)));
+  gallery.columns = Math.min(most, 8);
+  gallery.width = Math.floor((room - GAP * (gallery.columns - 1)) / gallery.columns);
+  const lines = 1 + ("class" in cards) + 2 * (page.concepts.length > 0);
+  gallery.words = Math.round(lines * 17.6 + 14);
+  gallery.height = gallery.words + (pictures.length ? gallery.width : 0);
+  gallery.rowHeight = gallery.height + GAP;
+  const rows = Math.ceil(gallery.found.length / gallery.columns);
+  byId("grid").style.height = `${Math.max(0, rows * gallery.rowHeight - GAP)}px`;
+  clear();
+  draw();
+}
+
+function draw() {
+  const scroller = byId("scroller");
+  const first = Math.max(0, Math.floor(scroller.scrollTop / gallery.rowHeight) - SPARE_ROWS);
+  const inView = Math.ceil(scroller.clientHeight / gallery.rowHeight) + 2 * SPARE_ROWS;
+  const start = first * gallery.columns;
+  const stop = Math.min(gallery.found.length, start + inView * gallery.columns);
+  for (const [place, card] of gallery.made) {
+    // The card with the focus stays, or the focus would be lost.
+    if ((place < start || place >= stop) && card !== document.activeElement) {
+      card.remove();
+      gallery.made.delete(place);
+    }
+  }
+  for (let place = start; place < stop; place += 1) {
+    if (!gallery.made.has(place)) addCard(place);
+  }
+}
+
+function addCard(place) {
+  const i = gallery.found[place];
+  const suspect = (cards.flags[i] & SUSPECT) > 0;
+  const card = element("div", suspect ? "card suspect" : "card");
+  const row = Math.floor(place / gallery.columns), column = place % gallery.columns;
+  card.style.width = `${gallery.width}px`;
+  card.style.height = `${gallery.height}px`;
+  card.style.transform =
+    `translate(${column * (gallery.width + GAP)}px, ${row * gallery.rowHeight}px)`;
+  card.tabIndex = place === gallery.active ? 0 : -1;
+  card.setAttribute("role", "option");
+  card.setAttribute("aria-selected", "false");
+  card.setAttribute("aria-posinset", String(place + 1));
+  card.setAttribute("aria-setsize", String(gallery.found.length));
+  card.dataset.place = String(place);
+  card.dataset.index = String(cards.index[i]);
+  if (pictures.length) card.append(picture(i));
+  card.append(words(i));
+  gallery.made.set(place, card);
+  byId("grid").append(card);
+}
+
+function picture(i) {
+  const frame = element("div", "picture");
+  if (!pictures[i]) {
+    frame.append(element("span", "none-to-see", "could not be read"));
+    return frame;
+  }
+  const image = element("img");
+  image.alt = "";
+  image.decoding = "async";
+  image.addEventListener("load", () => {
+    if (Math.max(image.naturalWidth, image.naturalHeight) <= 40) image.className = "tiny";
+  });
+  image.src = `data:image/webp;base64,${pictures[i]}`;
+  frame.append(image);
+  return frame;
+}
+
+function className(i, column) {
+  return page.classes[cards[column][i]];
+}
+
+function words(i) {
+  const box = element("div", "words");
+  box.style.height = `${gallery.words}px`;
+  if ("class" in cards) {
+    const line = element("div", "line");
+    const label = element("span");
+    label.append(element("span", "given", className(i, "class")));
+    if (cards.flags[i] & SUSPECT && "likelier" in cards) {
+      label.append(" → ", element("span", "likelier", className(i, "likelier")));
+    }
+    label.title = label.textContent;
+    line.append(label, element("span", "end", mark(i)));
+    box.append(line);
+  }
+  const line = element("div", "line");
+  const name = element("span", "name", cards.id[i].split("/").pop());
+  name.title = cards.id[i];
+  const by = value("sort"), keys = sortKeys();
+  const sorted = by.startsWith("score ") ? shorten(keys[i]) : "class" in cards ? "" : mark(i);
+  line.append(name, element("span", "end", sorted));
+  box.append(line);
+  if (page.concepts.length) box.append(concepts(i));
+  return box;
+}
+
+function mark(i) {
+  return cards.rank[i] === null ? "" : `#${cards.rank[i]}`;
+}
+
+function concepts(i) {
+  const box = element("div", "shows");
+  const added = new Set(cards.added[i]);
+  const ordered = [...cards.added[i], ...cards.concepts[i].filter((c) => !added.has(c))];
+  ordered.forEach((c, k) => {
+    if (k) box.append(", ");
+    box.append(added.has(c) ? element("span", "new", page.concepts[c]) : page.concepts[c]);
+  });
+  return box;
+}
+
+/* Keys */
+
+/* One card alone is reached by Tab: the one that was last walked to. */
+function activate(place) {
+  const previous = gallery.made.get(gallery.active);
+  if (previous) previous.tabIndex = -1;
+  gallery.active = Math.max(0, Math.min(gallery.found.length - 1, place));
+}
+
+function goTo(place) {
+  if (!gallery.found.length) return;
+  activate(place);
+  const scroller = byId("scroller");
+  const top = Math.floor(gallery.active / gallery.columns) * gallery.rowHeight;
+  if (top < scroller.scrollTop) scroller.scrollTop = top;
+  const bottom = top + gallery.height + 20 - scroller.clientHeight;
+  if (bottom > scroller.scrollTop) scroller.scrollTop = bottom;
+  draw();
+  const card = gallery.made.get(gallery.active);
+  card.tabIndex = 0;
+  card.focus({ preventScroll: true });
+  draw(); // now that the focus has moved, the card that had it may go
+}
+
+function stepOf(key) {
+  const pageful = gallery.columns *
+    Math.max(1, Math.floor(byId("scroller").clientHeight / gallery.rowHeight));
+  const steps = {
+    ArrowRight: 1, ArrowLeft: -1, ArrowDown: gallery.columns, ArrowUp: -gallery.columns,
+    PageDown: pageful, PageUp: -pageful, Home: -Infinity, End: Infinity,
+  };
+  return steps[key];
+}
+
+function onGridKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const step = stepOf(event.key);
+  if (step !== undefined) goTo(gallery.active + step);
+  else if (event.key === "Enter" || event.key === " ") openCard(gallery.found[gallery.active]);
+  else return;
+  event.preventDefault();
+}
+
+function onPageKey(event) {
+  const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
+  if (event.key === "/" && !typing && !byId("detail").open) {
+    event.preventDefault();
+    byId("search").focus();
+    byId("search").select();
+  }
+}
+
+/* One image */
+
+let opened = null;
+
+function openCard(i) {
+  opened = i;
+  const place = gallery.found.indexOf(i);
+  byId("detail-title").textContent = cards.id[i];
+  const frame = byId("detail-picture");
+  frame.hidden = !pictures.length;
+  frame.replaceChildren(...(pictures.length ? [...picture(i).childNodes] : []));
+  byId("detail-text").replaceChildren(...details(i));
+  const [at, of] = [place + 1, gallery.found.length].map((count) => count.toLocaleString("en"));
+  byId("detail-place").textContent = place < 0 ? "" : `${at} of ${of}`;
+  byId("detail-previous").disabled = place <= 0;
+  byId("detail-next").disabled = place < 0 || place + 1 >= gallery.found.length;
+  if (!byId("detail").open) byId("detail").showModal();
+}
+
+function details(i) {
+  const badges = element("div", "badges");
+  const flags = [[CHOSEN, "chosen", "good"], [SUSPECT, "suspect label", "warn"],
+    [ADDED, "added", "good"], [REMOVED, "removed", "warn"]];
+  for (const [flag, text, kind] of flags) {
+    if (cards.flags[i] & flag) badges.append(element("span", `badge ${kind}`, text));
+  }
+  const parts = [badges, facts(i)];
+  if (cards.concepts[i].length) {
+    const chips = element("div", "chips");
+    for (const c of cards.concepts[i]) {
+      const chip = element("button", cards.added[i].includes(c) ? "new" : "", page.concepts[c]);
+      chip.type = "button";
+      chip.addEventListener("click", () => showConcept(page.concepts[c]));
+      chips.append(chip);
+    }
+    const title = cards.added[i].length ? "Concepts; those it added are coloured" : "Concepts";
+    parts.push(element("h3", "", title), chips);
+  }
+  return parts;
+}
+
+function facts(i) {
+  const list = element("dl");
+  const add = (name, text) => list.append(element("dt", "", name), element("dd", "", text));
+  if (cards.rank[i] !== null) add("rank", String(cards.rank[i]));
+  add("position", String(cards.index[i]));
+  if ("class" in cards) add("class given", className(i, "class"));
+  if ("likelier" in cards) add("likeliest class", className(i, "likelier"));
+  if ("group" in cards) add("group", page.groups[cards.group[i]]);
+  for (const [name, values] of Object.entries(cards.scores)) {
+    if (values[i] !== null) add(name, shorten(values[i]));
+  }
+  return list;
+}
+
+function step(by) {
+  const place = gallery.found.indexOf(opened) + by;
+  if (gallery.found.indexOf(opened) >= 0 && place >= 0 && place < gallery.found.length) {
+    activate(place);
+    openCard(gallery.found[place]);
+  }
+}
+
+function showConcept(name) {
+  byId("detail").close();
+  byId("concept").value = name;
+  byId("added").checked = false;
+  byId("show").value = "0";
+  update();
+  byId("images").scrollIntoView();
+  goTo(0);
+}
+
+function showClass(code, group) {
+  byId(group ? "group" : "class").value = String(code);
+  update();
+  byId("images").scrollIntoView();
+}
+
+/* Setting up */
+
+function option(text, code) {
+  const made = element("option", "", text);
+  made.value = String(code);
+  return made;
+}
+
+function fillLists() {
+  const kinds = [[CHOSEN, "chosen"], [SUSPECT, "suspects"], [ADDED, "added"], [REMOVED, "removed"]];
+  const there = kinds.filter(([flag]) => cards.flags.some((flags) => flags & flag));
+  const options = there.map(([flag, text]) => option(text, flag));
+  byId("show").append(...options, option("all", 0));
+  byId("show-label").classList.toggle("none", there.length < 2);
+  const occurring = (codes, names) => names.flatMap((name, code) =>
+    (codes.has(code) ? [option(name, code)] : []));
+  if (byId("class")) {
+    byId("class").append(option("all", ""), ...occurring(new Set(cards.class), page.classes));
+  }
+  if (byId("group")) {
+    byId("group").append(option("all", ""), ...occurring(new Set(cards.group), page.groups));
+  }
+  if (byId("concept-names")) {
+    byId("concept-names").append(...page.concepts.map((name) => option("", name)));
+  }
+  byId("sort").append(option("rank", "rank"), option("position", "index"), option("id", "id"));
+  const scores = Object.keys(cards.scores).map((name) => option(name, `score ${name}`));
+  byId("sort").append(...scores);
+}
+
+function setTheme(choice) {
+  if (choice === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = choice;
+  byId("theme").textContent = `colours: ${choice}`;
+  document.dispatchEvent(new CustomEvent("colours"));
+}
+
+function nextTheme() {
+  const choices = ["auto", "light", "dark"];
+  const now = document.documentElement.dataset.theme || "auto";
+  setTheme(choices[(choices.indexOf(now) + 1) % 3]);
+}
+
+function listen() {
+  byId("filters").addEventListener("submit", (event) => event.preventDefault());
+  byId("filters").addEventListener("input", (event) => {
+    if (event.target.id === "sort") {
+      byId("order").value = event.target.value.startsWith("score ") ? "down" : "up";
+    }
+    update();
+  });
+  byId("start-over").addEventListener("click", () => {
+    byId("filters").reset();
+    update();
+  });
+  byId("search").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" || event.key === "ArrowDown") goTo(0);
+  });
+  byId("scroller").addEventListener("scroll", () => requestAnimationFrame(draw), { passive: true });
+  byId("grid").addEventListener("click", (event) => {
+    const card = event.target.closest(".card");
+    if (!card) return;
+    goTo(Number(card.dataset.place));
+    openCard(gallery.found[gallery.active]);
+  });
+  byId("grid").addEventListener("keydown", onGridKey);
+  document.addEventListener("keydown", onPageKey);
+  byId("detail-close").addEventListener("click", () => byId("detail").close());
+  byId("detail-previous").addEventListener("click", () => step(-1));
+  byId("detail-next").addEventListener("click", () => step(1));
+  byId("detail").addEventListener("keydown", (event) => {
+    if (event.key === "ArrowLeft") step(-1);
+    if (event.key === "ArrowRight") step(1);
+  });
+  byId("detail").addEventListener("click", (event) => {
+    if (event.target === byId("detail")) byId("detail").close(); // the backdrop
+  });
+  byId("detail").addEventListener("close", () => {
+    if (gallery.found[gallery.active] === opened) goTo(gallery.active);
+  });
+  byId("theme").addEventListener("click", nextTheme);
+  new ResizeObserver(layOut).observe(byId("scroller"));
+}
+
+fillLists();
+listen();
+setTheme("auto");
+update();

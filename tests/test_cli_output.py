@@ -1,0 +1,463 @@
+"""What the commands say to people and machines: help, completion, JSON, progress, safe files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import typer.main
+from PIL import Image
+from sklearn.datasets import load_digits
+from typer.testing import CliRunner, Result
+
+import clip_al
+from clip_al import cli, cli_options
+from clip_al.cli import app
+from clip_al.cli_demo import LABEL_FILES, TRAIN_FILES
+from clip_al.cli_options import print_json, written
+from clip_al.embeddings import EmbeddingTable
+from clip_al.encoder import ClipEncoder
+from clip_al.errors import InvalidInputError
+from clip_al.selection import Selection
+from clip_al.selector import PRESETS
+
+COMMANDS = typer.main.get_command(app).commands
+N = 45
+ONE = ("--budget", "2", "--vocabulary", "words.txt", "-m", "2")
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def answer(*arguments: object) -> dict:
+    """Run a command with --json; standard output must be one object and nothing else."""
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("\n") == 1
+    return json.loads(result.stdout, parse_constant=pytest.fail)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def encoded_once() -> Iterator[None]:
+    """Every command encodes the vocabulary; here the first one does."""
+    known: dict[object, np.ndarray] = {}
+    encode = ClipEncoder.encode_texts
+
+    def remember(
+        self: ClipEncoder, texts: Sequence[str], *, templates: Sequence[str] | None = None
+    ) -> np.ndarray:
+        key = (self.model, tuple(texts), tuple(templates or ()))
+        if key not in known:
+            known[key] = encode(self, texts, templates=templates)
+        return known[key].copy()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClipEncoder, "encode_texts", remember)
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(encoded_once: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make photographed digits, one class a folder, and what the examples read beside them."""
+    folder = tmp_path_factory.mktemp("made")
+    digits = load_digits()
+    rows = np.flatnonzero(np.isin(digits.target, [0, 3, 6]))[:N]
+    lines = ["id,label"]
+    for i, row in enumerate(rows):
+        name = f"digit {digits.target[row]}/{i:03d}.png"
+        (folder / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.round(digits.images[row] * (255 / 16)).astype(np.uint8)
+        Image.fromarray(pixels).resize((32, 32)).save(folder / "photos" / name)
+        lines.append(f"{name},{name.split('/')[0]}")
+    (folder / "labels.csv").write_text("\n".join(lines))
+    (folder / "words.txt").write_text("round\nloop\nline\nzero\nthree\nsix\n")
+    np.save(folder / "predictions.npy", np.random.default_rng(0).dirichlet(np.ones(3), N))
+    table = folder / "photos.table"
+    for command in (
+        ("embed", folder / "photos", "-o", table),
+        ("select", table, "--budget", 12, "-o", folder / "first.csv"),
+        ("select", table, "--ratio", 0.3, "--labels", "folders", "-o", folder / "subset.json"),
+    ):
+        result = run(*command)
+        assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture
+def place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Be in a copy of it; the photos stay where the table found them."""
+    for path in made.iterdir():
+        if path.name == "photos":
+            (tmp_path / "photos").symlink_to(path)
+        elif path.is_dir():
+            shutil.copytree(path, tmp_path / path.name)
+        else:
+            shutil.copy(path, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# Help
+
+
+def examples(text: str) -> list[list[str]]:
+    """Return the commands of an epilog as lists of arguments."""
+    lines = re.findall(r"^  (\S.*)$", text.replace("\\\n", " "), re.MULTILINE)
+    return [shlex.split(line) for line in lines]
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_help_ends_with_examples_to_copy(name: str) -> None:
+    shown = run(name, "--help").stdout
+    assert COMMANDS[name].epilog.strip("\n") in shown
+    assert len(examples(COMMANDS[name].epilog)) >= 2
+    assert "--json" in shown
+    assert all(len(line) <= 84 for line in COMMANDS[name].epilog.splitlines())
+
+
+def test_help_of_all_says_how_to_begin_and_what_the_exit_status_means() -> None:
+    shown = run("--help").stdout
+    assert "clip-al embed photos -o photos.table" in shown
+    assert "0 done, 1 a mistake in clip_al itself, 2 bad input, 130 interrupted." in shown
+    assert run("--version").stdout == f"clip-al {clip_al.__version__}\n"
+
+
+@pytest.mark.parametrize("name", [*sorted({*COMMANDS} - {"demo", "train-demo"}), None])
+def test_examples_run(place: Path, name: str | None) -> None:
+    commands = examples(cli.START if name is None else COMMANDS[name].epilog)
+    n_run = 0
+    for program, *arguments in commands:
+        if "-o" in arguments:
+            output = Path(arguments[arguments.index("-o") + 1])
+            for there in (output, output.with_suffix(".npz")):
+                if there.is_file():
+                    there.unlink()
+        if program == "torchrun":  # `test_sharded_table` runs it
+            arguments = arguments[arguments.index("clip-al") + 1 :]
+        elif "ViT-B-32" in arguments:  # needs a model hub
+            COMMANDS[arguments[0]].make_context(arguments[0], arguments[1:])
+            continue
+        result = run(*arguments)
+        assert result.exit_code == 0, result.output
+        n_run += 1
+    assert n_run >= 2
+
+
+def test_the_demos_examples_are_understood() -> None:
+    for name in ("demo", "train-demo"):
+        for _, command, *arguments in examples(COMMANDS[name].epilog):
+            assert command == name
+            COMMANDS[name].make_context(name, arguments)
+
+
+# Completion
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a clip-al for the shell to find, whatever is installed."""
+    path = tmp_path_factory.mktemp("bin") / "clip-al"
+    code = 'import sys; from clip_al.cli import main; sys.argv[0] = "clip-al"; main()'
+    path.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(code)} "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash to complete in")
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("clip-al sel", ["select"]),
+        ("clip-al select --preset ", ["default", "paper"]),
+        ("clip-al select --preset pa", ["paper"]),
+        ("clip-al select --class-balance ", ["none", "proportional", "equal"]),
+        ("clip-al embed --dtype float1", ["float16"]),
+        ("clip-al suspects --js", ["--json"]),
+        ("clip-al select --vocabulary wo", []),  # a file: bash's own completion goes on
+    ],
+)
+def test_bash_completes(program: Path, line: str, offered: list[str]) -> None:
+    words = line.split(" ")
+    script = (
+        'eval "$(_CLIP_AL_COMPLETE=source_bash clip-al)"\n'
+        f"COMP_WORDS=({' '.join(map(shlex.quote, words))}); COMP_CWORD={len(words) - 1}\n"
+        '_clip_al_completion clip-al; printf "%s\\n" "${COMPREPLY[@]}"\n'
+    )
+    env = {**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", script], env=env, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.split() == offered
+
+
+def test_what_is_completed_is_what_there_is() -> None:
+    (preset,) = (p for p in COMMANDS["select"].params if p.name == "preset")
+    ctx = COMMANDS["select"].make_context("select", ["x", "-o", "y"])
+    assert [item.value for item in preset.shell_complete(ctx, "")] == list(PRESETS)
+
+
+# JSON
+
+
+def test_embed_in_json(place: Path) -> None:
+    said = answer("embed", "photos", "-o", "again.table")
+    table = EmbeddingTable.open("again.table")
+    assert said == {
+        "table": "again.table", "complete": True, "images": N, "width": 256,
+        "model": table.model_id,
+    }  # fmt: skip
+
+
+def test_concepts_in_json(place: Path) -> None:
+    said = answer("concepts", "photos.table", "--show", 3, "-o", "all.csv")
+    assert [said[key] for key in ("images", "m", "output")] == [N, 10, "all.csv"]
+    written_rows = pd.read_csv("all.csv")
+    assert len(written_rows) == N
+    for row, line in zip(said["first"], written_rows.itertuples(), strict=False):
+        assert (row["id"], "; ".join(row["concepts"])) == (line.id, line.concepts)
+    listed = written_rows["concepts"].str.split("; ").explode().value_counts()
+    assert len(said["frequent"]) == 3
+    for row in said["frequent"]:
+        assert row["images"] == listed[row["concept"]]
+        assert row["share"] == row["images"] / N
+
+
+def test_diversity_in_json(place: Path) -> None:
+    said = answer("diversity", "photos.table", "--indices", "first.csv")
+    shown = " ".join(run("diversity", "photos.table", "--indices", "first.csv").stdout.split())
+    assert said["images"] == 12
+    assert f"{said['cbd']:.4f}" in shown
+    assert f"{said['concepts_seen']} of {said['vocabulary']:,}" in shown
+    assert f"{said['geometric_diversity']:.2f}" in shown
+    nothing = answer("diversity", "photos.table", "--indices", "first.csv", "--jitter", 0)
+    assert nothing["jitter"] == 0
+
+
+def test_picks_in_json(place: Path) -> None:
+    said = answer(
+        "select", "photos.table", "--budget", 5, "-o", "next.csv", "--labelled", "first.csv",
+        "--probabilities", "predictions.npy",
+    )  # fmt: skip
+    rows = pd.read_csv("next.csv")
+    assert [said["output"], said["images"]] == ["next.csv", N]
+    picks = pd.DataFrame(said["picks"])
+    for name in ("index", "id", "path"):
+        assert picks[name].tolist() == rows[name].tolist()
+    np.testing.assert_allclose(picks["margin"], rows["margin"])
+    assert ["; ".join(pick) for pick in picks["concepts"]] == rows["concepts"].tolist()
+    assert said["added_concepts"] == sum(map(len, picks["added_concepts"]))
+    first = answer("select", "photos", *ONE, "-o", "folder.csv")  # says more, but elsewhere
+    assert "margin" not in first["picks"][0]
+
+
+def test_a_subset_in_json(place: Path) -> None:
+    said = answer(
+        "select", "photos.table", "--ratio", 0.4, "--labels", "labels.csv", "-o", "new.json"
+    )
+    selection = Selection.load("new.json")
+    assert said["fingerprint"] == selection.fingerprint
+    assert (said["selected"], said["images"]) == (len(selection), N)
+    assert said["settings"] == dict(selection.settings)
+    assert said["groups"] is None
+    report = selection.report().classes
+    assert report is not None
+    assert [row["after"] for row in said["classes"]] == report["after"].tolist()
+    assert [row["id"] for row in said["suspects"]] == [s.id for s in selection.suspects(3)]
+
+
+def test_suspects_in_json(place: Path) -> None:
+    said = answer("suspects", "subset.json", "-n", 4, "-o", "suspects.csv")
+    rows = pd.read_csv("suspects.csv")
+    assert pd.DataFrame(said["suspects"])["id"].tolist() == rows["id"].tolist()
+    np.testing.assert_allclose([row["score"] for row in said["suspects"]], rows["score"])
+    bare = Selection.from_indices([0], 3, scores={"sas": np.arange(3.0)})
+    bare.save("bare.json")
+    said = answer("suspects", "bare.json")
+    assert said["wrong_fraction"] is said["output"] is said["suspects"][0]["id"] is None
+
+
+def test_a_report_in_json(place: Path) -> None:
+    said = answer("report", "subset.json", "-o", "subset.html")
+    assert said["output"] == "subset.html"
+    assert said["size_bytes"] == Path("subset.html").stat().st_size
+    assert said["selected"] == len(Selection.load("subset.json"))
+
+
+def test_the_demo_in_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from clip_al.mini import demo, train_demo
+
+    class Labelled:
+        accuracy = pd.DataFrame(
+            {"strategy": ["a", "a"], "n_labels": [20, 40], "seed": [0, 0], "accuracy": [0.5, 0.6]}
+        )
+
+    class Trained:
+        suspects = pd.DataFrame({"what": ["estimate"], "n": [3], "precision": [1.0]})
+        accuracy = pd.DataFrame(
+            {"model": ["m"] * 2, "trained_on": ["all"] * 2, "seed": [0, 1], "accuracy": [0.4, 0.6]}
+        )
+
+    monkeypatch.setattr(demo, "encode_digits", lambda console: console.print("Encoding"))
+    monkeypatch.setattr(demo, "run_demo", lambda *_, **__: Labelled())
+    monkeypatch.setattr(train_demo, "run_train_demo", lambda *_, **__: Trained())
+    said = answer("demo", "-o", tmp_path, "--seeds", 1)
+    assert said["rounds"][1] == {"strategy": "a", "n_labels": 40, "mean": 0.6, "std": None}
+    assert said["training"][0]["mean"] == 0.5
+    assert said["suspects"] == [{"what": "estimate", "n": 3, "precision": 1.0}]
+    assert answer("train-demo", "-o", tmp_path)["output"] == str(tmp_path)
+
+
+def test_an_error_leaves_standard_output_empty(place: Path) -> None:
+    result = run("suspects", "nothing.json", "--json")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "is missing" in result.stderr
+
+
+def test_json_holds_what_json_can(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json(
+        {"a": np.float32(np.nan), "b": [np.int64(2), -np.inf], "c": "\udcff é", "d": Path("x")}
+    )
+    text = capsys.readouterr().out
+    assert json.loads(text) == {"a": None, "b": [2, None], "c": "\udcff é", "d": "x"}
+    text.encode("ascii")
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["concepts", "photos.table", "-o", "mine.csv"],
+        ["select", "photos.table", *ONE, "-o", "mine.csv"],
+        ["select", "photos.table", "--ratio", "0.3", "--labels", "folders", "-o", "mine.csv"],
+        ["suspects", "subset.json", "-o", "mine.csv"],
+    ],
+)
+def test_nothing_is_replaced_unless_forced(place: Path, command: list[str]) -> None:
+    Path("mine.csv").write_text("mine")
+    before = set(place.iterdir())
+    assert run(*command).exit_code == 2
+    assert Path("mine.csv").read_text() == "mine"
+    assert run(*command, "--force").exit_code == 0
+    assert len(pd.read_csv("mine.csv")) > 0
+    assert set(place.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", [*LABEL_FILES, *TRAIN_FILES])
+def test_a_demo_replaces_nothing(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    result = run("demo", "-o", tmp_path)
+    assert result.exit_code == 2
+    assert "must not exist yet; it does. Choose another name, or pass --force." in " ".join(
+        result.stderr.split()
+    )
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("writer", ["write_selection", "write_subset"])
+def test_an_interrupt_while_writing_leaves_the_old_file(
+    place: Path, monkeypatch: pytest.MonkeyPatch, writer: str
+) -> None:
+    def interrupted(path: Path, *_: object, **__: object) -> None:
+        Path(path).write_text("half a li")
+        raise KeyboardInterrupt
+
+    from clip_al import files, label_files
+
+    monkeypatch.setattr(files if writer == "write_selection" else label_files, writer, interrupted)
+    wanted = ONE if writer == "write_selection" else ("--ratio", "0.3", "--labels", "folders")
+    Path("picks.csv").write_text("old")
+    before = set(place.iterdir())
+    result = run("select", "photos.table", *wanted, "-o", "picks.csv", "--force")
+    assert result.exit_code == 130
+    assert Path("picks.csv").read_text() == "old"
+    assert set(place.iterdir()) == before
+
+
+def test_a_file_that_came_meanwhile_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    new = written(path, False)
+    file = new.__enter__()
+    file.write_text("mine")
+    path.write_text("theirs")
+    with pytest.raises(InvalidInputError, match="must not exist yet"):
+        new.__exit__(None, None, None)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.csv", "theirs")]
+    with written(path, True) as file:
+        file.write_text("mine")
+    assert path.read_text() == "mine"
+
+
+def test_a_link_stays_a_link_and_a_device_a_device(tmp_path: Path) -> None:
+    (tmp_path / "real.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
+    with written(tmp_path / "link.csv", True) as file:
+        file.write_text("new")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "real.csv").read_text() == "new"
+    with written(Path("/dev/null"), True) as file:
+        assert file == Path("/dev/null")
+
+
+# A terminal and a pipe
+
+
+def test_progress_is_on_a_terminal_and_on_standard_error_alone(place: Path, program: Path) -> None:
+    pty = pytest.importorskip("pty", reason="no pseudo-terminals on this system")
+    leader, follower = pty.openpty()
+    with subprocess.Popen(
+        [program, "embed", "photos", "-o", "new.table", "--batch-size", "8"],
+        stdout=subprocess.PIPE, stderr=follower, env={**os.environ, "TERM": "xterm"},
+    ) as process:  # fmt: skip
+        os.close(follower)
+        shown = b""
+        try:
+            while part := os.read(leader, 2**16):
+                shown += part
+        except OSError:  # the other end is closed
+            pass
+        assert process.stdout is not None
+        said = process.stdout.read().decode()
+    os.close(leader)
+    assert process.returncode == 0
+    assert b"Encoding images" in shown
+    assert re.search(rb"\d/s", shown)  # a rate
+    assert re.search(rb"\d:\d\d:\d\d", shown)  # what is left
+    assert said.startswith("new.table: 45 images")
+    assert "\x1b" not in said
+
+
+def test_a_wait_is_shown_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    from rich.console import Console
+
+    for terminal in (True, False):
+        text = io.StringIO()
+        monkeypatch.setattr(cli_options, "err", Console(file=text, force_terminal=terminal))
+        with cli_options.working("Scoring"):
+            pass
+        assert ("Scoring" in text.getvalue()) is terminal
+
+
+def test_a_reader_that_stops_early_is_no_error(place: Path, program: Path) -> None:
+    command = f"{shlex.quote(str(program))} suspects subset.json --json | true"
+    done = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout == ""
+    assert "Error" not in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,171 @@
+"""A selection in a FiftyOne dataset: fields, tags, views, and tags back as positions."""
+
+from __future__ import annotations
+
+import builtins
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from clip_al import CBDMarginSampling, ClipEncoder, ClipSelector, Selection
+from clip_al.errors import InvalidInputError, InvalidTypeError, MissingDependencyError
+from clip_al.integrations.fiftyone import add_picks, add_selection, tagged
+
+N = 60
+PATHS = [f"/photos/{i:02}.jpg" for i in range(N)]
+ORDER = np.random.default_rng(0).permutation(N)  # samples are not in the order of the table
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory):
+    """Import fiftyone with a database of its own; it starts on first use and ends with us."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("fiftyone")
+        patch.setenv("FIFTYONE_DATABASE_DIR", str(folder / "db"))
+        patch.setenv("FIFTYONE_CONFIG_PATH", str(folder / "config.json"))
+        patch.setenv("FIFTYONE_DO_NOT_TRACK", "true")
+        patch.setenv("FIFTYONE_SHOW_PROGRESS_BARS", "false")
+        fiftyone = pytest.importorskip("fiftyone", reason="needs clip_al[fiftyone] and a MongoDB")
+        try:
+            fiftyone.list_datasets()
+        except Exception as exc:
+            pytest.skip(f"FiftyOne finds no MongoDB server: {type(exc).__name__}")
+        yield fiftyone
+
+
+@pytest.fixture
+def dataset(host):
+    dataset = host.Dataset()
+    dataset.add_samples(
+        [host.Sample(filepath=PATHS[i], place=f"p{i}", tags=["old"]) for i in ORDER]
+    )
+    yield dataset
+    dataset.delete()
+
+
+@pytest.fixture(scope="module")
+def selection():
+    data = load_digits()
+    images = (data.images[:N] * 15.9).astype(np.uint8)
+    encoder = ClipEncoder("mini", progress=False)
+    names = [f"digit {i}" for i in range(10)]
+    selector = ClipSelector(0.3, class_names=names, encoder=encoder, k=3)
+    return selector.fit_select(encoder.encode_images(list(images)), data.target[:N], ids=PATHS)
+
+
+def field(dataset, name):
+    """Return the values of a field by path."""
+    return dict(zip(*dataset.values(["filepath", name]), strict=True))
+
+
+def test_chosen_images_are_tagged_and_shown(dataset, selection):
+    view = add_selection(dataset, selection)
+    assert view.values("filepath") == [PATHS[i] for i in selection.indices]
+    assert dataset.count_sample_tags() == {"old": N, "selected": len(selection)}
+    np.testing.assert_array_equal(tagged(dataset, "selected", PATHS), selection.indices)
+    assert field(dataset, "place") == {PATHS[i]: f"p{i}" for i in range(N)}
+
+
+def test_every_image_has_its_scores(dataset, selection):
+    add_selection(dataset, selection)
+    total, given = field(dataset, "clip_al_total"), field(dataset, "clip_al_given")
+    np.testing.assert_array_equal([total[path] for path in PATHS], selection.scores["total"])
+    assert given == {PATHS[i]: selection.class_names[selection.labels[i]] for i in range(N)}
+    worst = dataset.sort_by("clip_al_label_score").first().filepath
+    assert worst == selection.suspects(1)[0].id
+
+
+def test_names_may_be_in_another_field(dataset, selection):
+    places = [f"p{i}" for i in range(N)]
+    view = add_selection(dataset, selection, places, field="place", tag="a", prefix="x_")
+    assert view.values("place") == [places[i] for i in selection.indices]
+    np.testing.assert_array_equal(tagged(dataset, "a", places, field="place"), selection.indices)
+
+
+def test_a_batch_to_label_comes_best_first(dataset, Z, vocabulary, probabilities):
+    strategy = CBDMarginSampling(vocabulary, m=6)
+    picks = strategy.select(Z, 7, probabilities=probabilities)
+    told = strategy.explain(picks)
+    view = add_picks(dataset, picks, PATHS, explanations=told)
+    assert view.values("filepath") == [PATHS[i] for i in picks]
+    assert view.values("clip_al_rank") == list(range(1, 8))
+    assert view.values("clip_al_concepts") == [list(pick.concepts) for pick in told]
+    assert view.values("clip_al_added") == [list(pick.added) for pick in told]
+    assert dataset.match_tags("to label").values("filepath") == [
+        PATHS[i] for i in ORDER if i in picks
+    ]
+    assert dataset.exists("clip_al_rank").count() == 7
+
+
+def test_tags_set_by_a_person_come_back(dataset):
+    chosen = [PATHS[i] for i in (40, 2, 31)]
+    dataset.match(dataset_filter(chosen)).tag_samples("wrong")
+    assert tagged(dataset, "wrong", PATHS).tolist() == [2, 31, 40]
+    assert tagged(dataset, "wrong", PATHS[:10]).tolist() == [2]
+    assert tagged(dataset, "none", PATHS).tolist() == []
+
+
+def dataset_filter(paths):
+    from fiftyone import ViewField
+
+    return ViewField("filepath").is_in(paths)
+
+
+def test_nothing_is_overwritten_unasked(dataset, selection):
+    add_selection(dataset, selection)
+    other = Selection.from_indices([0, 1], N, ids=PATHS, scores={"total": np.arange(N) / 2})
+    with pytest.raises(InvalidInputError, match="'clip_al_total' is there"):
+        add_selection(dataset, other)
+    with pytest.raises(InvalidInputError, match="'selected' is there"):
+        add_picks(dataset, [0], PATHS, tag="selected")
+    np.testing.assert_array_equal(tagged(dataset, "selected", PATHS), selection.indices)
+    add_selection(dataset, other, overwrite=True)
+    assert tagged(dataset, "selected", PATHS).tolist() == [0, 1]
+    assert field(dataset, "clip_al_total") == {PATHS[i]: i / 2 for i in range(N)}
+    assert dataset.count_sample_tags() == {"old": N, "selected": 2}
+
+
+def test_images_without_a_sample_of_their_own_are_refused(host, dataset, selection):
+    with pytest.raises(InvalidInputError, match=r"1 images and 0 samples are '00\.jpg'"):
+        add_picks(dataset, [0], ["00.jpg"])
+    with pytest.raises(InvalidInputError, match=r"2 images and 1 samples are '/photos/00\.jpg'"):
+        add_picks(dataset, [0, 1], [PATHS[0]] * 2)
+    with pytest.raises(InvalidInputError, match="must name each of the 60 images; got 3"):
+        add_selection(dataset, selection, PATHS[:3])
+    with pytest.raises(InvalidInputError, match="'nofield' is not"):
+        add_picks(dataset, [0], PATHS, field="nofield")
+    with pytest.raises(InvalidInputError, match="must name each image once; got 1"):
+        add_picks(dataset, [1, 1], PATHS)
+    dataset.add_sample(host.Sample(filepath=PATHS[3]))
+    with pytest.raises(InvalidInputError, match=r"1 images and 2 samples are '/photos/03\.jpg'"):
+        add_selection(dataset, selection)
+    assert dataset.count_sample_tags() == {"old": N}
+    assert not [name for name in dataset.get_field_schema() if name.startswith("clip_al")]
+
+
+def test_explanations_of_others_are_refused(dataset, Z, vocabulary, probabilities):
+    strategy = CBDMarginSampling(vocabulary, m=6)
+    picks = strategy.select(Z, 3, probabilities=probabilities)
+    with pytest.raises(InvalidInputError, match="must be of the picks, in their order"):
+        add_picks(dataset, picks[::-1], PATHS, explanations=strategy.explain(picks))
+
+
+def test_other_things_are_no_dataset(host, dataset, selection):
+    with pytest.raises(InvalidTypeError, match="must be a FiftyOne Dataset; got list"):
+        add_selection([], selection)
+    with pytest.raises(InvalidTypeError, match="must be a FiftyOne Dataset; got DatasetView"):
+        add_selection(dataset.limit(3), selection)
+
+
+def test_without_fiftyone_the_extra_is_named(monkeypatch):
+    real = builtins.__import__
+
+    def refuse(name, *rest):
+        if name == "fiftyone":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'clip_al\[fiftyone\]'"):
+        add_picks(None, [0], PATHS)
