@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 REPORT_EXAMPLES = """
 Examples:
   clip-al report first.csv --table photos.table -o first.html
-  clip-al report subset.json --table photos.table -o subset.html --json
+  clip-al report subset.json --table photos.table -o chosen.html --json
 """
 # Options that mean nothing without a table: parameter, and how it is typed.
 FOR_TABLE = {
