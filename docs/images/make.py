@@ -1,8 +1,10 @@
-"""Draw the pictures of concepts.md from scikit-learn's digits: python docs/images/make.py."""
+"""Draw the pictures of the documentation from scikit-learn's digits: python docs/images/make.py."""
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -133,7 +135,32 @@ def descend_to(total_n: NDArray[np.float64], n_wanted: int, last: int, scale: fl
     )  # fmt: skip
 
 
+def draw_report(path: Path) -> None:
+    """Photograph the report that `clip-al train-demo` writes, in Chromium driven by playwright."""
+    from playwright.sync_api import sync_playwright
+    from rich.console import Console
+
+    from clip_al.mini.demo import encode_digits
+    from clip_al.mini.train_demo import choose, flip_labels, write_page
+
+    digits = encode_digits(Console(quiet=True))
+    given = flip_labels(digits.y, seed=0)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        write_page(Path(folder), choose(digits, np.arange(len(given)), given, seed=0), digits)
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        page = browser.new_page(viewport={"width": 1200, "height": 1580})
+        page.goto((Path(folder) / "report.html").as_uri())
+        page.select_option("#show", index=0)
+        page.select_option("#sort", label="position")
+        page.wait_for_timeout(2000)
+        page.screenshot(path=path)
+        browser.close()
+
+
 PICTURES = {
+    "report.png": draw_report,
     "cbd-sets.png": draw_sets,
     "cbd-and-gd.png": draw_cbd_and_gd,
     "one-partition.png": draw_descent,
