@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clip_al import greedy
 from clip_al.diversity import ConceptCounts
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.greedy import lowest, pick_by_geometric_diversity, pick_diverse
@@ -272,3 +273,54 @@ def test_a_jitter_that_is_not_above_zero_is_refused(rng, jitter):
 def test_bad_features_are_refused(features, message):
     with pytest.raises(InvalidInputError, match=message):
         pick_by_geometric_diversity(features, 1)
+
+
+# Postings, where the heap would look too often
+
+
+def even_concepts(c, v, m, weighted):
+    rng = np.random.default_rng(5)
+    ids_cm = np.argsort(rng.random((c, v)), axis=1)[:, :m].astype(np.int32)
+    weights_cm = np.ones((c, m), dtype=np.float32)
+    if weighted:
+        weights_cm = rng.dirichlet(np.ones(m), c).astype(np.float32)
+    return ids_cm, weights_cm / np.linalg.norm(weights_cm, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("n_done", [0, 7])
+def test_postings_pick_what_the_heap_picks(weighted, n_done):
+    ids_cm, weights_cm = even_concepts(700, 12, 4, weighted)
+    unit = greedy.UNIT if weighted else float(weights_cm[0, 0])
+    start_v = np.arange(12)
+    picks, cost = np.empty(700, np.int64), np.empty(700)
+    n_picked = greedy._pick_lazily(ids_cm, weights_cm, unit, start_v.copy(), picks, cost)
+    n_done = min(n_done, n_picked)
+    sum_v = start_v.copy()
+    for pick in picks[:n_done]:
+        for concept, weight in zip(ids_cm[pick], weights_cm[pick], strict=True):
+            sum_v[concept] += int(float(weight) / unit + 0.5)
+    again, cost_again = picks.copy(), cost.copy()
+    again[n_done:] = -1
+    greedy._pick_by_postings(ids_cm, weights_cm, unit, sum_v, n_done, again, cost_again)
+    np.testing.assert_array_equal(again[:n_picked], picks[:n_picked])
+    np.testing.assert_array_equal(cost_again[:n_picked], cost[:n_picked])
+    assert sorted(again) == list(range(700))
+
+
+def test_the_heap_gives_up_where_candidates_are_alike():
+    ids_cm, weights_cm = even_concepts(3000, 12, 4, False)
+    picks, cost = np.full(2000, -1), np.empty(2000)
+    done = greedy._pick_lazily(ids_cm, weights_cm, 0.5, np.zeros(12, np.int64), picks, cost)
+    assert 0 < done < 2000
+    assert (picks[:done] >= 0).all()
+    assert (picks[done:] == -1).all()
+    whole, _ = greedy.pick_diverse(ids_cm, weights_cm, 2000, sum_v=np.zeros(12))
+    np.testing.assert_array_equal(whole[:done], picks[:done])
+    sum_v, taken = np.zeros(12, np.int64), np.zeros(3000, bool)
+    for pick in whole:  # the slow loop
+        cost_c = sum_v[ids_cm].sum(axis=1)
+        cost_c[taken] = 10**9
+        assert pick == cost_c.argmin()
+        taken[pick] = True
+        sum_v[ids_cm[pick]] += 1
