@@ -16,6 +16,7 @@ Memory is the growth of the anonymous part of the resident set (RssAnon) at its 
 fifty times a second: pages of mapped files are the system's to drop, and not counted. modAL needs
 the probabilities in memory, which its row includes from the conversion on.
 
+`--budgets` picks several numbers of images of each pool by CBD + margin, profiles at hand.
 `--peers` runs what users would pick instead, each in a process of its own that may take
 `--limit-s` seconds and `--memory-gib`; one that fails at a size is not asked for a larger one.
 `--one-class N` compares SDS of a class of N images with what `exact_up_to=` makes of it: from a
@@ -35,6 +36,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -338,6 +340,28 @@ PEERS: dict[str, Callable[[Any, Any, int], None]] = {
 }
 
 
+def compare_budgets(data: Data, budgets: Sequence[int]) -> list[dict[str, Any]]:
+    """Print the time of picks by CBD + margin from profiles over their number."""
+    profiles = ConceptProfiles.from_embeddings(data.Z, data.vocabulary)
+    strategy, times = CBDMarginSampling(), []
+    for budget in budgets:
+        strategy.select(n_instances=1, probabilities=data.P, profiles=profiles)  # maps the pages
+        query = partial(strategy.select, n_instances=budget, probabilities=data.P)
+        times.append(cost_of(partial(query, profiles=profiles)).seconds)
+    print(f"{HYBRID}, of {len(data.Z):,} images")
+    print_table(
+        ["picks", "time", "time a pick"],
+        [
+            [f"{budget:,}", format_seconds(seconds), format_seconds(seconds / budget)]
+            for budget, seconds in zip(budgets, times, strict=True)
+        ],
+    )
+    return [
+        {"images": len(data.Z), "what": HYBRID, "budget": budget, "seconds": seconds}
+        for budget, seconds in zip(budgets, times, strict=True)
+    ]
+
+
 def compare_approximations(n: int, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Print time and agreement of approximate SDS with the exact one, in a class of n images."""
     rng = np.random.default_rng(args.seed)
@@ -463,6 +487,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     add("--seed", type=int, default=0)
     add("--folder", help="of the files, which are removed again; a temporary one by default")
     add("--skip", nargs="*", default=[], help="steps that are left out, such as modAL's")
+    add("--budgets", type=int, nargs="*", default=[])
     add("--one-class", type=int, metavar="N")
     add("--peers", action="store_true")
     add("--limit-s", type=float, default=120.0, help="for each peer")
@@ -485,6 +510,8 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
                 if not any(word in name for word in args.skip)
             }
             show_size(n, found[n])
+            if args.budgets:
+                records += compare_budgets(data, args.budgets)
             records += [
                 {"images": n, "what": name, **cost._asdict()} for name, cost in found[n].items()
             ]

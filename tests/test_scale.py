@@ -82,3 +82,11 @@ def test_approximate_sds_is_compared(capsys):
     assert counted["recall"] >= 0.95
     assert 0 < shared["error"] < 0.2
     assert counted["rank_correlation"] > 0.9
+
+
+def test_picks_are_timed_over_their_number(tmp_path, capsys):
+    data = scale.make_data(tmp_path, 300, ARGS)
+    records = scale.compare_budgets(data, [3, 30])
+    assert [record["budget"] for record in records] == [3, 30]
+    assert all(record["seconds"] > 0 for record in records)
+    assert "profiles at hand, of 300 images" in capsys.readouterr().out
