@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
 
@@ -150,13 +151,18 @@ def draw_report(path: Path) -> None:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
-        page = browser.new_page(viewport={"width": 1200, "height": 1580})
+        page = browser.new_page(viewport={"width": 1200, "height": 720})
         page.goto((Path(folder) / "report.html").as_uri())
-        page.select_option("#show", index=0)
+        page.select_option("#show", label="all")
         page.select_option("#sort", label="position")
-        page.wait_for_timeout(2000)
-        page.screenshot(path=path)
+        page.locator("#concepts").scroll_into_view_if_needed()  # charts are drawn when seen
+        page.wait_for_timeout(3000)
+        page.evaluate("scrollTo(0, 0)")
+        area = {"x": 0, "y": 0, "width": 1200, "height": 1580}
+        page.screenshot(path=path, full_page=True, clip=area)
         browser.close()
+    with Image.open(path) as picture:
+        picture.convert("RGB").quantize(64).save(path, optimize=True)
 
 
 PICTURES = {
