@@ -20,6 +20,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -168,9 +169,9 @@ def encode_shard(
     check_choice(dtype, ("float32", "float16"), "dtype")
     check_choice(errors, ("raise", "skip"), "errors")
     source, folder = named_source(images, ids), Path(directory)
-    found = read_meta(folder)
-    if found is not None and found["complete"] and not overwrite:
-        table = EmbeddingTable.create(folder, source, encoder, dtype=dtype, errors=errors)
+    create = partial(EmbeddingTable.create, folder, source, encoder, dtype=dtype, errors=errors)
+    if _is_complete(folder) and not overwrite:
+        table = create()
         _remove_shards(_shards_folder(folder))
         return table
     size, key = check_int(encoder.batch_size, "batch_size"), {**encoder.key(), "dtype": dtype}
@@ -179,7 +180,13 @@ def encode_shard(
     shards = _Shards.plan(folder, meta, world_size, overwrite)
     shards.encode(rank, source, encoder)
     if not shards.are_done():
-        return None
+        if overwrite or not _is_complete(folder):
+            return None
+        # Another rank joined all shards when this one was about to look at its own, which
+        # was done, and began it anew.
+        table = create()
+        _remove_shards(shards.folder)
+        return table
     with _waiting_lock(shards.folder / LOCK):
         if not shards.are_done():  # another rank joined and removed them meanwhile
             return EmbeddingTable.open(folder)
@@ -187,6 +194,11 @@ def encode_shard(
         report_failures(folder, source, unread, errors)
         _remove_shards(shards.folder)
     return EmbeddingTable.open(folder)
+
+
+def _is_complete(folder: Path) -> bool:
+    meta = read_meta(folder)
+    return meta is not None and bool(meta["complete"])
 
 
 class _Shard(NamedTuple):

@@ -93,6 +93,23 @@ def test_the_table_is_that_of_one_process(tmp_path, folder, encoder, dtype, worl
     assert left_beside(tmp_path / "t") == []
 
 
+def test_a_rank_that_comes_as_another_joins_leaves_nothing(tmp_path, folder, encoder, monkeypatch):
+    assert encode_shard(tmp_path / "t", folder, encoder, rank=0, world_size=2) is None
+    encode = sharded_table._Shards.encode
+
+    def late(shards, rank, source, encoder):  # the other rank joins and removes all shards first
+        monkeypatch.setattr(sharded_table._Shards, "encode", encode)
+        other = encode_shard(tmp_path / "t", folder, encoder, rank=1, world_size=2)
+        assert other is not None
+        encode(shards, rank, source, encoder)
+
+    monkeypatch.setattr(sharded_table._Shards, "encode", late)
+    table = encode_shard(tmp_path / "t", folder, encoder, rank=0, world_size=2)
+    assert table is not None
+    assert len(table) == N_IMAGES
+    assert left_beside(tmp_path / "t") == []
+
+
 def test_slices_are_even_whole_batches_that_cover_all(tmp_path):
     for n, batch_size, world_size in [(45, 8, 3), (45, 8, 9), (1, 256, 4), (1000, 7, 6)]:
         slices = sharded_table._slices(tmp_path, n, batch_size, world_size)
