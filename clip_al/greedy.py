@@ -147,7 +147,11 @@ def _pick_lazily(ids_cm, weights_cm, unit, sum_v, picks, cost):  # type: ignore[
 def _pick_by_postings(ids_cm, weights_cm, unit, sum_v, n_done, picks, cost):  # type: ignore[no-untyped-def]
     """Write the picks after the first `n_done`, whose concepts `sum_v` holds, in units."""
     c, m = ids_cm.shape
-    start_v, holder, held = _postings(ids_cm, weights_cm, unit, len(sum_v))
+    units_cm = np.empty((c, m), np.int32)
+    for i in range(c):
+        for p in range(m):
+            units_cm[i, p] = _in_units(weights_cm[i, p], unit)
+    start_v, holder, held = _postings(ids_cm, units_cm, len(sum_v))
     similarity_c, open_c = np.empty(c, np.int64), np.ones(c, np.bool_)
     for i in range(c):
         similarity_c[i] = _similarity(ids_cm[i], weights_cm[i], unit, sum_v)
@@ -168,14 +172,14 @@ def _pick_by_postings(ids_cm, weights_cm, unit, sum_v, n_done, picks, cost):  # 
         picks[step], cost[step] = best, similarity * unit * unit
         open_c[best] = False
         for p in range(m):
-            weight, concept = _in_units(weights_cm[best, p], unit), ids_cm[best, p]
+            weight, concept = np.int64(units_cm[best, p]), ids_cm[best, p]
             for slot in range(start_v[concept], start_v[concept + 1]):
                 similarity_c[holder[slot]] += weight * held[slot]
 
 
 @numba.njit(nogil=True, cache=True)
-def _postings(ids_cm, weights_cm, unit, v):  # type: ignore[no-untyped-def]
-    """Return where each concept's postings start, the candidates and their weights in units."""
+def _postings(ids_cm, values_cm, v):  # type: ignore[no-untyped-def]
+    """Return where each concept's postings start, the candidates and their values."""
     c, m = ids_cm.shape
     start_v = np.zeros(v + 1, np.int64)
     for i in range(c):
@@ -183,11 +187,11 @@ def _postings(ids_cm, weights_cm, unit, v):  # type: ignore[no-untyped-def]
             start_v[ids_cm[i, p] + 1] += 1
     start_v = np.cumsum(start_v)
     end_v = start_v[:-1].copy()
-    holder, held = np.empty(c * m, np.int32), np.empty(c * m, np.int32)
+    holder, held = np.empty(c * m, np.int32), np.empty(c * m, values_cm.dtype)
     for i in range(c):
         for p in range(m):
             slot = end_v[ids_cm[i, p]]
-            holder[slot], held[slot] = i, _in_units(weights_cm[i, p], unit)
+            holder[slot], held[slot] = i, values_cm[i, p]
             end_v[ids_cm[i, p]] = slot + 1
     return start_v, holder, held
 
@@ -225,22 +229,8 @@ def _sink(bound_c, order_c, place, size):  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True, cache=True)
 def _pick_diverse(ids_cm, weights_cm, similarity_c, pull_c, n_chosen, v, picks, cost):  # type: ignore[no-untyped-def]
-    c, m = ids_cm.shape
-    start_v = np.zeros(v + 1, np.int64)
-    for i in range(c):
-        for p in range(m):
-            start_v[ids_cm[i, p] + 1] += 1
-    for j in range(v):
-        start_v[j + 1] += start_v[j]
-    end_v = start_v[:-1].copy()
-    holder = np.empty(c * m, np.int32)
-    held_weight = np.empty(c * m, np.float32)
-    for i in range(c):
-        for p in range(m):
-            slot = end_v[ids_cm[i, p]]
-            holder[slot] = i
-            held_weight[slot] = weights_cm[i, p]
-            end_v[ids_cm[i, p]] = slot + 1
+    m = ids_cm.shape[1]
+    start_v, holder, held_weight = _postings(ids_cm, weights_cm, v)
     for step in range(len(picks)):
         best, best_cost = _lowest_cost(similarity_c, pull_c, n_chosen + step + 1)
         picks[step] = best
