@@ -237,8 +237,9 @@ def _pick_diverse(ids_cm, weights_cm, similarity_c, pull_c, n_chosen, v, picks, 
         cost[step] = best_cost
         similarity_c[best] = np.inf
         for p in range(m):
+            concept = ids_cm[best, p]
             weight = np.float64(weights_cm[best, p])  # as exact as the first products
-            for slot in range(start_v[ids_cm[best, p]], end_v[ids_cm[best, p]]):
+            for slot in range(start_v[concept], start_v[concept + 1]):
                 similarity_c[holder[slot]] += weight * held_weight[slot]
 
 
