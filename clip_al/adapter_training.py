@@ -22,11 +22,11 @@ from torch.nn import functional
 
 from clip_al.blocks import block_rows, map_blocks, unit_block
 from clip_al.checks import check_embeddings
-from clip_al.device_embeddings import is_on_device, keep_on
+from clip_al.device_embeddings import check_device, is_on_device, keep_on
 from clip_al.errors import InvalidInputError
 from clip_al.labels import encode_labels, group_by_class
 from clip_al.losses import LOSSES, generalized_cross_entropy
-from clip_al.models import check_device
+from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
     from clip_al.adapter import DatasetAdapter
@@ -126,7 +126,7 @@ class Training:
         optimizer = torch.optim.AdamW(groups, weight_decay=decay, fused=True)
         history: list[dict[str, Any]] = []
         best, best_weights, best_epoch = math.inf, self._copy(), 0
-        with progress_bar(settings.progress, settings.epochs) as advance:
+        with progress_bar(settings.progress, "Adapting", settings.epochs, keep=True) as advance:
             for epoch in range(1, settings.epochs + 1):
                 rate = settings.learning_rate * settings.gamma ** (
                     (epoch - 1) // settings.step_size
@@ -145,7 +145,7 @@ class Training:
                         "learning_rate": rate,
                     }
                 )
-                advance(loss)
+                advance(1, f"loss {loss:.4f}")
                 if settings.patience is None or validation_loss is None:
                     continue
                 if validation_loss < best:
@@ -314,22 +314,3 @@ def threads_for(n_products: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(n_threads)
-
-
-@contextmanager
-def progress_bar(wanted: bool, n_epochs: int) -> Iterator[Callable[[float], None]]:
-    """Show a bar on standard error if that is a terminal; yield what moves it on."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    console = Console(stderr=True)
-    if not (wanted and console.is_terminal):
-        yield lambda _: None
-        return
-    title, loss = TextColumn("{task.description}"), TextColumn("loss {task.fields[loss]}")
-    bar = Progress(
-        title, BarColumn(), MofNCompleteColumn(), loss, console=console, auto_refresh=False
-    )
-    with bar:
-        task = bar.add_task("Adapting", total=n_epochs, loss="–")
-        yield lambda value: bar.update(task, advance=1, loss=f"{value:.4f}", refresh=True)

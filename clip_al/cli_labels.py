@@ -27,10 +27,10 @@ from clip_al.cli_options import (
     print_json,
     refuse_options,
     say,
-    working,
     written,
 )
 from clip_al.errors import InvalidInputError
+from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
     from clip_al.embeddings import EmbeddingTable
@@ -143,7 +143,7 @@ def fit_selection(
     selector.set_params(class_names=names, encoder=encoder)
     shown: AbstractContextManager[None] = nullcontext()
     if not selector.adapter and selector.preset == "default":  # else its training shows itself
-        shown = working(f"Scoring {len(table):,} images")
+        shown = progress_bar(True, f"Scoring {len(table):,} images", None)
     with shown:
         return selector.fit_select(table, codes, groups=attribute)
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from typer.core import TyperCommand
 
 from clip_al.errors import InvalidInputError
+from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
     from clip_al.concepts import ConceptProfiles
@@ -92,20 +93,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value
-
-
-@contextmanager
-def working(title: str) -> Iterator[None]:
-    """Show on standard error, if that is a terminal, that something takes its time."""
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    if not err.is_terminal:
-        yield
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
-        progress.add_task(title, total=None)
-        yield
 
 
 def refuse_options(ctx: typer.Context, options: Mapping[str, str], owner: str, given: str) -> None:
@@ -185,7 +172,7 @@ def encode_profiles(
     from clip_al.concepts import ConceptProfiles
 
     encoded = _vocabulary(vocabulary).encode(encoder_of(table, model, pretrained))
-    with working(f"Naming the concepts of {len(table):,} images"):
+    with progress_bar(True, f"Naming the concepts of {len(table):,} images", None):
         return ConceptProfiles.from_embeddings(table, encoded, m)
 
 

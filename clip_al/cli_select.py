@@ -45,10 +45,10 @@ from clip_al.cli_options import (
     print_json,
     refuse_options,
     say,
-    working,
     written,
 )
 from clip_al.errors import InvalidInputError
+from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
     from clip_al.concepts import ConceptProfiles
@@ -225,7 +225,7 @@ def _pick(
     if probabilities is not None:
         strategy = CBDMarginSampling(candidate_factor=candidate_factor)
         extra = {"probabilities": read_probabilities(probabilities, table)[pool]}
-    with working(f"Picking among {len(pool):,} images"):
+    with progress_bar(True, f"Picking among {len(pool):,} images", None):
         picks, metric = strategy(None, pool, budget, profiles=part, labelled=seen, **extra)
     explanations = strategy.explain(pool[picks], profiles, labelled=seen)
     margins = None if probabilities is None else metric

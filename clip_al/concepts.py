@@ -26,7 +26,7 @@ from clip_al.checks import (
 )
 from clip_al.device_embeddings import device_block, device_of, device_slices
 from clip_al.errors import InvalidInputError, ModelMismatchError
-from clip_al.notebook import profiles_html
+from clip_al.profiles_notebook import profiles_html
 from clip_al.vocabulary import ConceptVocabulary
 
 WEIGHTINGS = ("binary", "softmax")

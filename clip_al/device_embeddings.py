@@ -1,4 +1,4 @@
-"""Embeddings that stay on a device from step to step. Imports `blocks`, `errors` and `models`.
+"""Embeddings that stay on a device from step to step.
 
 Every function that takes embeddings takes these too. What multiplies them does so where they
 lie, by torch; what runs on the CPU reads rows as from an array.
@@ -219,8 +219,6 @@ def host(rows: Any) -> NDArray[Any]:
 
 
 def _device(device: Any) -> torch.device:
-    from clip_al.models import check_device
-
     return check_device(None if device is None else str(device))
 
 
@@ -258,3 +256,20 @@ def _checked_tensor(Z: Tensor, wanted: Any) -> Tensor:
                 "Encode it again."
             )
     return Z
+
+
+def check_device(device: str | None) -> torch.device:
+    """Return a device that torch can use here; None takes CUDA where there is one."""
+    import torch
+
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except Exception as exc:
+        raise InvalidInputError(
+            f"`device` must be one that torch can use here; got {device!r}. Pass 'cpu', or leave "
+            "it out to take CUDA where there is one."
+        ) from exc
+    return found

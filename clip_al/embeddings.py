@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_al.atomic import sync_file
 from clip_al.blocks import block_rows
 from clip_al.checks import check_choice, check_embeddings
 from clip_al.encoder import ClipEncoder, EncodedBatch
@@ -62,7 +63,6 @@ from clip_al.table_files import (
     read_meta,
     read_progress,
     remove_work_files,
-    sync_file,
     write_csv,
     write_meta,
 )

@@ -8,10 +8,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +26,7 @@ from clip_al.errors import (
 )
 from clip_al.images import ImageSource, image_source
 from clip_al.models import LoadedClip
+from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
     import torch
@@ -240,7 +239,7 @@ class ClipEncoder:
         loaded = self._load()
         size = check_int(batch_size or self.batch_size, "batch_size")
         loader = pixel_loader(source, loaded, start, size, self._workers(source))
-        with _progress(self.progress, "Encoding images", len(source), start) as advance:
+        with progress_bar(self.progress, "Encoding images", len(source), done=start) as advance:
             for position, (pixels, reasons) in zip(
                 range(start, len(source), size), loader, strict=True
             ):
@@ -289,7 +288,7 @@ class ClipEncoder:
         loaded, n = self._load(), len(words) * len(fills)
         size = check_int(self.batch_size, "batch_size")
         text_emb_td = np.zeros((len(words), loaded.width), dtype=np.float32)
-        with _progress(self.progress, "Encoding texts", n, 0) as advance:
+        with progress_bar(self.progress, "Encoding texts", n) as advance:
             for start in range(0, n, size):
                 pairs = [divmod(i, len(fills)) for i in range(start, min(start + size, n))]
                 rows = loaded.encode_words([fills[f].replace("{}", words[t]) for t, f in pairs])
@@ -364,41 +363,6 @@ def pixel_loader(
         pin_memory=loaded.device.type == "cuda",
         multiprocessing_context="fork" if forks else None,
     )
-
-
-@contextmanager
-def _progress(wanted: bool, title: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar on standard error if that is a terminal; yield what moves it on."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    if not (wanted and console.is_terminal):
-        yield lambda _: None
-        return
-    left, rate = TextColumn("{task.description}"), TextColumn("{task.fields[rate]}")
-    # Redrawn after each batch and by no thread: worker processes are forked meanwhile.
-    bar = Progress(
-        left, BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(),
-        console=console, transient=True, auto_refresh=False,
-    )  # fmt: skip
-    with bar:
-        task = bar.add_task(title, total=total, completed=done, rate="")
-        began, count = time.perf_counter(), 0
-
-        def advance(n: int) -> None:
-            nonlocal count
-            count += n
-            speed = f"{count / (time.perf_counter() - began):,.0f}/s"
-            bar.update(task, advance=n, rate=speed, refresh=True)
-
-        yield advance
 
 
 def _check_strings(values: Any, name: str) -> list[str]:

@@ -21,25 +21,6 @@ UNIT = 2.0**-20
 """In which weights are counted, so that their sums are exact in any order; 8 million images fit."""
 
 
-def lowest(values_n: NDArray[np.floating], k: int) -> NDArray[np.int64]:
-    """Return the positions of the k lowest values, in ascending order of position.
-
-    Ties at the boundary go to the lowest position, whatever the partition did with them.
-
-    Examples
-    --------
-    >>> lowest(np.array([3.0, 1.0, 2.0, 2.0]), 2)
-    array([1, 2])
-    """
-    if k >= len(values_n):
-        return np.arange(len(values_n))
-    bound = np.partition(values_n, k - 1)[k - 1]
-    chosen_n = values_n < bound
-    ties = np.flatnonzero(values_n == bound)
-    chosen_n[ties[: k - np.count_nonzero(chosen_n)]] = True
-    return np.flatnonzero(chosen_n)
-
-
 def pick_diverse(
     ids_cm: NDArray[np.int32],
     weights_cm: NDArray[np.float32],

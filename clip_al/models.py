@@ -1,6 +1,6 @@
 """CLIP models of open_clip in memory: from a name to towers, preprocessing and tokenizer.
 
-Imports `checks`, `errors`. torch and open_clip are imported on first use, never with this module.
+torch and open_clip are imported on first use, never with this module.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al.checks import check_choice
+from clip_al.device_embeddings import check_device
 from clip_al.errors import InvalidInputError, InvalidTypeError
 
 if TYPE_CHECKING:
@@ -128,23 +129,6 @@ class LoadedClip:
             )
         array: NDArray[np.float32] = rows.numpy()
         return array
-
-
-def check_device(device: str | None) -> torch.device:
-    """Return a device that torch can use here; None takes CUDA where there is one."""
-    import torch
-
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except Exception as exc:
-        raise InvalidInputError(
-            f"`device` must be one that torch can use here; got {device!r}. Pass 'cpu', or leave "
-            "it out to take CUDA where there is one."
-        ) from exc
-    return found
 
 
 def _check_precision(precision: str | None, device: torch.device) -> str:

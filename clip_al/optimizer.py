@@ -26,10 +26,10 @@ from clip_al.descent import (
     check_graph,
     descend,
     exchange_all,
-    highest_of_parts,
     not_reached,
 )
 from clip_al.errors import InvalidInputError
+from clip_al.order import highest_of_parts
 from clip_al.quotas import Attribute, Rule, class_attribute, group_attribute, plan_cells
 from clip_al.selection import Selection
 from clip_al.selection_inputs import (

@@ -26,7 +26,8 @@ from clip_al.checks import (
 from clip_al.concepts import WEIGHTINGS, ConceptProfiles, check_same_model
 from clip_al.diversity import ConceptCounts
 from clip_al.errors import InvalidInputError
-from clip_al.greedy import lowest, pick_diverse
+from clip_al.greedy import pick_diverse
+from clip_al.order import lowest
 from clip_al.pool import (
     answer_of,
     check_profiles,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from clip_al.atomic import replacing
 from clip_al.checks import check_choice, check_indices, check_int
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.pool import check_profiles
@@ -34,7 +35,6 @@ from clip_al.report_map import METHODS, map_pool
 from clip_al.report_rounds import read_rounds
 from clip_al.report_thumbnails import make_thumbnails, shown_source
 from clip_al.selection import Selection
-from clip_al.table_files import replacing
 
 if TYPE_CHECKING:
     from clip_al.concepts import ConceptProfiles

@@ -17,7 +17,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from clip_al.checks import check_indices, check_int
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.notebook import selection_html
 from clip_al.selection_files import (
     SCORE,
     damaged,
@@ -41,6 +40,7 @@ from clip_al.selection_inputs import (
     encode_groups,
     frozen,
 )
+from clip_al.selection_notebook import selection_html
 from clip_al.selection_views import (
     Comparison,
     SelectionReport,

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al import __version__
+from clip_al.atomic import replacing
 from clip_al.errors import InvalidInputError, MissingDependencyError
-from clip_al.table_files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd

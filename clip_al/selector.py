@@ -27,10 +27,10 @@ from clip_al.image_scores import ImageScores, distance_space, score_images
 from clip_al.label_noise import LabelNoise
 from clip_al.labels import encode_labels
 from clip_al.neighbors import neighbour_count, neighbour_graph
-from clip_al.notebook import selector_html
 from clip_al.optimizer import SOLVERS, SelectionOptimizer
 from clip_al.scores import ALIGNMENTS, SCALES, standardize_scores
 from clip_al.selection import Selection
+from clip_al.selection_notebook import selector_html
 
 if TYPE_CHECKING:
     from clip_al.adapter import DatasetAdapter

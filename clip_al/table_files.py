@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al import __version__
+from clip_al.atomic import replacing, sync_file
 from clip_al.errors import InvalidInputError, ModelMismatchError
 from clip_al.images import Fingerprint, ImageSource
 
@@ -331,31 +332,6 @@ def npy_header(n: int, d: int, dtype: Any) -> bytes:
         buffer, {"descr": descr, "fortran_order": False, "shape": (n, d)}
     )
     return buffer.getvalue()
-
-
-def sync_file(file: IO[Any]) -> None:
-    """Wait until what was written has reached the disk."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
-@contextmanager
-def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Write a file ("w" text, "wb" bytes) under another name; put it in place when complete.
-
-    Whoever reads the file, also after a kill, finds it whole: the old one or the new one.
-    """
-    temporary = path.with_name(f"{path.name}.tmp")
-    binary = "b" in mode
-    with temporary.open(
-        mode,
-        encoding=None if binary else "utf-8",
-        errors=None if binary else "surrogateescape",
-        newline=None if binary else "",
-    ) as file:
-        yield file
-        sync_file(file)
-    temporary.replace(path)
 
 
 def write_meta(folder: Path, meta: dict[str, Any]) -> None:

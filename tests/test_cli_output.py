@@ -21,7 +21,7 @@ from sklearn.datasets import load_digits
 from typer.testing import CliRunner, Result
 
 import clip_al
-from clip_al import cli, cli_options
+from clip_al import cli
 from clip_al.cli import app
 from clip_al.cli_demo import LABEL_FILES, TRAIN_FILES
 from clip_al.cli_options import print_json, written
@@ -438,19 +438,6 @@ def test_progress_is_on_a_terminal_and_on_standard_error_alone(place: Path, prog
     assert re.search(rb"\d:\d\d:\d\d", shown)  # what is left
     assert said.startswith("new.table: 45 images")
     assert "\x1b" not in said
-
-
-def test_a_wait_is_shown_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    import io
-
-    from rich.console import Console
-
-    for terminal in (True, False):
-        text = io.StringIO()
-        monkeypatch.setattr(cli_options, "err", Console(file=text, force_terminal=terminal))
-        with cli_options.working("Scoring"):
-            pass
-        assert ("Scoring" in text.getvalue()) is terminal
 
 
 def test_a_reader_that_stops_early_is_no_error(place: Path, program: Path) -> None:

@@ -11,10 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from clip_al import descent as module
-from clip_al.descent import descend, highest_of_parts
+from clip_al.descent import descend
 from clip_al.errors import InvalidInputError
-from clip_al.labels import group_by_class
 from clip_al.optimizer import SelectionOptimizer
 from tests.reference import contents
 from tests.selections import pairs, random_graph, scores, top
@@ -58,41 +56,6 @@ def objective(chosen, total, graph, gamma):
     """N times the loss of a choice, less its constant: minus S, plus the price of edges."""
     price = sum(graph[i][j] for i in chosen for j in chosen if i != j)
     return gamma * price - sum(total[i] for i in chosen)
-
-
-# The highest of each part
-
-
-@given(
-    seed=st.integers(0, 2**16),
-    n=st.integers(1, 60),
-    k=st.integers(1, 30),
-    levels=st.sampled_from([2, 5, 1000]),
-)
-def test_parts_of_any_size_give_their_highest(seed, n, k, levels):
-    rng = np.random.default_rng(seed)
-    total = rng.integers(-levels, levels, n) / levels
-    members = rng.permutation(n)[: rng.integers(1, n + 1)]
-    groups = np.array_split(members, k) if seed % 2 else [members[i::k] for i in range(k)]
-    parts = [(np.sort(part), int(rng.integers(0, len(part) + 1))) for part in groups]
-    parts[0] = (parts[0][0], max(1, parts[0][1]))  # something is asked for
-    expected = sorted(
-        int(part[i]) for part, quota in parts for i in top(total[part].tolist(), quota)
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        for limit in (0, np.inf):  # a partition of each, and one sort of all
-            patch.setattr(module, "SMALL_PART", limit)
-            assert sorted(highest_of_parts(total, parts).tolist()) == expected
-
-
-def test_a_thousand_small_classes_give_their_highest(rng):
-    n = 20_000
-    total, y = rng.integers(0, 50, n) / 50, rng.integers(0, 1000, n)
-    parts = [(part, min(c % 12, len(part))) for c, part in enumerate(group_by_class(y, 1000))]
-    assert n < module.SMALL_PART * len(parts)
-    found = np.sort(highest_of_parts(total, parts))
-    expected = [part[top(total[part].tolist(), quota)] for part, quota in parts]
-    assert found.tolist() == sorted(np.concatenate(expected).tolist())
 
 
 # The descent

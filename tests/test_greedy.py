@@ -13,34 +13,13 @@ from hypothesis import strategies as st
 from clip_al import greedy
 from clip_al.diversity import ConceptCounts
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.greedy import lowest, pick_by_geometric_diversity, pick_diverse
+from clip_al.greedy import pick_by_geometric_diversity, pick_diverse
 from tests import reference
 from tests.reference import contents, random_profiles, random_unit
 
 
 def exactly(message):
     return f"^{re.escape(message)}$"
-
-
-# lowest
-
-
-@given(
-    values=st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, -1.0, -0.0]), min_size=1, max_size=30),
-    share=st.floats(0, 1),
-)
-def test_the_lowest_values_with_ties_at_the_lowest_position(values, share):
-    k = 1 + int(share * (len(values) - 1))
-    array = np.array(values)
-    before = contents(array)
-    expected = sorted(sorted(range(len(values)), key=lambda i: (values[i], i))[:k])
-    assert lowest(array, k).tolist() == expected
-    assert contents(array) == before
-
-
-@pytest.mark.parametrize("k", [3, 4, 10**6])
-def test_all_values_where_there_are_no_more(k):
-    assert lowest(np.array([2.0, 1.0, 3.0]), k).tolist() == [0, 1, 2]
 
 
 # pick_diverse

@@ -20,10 +20,10 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from clip_al.atomic import replacing
 from clip_al.checks import check_choice, check_indices, check_probabilities
 from clip_al.errors import InvalidInputError
 from clip_al.selection_inputs import check_names
-from clip_al.table_files import replacing
 
 if TYPE_CHECKING:
     from clip_al.query import PickExplanation
