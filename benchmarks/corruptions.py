@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al.checks import check_choice, check_int, check_number
+from clip_al.arrays.checks import check_choice, check_int, check_number
 from clip_al.errors import InvalidInputError
 
 CORRUPTION_SEED = 101  # kept apart from the seeds of everything that looks at the images

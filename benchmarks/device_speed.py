@@ -48,8 +48,8 @@ from clip_al import (
     sample_diversity_scores,
     semantic_alignment_scores,
 )
-from clip_al.device_embeddings import device_slices
-from clip_al.labels import group_by_class
+from clip_al.arrays.device import device_slices
+from clip_al.arrays.labels import group_by_class
 
 PROFILES, SAS, SDS = "profiles", "SAS (contrastive)", "SDS"
 UPLOAD, EPOCH, FIT = "array to device", "adapter, one epoch", "ClipSelector.fit"

@@ -21,7 +21,7 @@ from benchmarks.pool_sources import (
     folder_splits,
 )
 from clip_al import ClipEncoder
-from clip_al.checks import check_indices, check_int, check_number
+from clip_al.arrays.checks import check_indices, check_int, check_number
 from clip_al.errors import InvalidInputError
 
 POOL_SEED = 102  # kept apart from the seeds of everything that looks at the images

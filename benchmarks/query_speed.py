@@ -59,7 +59,7 @@ from clip_al import (
     ConceptVocabulary,
     pick_by_geometric_diversity,
 )
-from clip_al.blocks import block_rows, map_blocks
+from clip_al.arrays.blocks import block_rows, map_blocks
 
 N_CLASSES = 10
 N_LABELLED = 2000

@@ -62,8 +62,8 @@ from clip_al import (
     sample_diversity_scores,
     semantic_alignment_scores,
 )
-from clip_al.blocks import map_blocks
-from clip_al.labels import group_by_class
+from clip_al.arrays.blocks import map_blocks
+from clip_al.arrays.labels import group_by_class
 from clip_al.large_classes import indexed_distances, sampled_distances
 from clip_al.neighbors import unit_rows
 

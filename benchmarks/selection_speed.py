@@ -46,8 +46,8 @@ from clip_al import (
     sample_diversity_scores,
     semantic_alignment_scores,
 )
-from clip_al.blocks import block_rows, map_blocks
-from clip_al.labels import group_by_class
+from clip_al.arrays.blocks import block_rows, map_blocks
+from clip_al.arrays.labels import group_by_class
 from clip_al.scores import label_log_probabilities
 
 N_CLASSES = 10

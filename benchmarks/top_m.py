@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from clip_al.blocks import map_blocks
+from clip_al.arrays.blocks import map_blocks
 from clip_al.concepts import _top_concepts
 
 

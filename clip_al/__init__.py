@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "ClipEncoder": "encoder",
     "EmbeddingTable": "embeddings",
-    "DeviceEmbeddings": "device_embeddings",
+    "DeviceEmbeddings": "arrays.device",
     "encode_shard": "sharded_table",
     "ConceptVocabulary": "vocabulary",
     "ConceptProfiles": "concepts",
@@ -110,9 +110,9 @@ __all__ = [
 if TYPE_CHECKING:
     from clip_al.adapter import DatasetAdapter
     from clip_al.alignment_query import AlignmentDiversitySampling
+    from clip_al.arrays.device import DeviceEmbeddings
     from clip_al.concepts import ConceptProfiles, ConceptStatistics
     from clip_al.cross_fit import CrossFitAdapter
-    from clip_al.device_embeddings import DeviceEmbeddings
     from clip_al.distributed_sampler import DistributedSelectedSubsetSampler, check_shards
     from clip_al.diversity import (
         ConceptCounts,

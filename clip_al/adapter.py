@@ -32,10 +32,10 @@ from clip_al.adapter_training import (
     threads_for,
     to_tensor,
 )
+from clip_al.arrays.blocks import block_rows, unit_block
+from clip_al.arrays.checks import check_choice, check_embeddings, check_int, check_number
+from clip_al.arrays.device import check_device
 from clip_al.atomic import replacing
-from clip_al.blocks import block_rows, unit_block
-from clip_al.checks import check_choice, check_embeddings, check_int, check_number
-from clip_al.device_embeddings import check_device
 from clip_al.errors import InvalidInputError
 from clip_al.losses import LOSSES
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise, product
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,22 +20,39 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from clip_al.blocks import block_rows, map_blocks, unit_block
-from clip_al.checks import check_embeddings
-from clip_al.device_embeddings import check_device, is_on_device, keep_on
+from clip_al.arrays.blocks import block_rows, map_blocks, unit_block
+from clip_al.arrays.checks import check_embeddings
+from clip_al.arrays.device import check_device, is_on_device, keep_on
+from clip_al.arrays.labels import encode_labels, group_by_class
 from clip_al.errors import InvalidInputError
-from clip_al.labels import encode_labels, group_by_class
 from clip_al.losses import LOSSES, generalized_cross_entropy
 from clip_al.progress import progress_bar
-
-if TYPE_CHECKING:
-    from clip_al.adapter import DatasetAdapter
 
 FIRST_TEMPERATURE = 0.07
 LOWEST_TEMPERATURE = 0.01  # as CLIP: below it a step can no longer be undone
 SMALL_STEP = 2**28  # multiply-adds, some 5 ms of one core
 
 Layers = list[Tensor]  # weight and bias of each linear layer in turn
+
+
+class Settings(Protocol):
+    """What of a `DatasetAdapter` a run is told; its parameters, checked."""
+
+    loss: str
+    hidden: int | None
+    residual: bool
+    epochs: int
+    learning_rate: float
+    step_size: int
+    gamma: float
+    batch_size: int
+    temperature: float | None
+    gce_q: float
+    patience: int | None
+    weight_decay: float
+    device: str | None
+    random_state: int | None
+    progress: bool
 
 
 def check_inputs(
@@ -77,26 +94,26 @@ class Training:
 
     def __init__(
         self,
-        adapter: DatasetAdapter,
+        settings: Settings,
         image_emb_nd: NDArray[Any],
         y_n: NDArray[np.int64],
         text_emb_kd: NDArray[np.float32],
     ) -> None:
-        self.settings = adapter
-        self.rng = np.random.default_rng(adapter.random_state)
-        self.device = check_device(adapter.device)
+        self.settings = settings
+        self.rng = np.random.default_rng(settings.random_state)
+        self.device = check_device(settings.device)
         self.images = UnitRows(image_emb_nd, self.device)
         self.y_n = y_n
         self.text_emb_kd = to_tensor(text_emb_kd, self.device)
         d = text_emb_kd.shape[1]
         self.layers = {side: self._first_layers(d) for side in ("image", "text")}
-        first = adapter.temperature or FIRST_TEMPERATURE
+        first = settings.temperature or FIRST_TEMPERATURE
         self.log_scale = torch.tensor(-math.log(first), device=self.device)
-        self.log_scale.requires_grad_(adapter.temperature is None)
-        self.loss: Callable[[Tensor, Tensor], Tensor] = LOSSES[adapter.loss]
-        if adapter.loss == "gce":
+        self.log_scale.requires_grad_(settings.temperature is None)
+        self.loss: Callable[[Tensor, Tensor], Tensor] = LOSSES[settings.loss]
+        if settings.loss == "gce":
             self.loss = lambda logits_bk, y_b: generalized_cross_entropy(
-                logits_bk, y_b, adapter.gce_q
+                logits_bk, y_b, settings.gce_q
             )
 
     def _first_layers(self, d: int) -> Layers:

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
-from clip_al.blocks import one_blas_thread
-from clip_al.checks import check_choice, check_embeddings, check_int, check_n_instances
+from clip_al.arrays.blocks import one_blas_thread
+from clip_al.arrays.checks import check_choice, check_embeddings, check_int, check_n_instances
+from clip_al.arrays.labels import encode_labels, group_by_class
 from clip_al.errors import ModelMismatchError
-from clip_al.labels import encode_labels, group_by_class
 from clip_al.neighbors import chosen_backend, distances_within, neighbour_count, unit_rows
 from clip_al.optimizer import SelectionOptimizer
 from clip_al.pool import answer_of, pool_embeddings

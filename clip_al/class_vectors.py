@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al.blocks import block_rows, map_blocks
-from clip_al.checks import check_embeddings
-from clip_al.device_embeddings import host
+from clip_al.arrays.blocks import block_rows, map_blocks
+from clip_al.arrays.checks import check_embeddings
+from clip_al.arrays.device import host
+from clip_al.arrays.labels import group_by_class
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
-from clip_al.labels import group_by_class
 from clip_al.neighbors import unit_rows
 
 MAX_HELD = 20_000

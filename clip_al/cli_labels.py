@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from clip_al.checks import check_choice, check_int
+from clip_al.arrays.checks import check_choice, check_int
 from clip_al.cli_options import (
     Device,
     Force,

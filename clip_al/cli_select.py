@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import numpy as np
 import typer
 
-from clip_al.checks import check_choice
+from clip_al.arrays.checks import check_choice
 from clip_al.cli_labels import (
     FOR_LABELS,
     TRAIN,

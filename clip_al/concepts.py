@@ -17,14 +17,14 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clip_al.blocks import block_rows, map_blocks, one_blas_thread, unit_block
-from clip_al.checks import (
+from clip_al.arrays.blocks import block_rows, map_blocks, one_blas_thread, unit_block
+from clip_al.arrays.checks import (
     check_choice,
     check_embeddings,
     check_indices,
     check_int,
 )
-from clip_al.device_embeddings import device_block, device_of, device_slices
+from clip_al.arrays.device import device_block, device_of, device_slices
 from clip_al.errors import InvalidInputError, ModelMismatchError
 from clip_al.profiles_notebook import profiles_html
 from clip_al.vocabulary import ConceptVocabulary

@@ -11,9 +11,9 @@ from sklearn.base import BaseEstimator, clone
 
 from clip_al.adapter import DatasetAdapter, fit_rows, forget_fit
 from clip_al.adapter_training import check_inputs, class_order
-from clip_al.checks import check_int
+from clip_al.arrays.checks import check_int
+from clip_al.arrays.labels import encode_labels
 from clip_al.errors import InvalidInputError
-from clip_al.labels import encode_labels
 
 
 class CrossFitAdapter(BaseEstimator):

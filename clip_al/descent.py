@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from clip_al.arrays.order import lowest
 from clip_al.errors import InvalidInputError, InvalidTypeError, not_finite
-from clip_al.order import lowest
 
 ALIKE = 1e-6
 """Values of d this close cannot be told apart by a step of the descent."""

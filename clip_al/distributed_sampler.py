@@ -10,7 +10,7 @@ import torch.distributed
 from numpy.typing import ArrayLike
 from torch.utils.data.distributed import DistributedSampler
 
-from clip_al.checks import check_int
+from clip_al.arrays.checks import check_int
 from clip_al.epoch_iterator import Shard, check_state
 from clip_al.epoch_plan import EpochPlan
 from clip_al.errors import InvalidInputError

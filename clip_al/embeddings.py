@@ -31,9 +31,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_al.arrays.blocks import block_rows
+from clip_al.arrays.checks import check_choice, check_embeddings
 from clip_al.atomic import sync_file
-from clip_al.blocks import block_rows
-from clip_al.checks import check_choice, check_embeddings
 from clip_al.encoder import ClipEncoder, EncodedBatch
 from clip_al.errors import (
     InvalidInputError,

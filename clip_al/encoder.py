@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al.checks import check_choice, check_int
+from clip_al.arrays.checks import check_choice, check_int
 from clip_al.errors import (
     InvalidInputError,
     InvalidTypeError,

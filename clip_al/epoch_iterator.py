@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al.checks import check_int
+from clip_al.arrays.checks import check_int
 from clip_al.epoch_plan import EpochPlan
 from clip_al.errors import InvalidInputError, InvalidTypeError
 

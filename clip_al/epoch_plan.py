@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clip_al.checks import check_int
+from clip_al.arrays.checks import check_int
 from clip_al.errors import InvalidInputError, InvalidTypeError
 
 

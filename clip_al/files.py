@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from clip_al.checks import check_indices, check_probabilities
+from clip_al.arrays.checks import check_indices, check_probabilities
 from clip_al.embeddings import EmbeddingTable
 from clip_al.errors import InvalidInputError
 from clip_al.query import PickExplanation

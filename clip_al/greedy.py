@@ -9,7 +9,7 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clip_al.checks import check_embeddings, check_n_instances
+from clip_al.arrays.checks import check_embeddings, check_n_instances
 from clip_al.errors import InvalidInputError
 
 LANES = 64

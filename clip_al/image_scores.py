@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_al.arrays.device import subset
 from clip_al.class_vectors import blend_class_vectors
-from clip_al.device_embeddings import subset
 from clip_al.label_noise import LabelNoise, estimate_label_noise
 from clip_al.scores import (
     class_prototypes,

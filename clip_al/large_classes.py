@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al.blocks import block_rows
-from clip_al.device_embeddings import device_of
+from clip_al.arrays.blocks import block_rows
+from clip_al.arrays.device import device_of
 from clip_al.errors import MissingDependencyError
 from clip_al.neighbors import (
     CACHED_ROWS,

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al.checks import check_choice
-from clip_al.device_embeddings import check_device
+from clip_al.arrays.checks import check_choice
+from clip_al.arrays.device import check_device
 from clip_al.errors import InvalidInputError, InvalidTypeError
 
 if TYPE_CHECKING:

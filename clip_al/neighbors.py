@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from clip_al.blocks import block_rows, map_blocks, one_blas_thread, unit_block
-from clip_al.checks import check_choice, check_embeddings, check_int
-from clip_al.device_embeddings import device_of, is_on_device
+from clip_al.arrays.blocks import block_rows, map_blocks, one_blas_thread, unit_block
+from clip_al.arrays.checks import check_choice, check_embeddings, check_int
+from clip_al.arrays.device import device_of, is_on_device
+from clip_al.arrays.labels import encode_labels, group_by_class
 from clip_al.errors import InvalidInputError, InvalidTypeError, MissingDependencyError
-from clip_al.labels import encode_labels, group_by_class
 
 BACKENDS = ("auto", "faiss", "torch", "numpy")
 SMALLEST_SQUARE = 4e-6

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
-from clip_al.checks import check_choice, check_int, check_number
+from clip_al.arrays.checks import check_choice, check_int, check_number
+from clip_al.arrays.order import highest_of_parts
 from clip_al.descent import (
     Descent,
     check_graph,
@@ -29,7 +30,6 @@ from clip_al.descent import (
     not_reached,
 )
 from clip_al.errors import InvalidInputError
-from clip_al.order import highest_of_parts
 from clip_al.quotas import Attribute, Rule, class_attribute, group_attribute, plan_cells
 from clip_al.selection import Selection
 from clip_al.selection_inputs import (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al.checks import check_indices
+from clip_al.arrays.checks import check_indices
 from clip_al.concepts import ConceptProfiles
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.selection import Selection

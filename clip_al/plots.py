@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clip_al.checks import check_choice, check_int
+from clip_al.arrays.checks import check_choice, check_int
 from clip_al.concepts import ConceptProfiles
 from clip_al.errors import InvalidInputError, UnreadableImageError
 from clip_al.images import ImageSource, image_source

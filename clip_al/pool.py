@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import NotFittedError
 
-from clip_al.checks import check_choice, check_indices
+from clip_al.arrays.checks import check_choice, check_indices
 from clip_al.concepts import ConceptProfiles
 from clip_al.diversity import ConceptCounts
 from clip_al.errors import InvalidInputError, InvalidTypeError

@@ -17,17 +17,17 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
 from clip_al import uncertainty
-from clip_al.checks import (
+from clip_al.arrays.checks import (
     check_choice,
     check_indices,
     check_int,
     check_n_instances,
 )
+from clip_al.arrays.order import lowest
 from clip_al.concepts import WEIGHTINGS, ConceptProfiles, check_same_model
 from clip_al.diversity import ConceptCounts
 from clip_al.errors import InvalidInputError
 from clip_al.greedy import pick_diverse
-from clip_al.order import lowest
 from clip_al.pool import (
     answer_of,
     check_profiles,

@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clip_al.checks import check_choice
+from clip_al.arrays.checks import check_choice
+from clip_al.arrays.labels import group_by_class
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.labels import group_by_class
 from clip_al.selection_inputs import Groups
 
 RULES = ("proportional", "equal")

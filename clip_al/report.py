@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from clip_al.arrays.checks import check_choice, check_indices, check_int
 from clip_al.atomic import replacing
-from clip_al.checks import check_choice, check_indices, check_int
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.pool import check_profiles
 from clip_al.report_data import (

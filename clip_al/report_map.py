@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al.checks import check_choice, check_embeddings, check_finite
+from clip_al.arrays.checks import check_choice, check_embeddings, check_finite
 from clip_al.errors import InvalidInputError
 
 METHODS = ("pca", "tsne")

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from clip_al.checks import check_choice
+from clip_al.arrays.checks import check_choice
 from clip_al.errors import (
     InvalidInputError,
     SkippedImagesWarning,

@@ -14,7 +14,7 @@ import torch.distributed
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Sampler
 
-from clip_al.checks import check_int
+from clip_al.arrays.checks import check_int
 from clip_al.epoch_iterator import EpochIterator, Shard
 from clip_al.epoch_plan import EpochPlan, make_plan
 from clip_al.errors import InvalidInputError

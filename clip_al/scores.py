@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clip_al.blocks import block_rows, map_blocks, one_blas_thread, unit_block
-from clip_al.checks import check_choice, check_embeddings, check_int
-from clip_al.device_embeddings import device_block, device_of, device_slices, host
+from clip_al.arrays.blocks import block_rows, map_blocks, one_blas_thread, unit_block
+from clip_al.arrays.checks import check_choice, check_embeddings, check_int
+from clip_al.arrays.device import device_block, device_of, device_slices, host
+from clip_al.arrays.labels import encode_labels, group_by_class
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.labels import encode_labels, group_by_class
 from clip_al.large_classes import indexed_distances, sampled_distances
 from clip_al.neighbors import chosen_backend, distances_within, neighbour_count, unit_rows
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clip_al.checks import check_indices, check_int
+from clip_al.arrays.checks import check_indices, check_int
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.selection_files import (
     SCORE,

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clip_al.checks import check_indices, check_int, check_number
+from clip_al.arrays.checks import check_indices, check_int, check_number
+from clip_al.arrays.labels import encode_labels
 from clip_al.errors import InvalidInputError, InvalidTypeError, not_finite
-from clip_al.labels import encode_labels
 
 
 class Groups(NamedTuple):

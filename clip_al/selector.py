@@ -19,13 +19,13 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from clip_al.adapter_choice import PAPER_ADAPTER, describe_adapter, is_fitted, make_adapter
-from clip_al.checks import check_choice, check_embeddings, check_int
+from clip_al.arrays.checks import check_choice, check_embeddings, check_int
+from clip_al.arrays.device import keep_on
+from clip_al.arrays.labels import encode_labels
 from clip_al.class_vectors import best_text_weight, check_text_weight, unit_class_embeddings
-from clip_al.device_embeddings import keep_on
 from clip_al.errors import InvalidTypeError
 from clip_al.image_scores import ImageScores, distance_space, score_images
 from clip_al.label_noise import LabelNoise
-from clip_al.labels import encode_labels
 from clip_al.neighbors import neighbour_count, neighbour_graph
 from clip_al.optimizer import SOLVERS, SelectionOptimizer
 from clip_al.scores import ALIGNMENTS, SCALES, standardize_scores

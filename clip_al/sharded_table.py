@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al.blocks import block_rows
-from clip_al.checks import check_choice, check_int
+from clip_al.arrays.blocks import block_rows
+from clip_al.arrays.checks import check_choice, check_int
 from clip_al.embeddings import (
     EmbeddingTable,
     append_rows,

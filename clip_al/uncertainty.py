@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr
 
-from clip_al.blocks import block_rows, map_blocks
-from clip_al.checks import check_probabilities, check_probability_shape, probability_block
+from clip_al.arrays.blocks import block_rows, map_blocks
+from clip_al.arrays.checks import check_probabilities, check_probability_shape, probability_block
 from clip_al.errors import InvalidInputError
 
 

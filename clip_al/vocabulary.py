@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clip_al.checks import check_choice, check_int
+from clip_al.arrays.checks import check_choice, check_int
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
 from clip_al.word_lists import (
     ConceptLine,

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_al.blocks import map_blocks
+from clip_al.arrays.blocks import map_blocks
 from clip_al.concepts import ConceptProfiles, ConceptStatistics
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
 from clip_al.vocabulary import ConceptVocabulary
@@ -181,7 +181,7 @@ def test_several_blocks_give_what_one_gives(rng, vocabulary, monkeypatch, standa
         return map_blocks(function, n, rows)
 
     monkeypatch.setattr("clip_al.concepts.map_blocks", counting)
-    monkeypatch.setattr("clip_al.blocks.BLOCK_BYTES", 700)
+    monkeypatch.setattr("clip_al.arrays.blocks.BLOCK_BYTES", 700)
     monkeypatch.setattr("clip_al.concepts.CACHED_ROWS", 40)
     other = ConceptProfiles.from_embeddings(Z, vocabulary, 5, standardize=standardize)
     assert min(starts) >= 4  # of 64 rows, and of 40 for the statistics
@@ -192,7 +192,7 @@ def test_several_blocks_give_what_one_gives(rng, vocabulary, monkeypatch, standa
 @pytest.mark.parametrize("standardize", [True, False])
 def test_the_number_of_cores_changes_no_byte(rng, vocabulary, monkeypatch, standardize):
     Z = random_unit(rng, 300, 12)
-    monkeypatch.setattr("clip_al.blocks.BLOCK_BYTES", 700)
+    monkeypatch.setattr("clip_al.arrays.blocks.BLOCK_BYTES", 700)
     results = []
     for n_cores in (1, 2, 7):
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid, n=n_cores: set(range(n)))
@@ -223,7 +223,7 @@ def test_permuted_images_have_permuted_profiles(seed, n):
 
 @pytest.mark.parametrize("block_bytes", [200, 2**25])
 def test_statistics_equal_those_of_all_similarities(rng, monkeypatch, block_bytes):
-    monkeypatch.setattr("clip_al.blocks.BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("clip_al.arrays.blocks.BLOCK_BYTES", block_bytes)
     Z, T = random_unit(rng, 80, 9), random_unit(rng, 30, 9)
     statistics = ConceptStatistics.from_embeddings(Z, make_vocabulary(T))
     sim_nv = reference.cosines(Z, T)

@@ -156,7 +156,7 @@ def test_distances_equal_the_loop(rng, backend, n, k):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_distances_over_several_blocks(rng, backend, monkeypatch):
     monkeypatch.setattr(neighbors, "CACHED_ROWS", 16)
-    monkeypatch.setattr("clip_al.blocks.BLOCK_BYTES", 4 * 50 * 7)
+    monkeypatch.setattr("clip_al.arrays.blocks.BLOCK_BYTES", 4 * 50 * 7)
     Z = random_unit(rng, 50, 6)
     values = mean_neighbour_distances(Z, 0.1, backend=backend)
     np.testing.assert_allclose(values, slow_mean_distances(Z, 5), atol=1e-6)

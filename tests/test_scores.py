@@ -279,7 +279,7 @@ def test_alignment_of_adapted_images_and_texts(data, n):
 
 def test_an_adapter_over_several_blocks(data, monkeypatch):
     expected = semantic_alignment_scores(*data, adapter=Turned())
-    monkeypatch.setattr("clip_al.blocks.BLOCK_BYTES", 4 * 12 * 9)
+    monkeypatch.setattr("clip_al.arrays.blocks.BLOCK_BYTES", 4 * 12 * 9)
     np.testing.assert_allclose(
         semantic_alignment_scores(*data, adapter=Turned()), expected, atol=1e-6
     )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.baselines.tasks import Indices, highest
-from clip_al.labels import group_by_class
+from clip_al.arrays.labels import group_by_class
 from clip_al.quotas import share_equally
 
 N_RANGES = 50

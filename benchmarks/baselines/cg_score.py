@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-from clip_al.labels import group_by_class
+from clip_al.arrays.labels import group_by_class
 
 LARGEST_HALF = 1000
 """Images of a class in one Gram matrix, which holds as many of other classes: 2,000 in all."""

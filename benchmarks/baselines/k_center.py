@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.baselines.tasks import Indices
-from clip_al.blocks import block_rows
+from clip_al.arrays.blocks import block_rows
 
 
 def pick_k_centers(

@@ -16,7 +16,7 @@ from benchmarks.baselines.uncertainty import (
     pick_by_least_confidence,
     pick_by_margin,
 )
-from clip_al.checks import check_n_instances
+from clip_al.arrays.checks import check_n_instances
 
 
 def _checked(pick: ToLabel) -> ToLabel:

@@ -18,8 +18,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.special import softmax
 from sklearn.utils.validation import check_is_fitted
 
-from clip_al.blocks import block_rows
-from clip_al.checks import check_embeddings
+from clip_al.arrays.blocks import block_rows
+from clip_al.arrays.checks import check_embeddings
 from clip_al.errors import InvalidInputError, MissingDependencyError
 from clip_al.image_scores import class_vectors_by_fold
 from clip_al.neighbors import unit_rows

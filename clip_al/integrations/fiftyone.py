@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clip_al.checks import check_indices
+from clip_al.arrays.checks import check_indices
 from clip_al.errors import InvalidInputError, InvalidTypeError, MissingDependencyError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from clip_al.checks import check_embeddings
+from clip_al.arrays.checks import check_embeddings
 from clip_al.errors import InvalidInputError, InvalidTypeError, MissingDependencyError
 
 if TYPE_CHECKING:

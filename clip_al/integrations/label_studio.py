@@ -20,8 +20,8 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from clip_al.arrays.checks import check_choice, check_indices, check_probabilities
 from clip_al.atomic import replacing
-from clip_al.checks import check_choice, check_indices, check_probabilities
 from clip_al.errors import InvalidInputError
 from clip_al.selection_inputs import check_names
 

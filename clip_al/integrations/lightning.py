@@ -7,7 +7,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from clip_al.checks import check_indices
+from clip_al.arrays.checks import check_indices
 from clip_al.distributed_sampler import DistributedSelectedSubsetSampler
 from clip_al.errors import InvalidInputError, MissingDependencyError
 from clip_al.sampler import SelectedSubsetSampler, world_size

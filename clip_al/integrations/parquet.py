@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from clip_al.blocks import unit_block
-from clip_al.checks import check_embeddings
+from clip_al.arrays.blocks import unit_block
+from clip_al.arrays.checks import check_embeddings
 from clip_al.embeddings import EmbeddingTable
 from clip_al.errors import InvalidInputError
 from clip_al.integrations.frames import check_columns, list_rows, pyarrow_module

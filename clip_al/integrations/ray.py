@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clip_al.checks import check_choice, check_int, check_n_instances, check_number
+from clip_al.arrays.checks import check_choice, check_int, check_n_instances, check_number
 from clip_al.class_vectors import unit_class_embeddings
 from clip_al.concepts import WEIGHTINGS, ConceptProfiles, ConceptStatistics
 from clip_al.diversity import ConceptCounts

@@ -17,8 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from clip_al.blocks import unit_block
-from clip_al.checks import check_embeddings
+from clip_al.arrays.blocks import unit_block
+from clip_al.arrays.checks import check_embeddings
+from clip_al.arrays.labels import encode_labels
 from clip_al.concepts import SMALLEST_STD, ConceptProfiles, ConceptStatistics
 from clip_al.diversity import ConceptCounts
 from clip_al.encoder import ClipEncoder
@@ -31,7 +32,6 @@ from clip_al.errors import (
 from clip_al.greedy import pick_diverse
 from clip_al.integrations.ray_threshold import Bounds, Extent, Keys, sort_keys
 from clip_al.label_noise import LabelNoise
-from clip_al.labels import encode_labels
 from clip_al.query import UNCERTAINTIES
 from clip_al.scores import (
     label_log_probabilities,

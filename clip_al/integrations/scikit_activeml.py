@@ -8,8 +8,8 @@ import numpy as np
 from sklearn.base import clone
 
 from clip_al.alignment_query import AlignmentDiversitySampling
+from clip_al.arrays.order import lowest
 from clip_al.errors import MissingDependencyError
-from clip_al.order import lowest
 from clip_al.pool import target_vector
 from clip_al.query import UNCERTAINTIES, CBDMarginSampling
 

@@ -1,4 +1,4 @@
-"""Tests of `clip_al.labels`."""
+"""Tests of `clip_al.arrays.labels`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clip_al.arrays.labels import encode_labels, group_by_class
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.labels import encode_labels, group_by_class
 from tests.reference import contents
 
 NAMES = ["cat", "dog", "ox"]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al.blocks import block_rows, unit_block
-from clip_al.checks import check_choice, check_embeddings
+from clip_al.arrays.blocks import block_rows, unit_block
+from clip_al.arrays.checks import check_choice, check_embeddings
 from clip_al.errors import InvalidInputError, InvalidTypeError
 
 if TYPE_CHECKING:

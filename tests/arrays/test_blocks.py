@@ -1,4 +1,4 @@
-"""Tests of `clip_al.blocks`."""
+"""Tests of `clip_al.arrays.blocks`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from clip_al import blocks
+from clip_al.arrays import blocks
 from clip_al.errors import InvalidInputError
 from tests.reference import contents, random_unit
 

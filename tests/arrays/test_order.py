@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_al import order
-from clip_al.labels import group_by_class
-from clip_al.order import highest_of_parts, lowest
+from clip_al.arrays import order
+from clip_al.arrays.labels import group_by_class
+from clip_al.arrays.order import highest_of_parts, lowest
 from tests.reference import contents
 from tests.selections import top
 

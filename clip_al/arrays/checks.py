@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clip_al.blocks import block_rows
+from clip_al.arrays.blocks import block_rows
 from clip_al.errors import InvalidInputError, InvalidTypeError, not_finite
 
 

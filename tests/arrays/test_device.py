@@ -6,7 +6,7 @@ import torch
 from sklearn.datasets import load_digits
 
 import clip_al
-from clip_al.device_embeddings import device_of, keep_on
+from clip_al.arrays.device import device_of, keep_on
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.scores import label_log_probabilities
 

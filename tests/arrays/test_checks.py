@@ -1,4 +1,4 @@
-"""Tests of `clip_al.checks`: what comes back, and the exact words where it may not."""
+"""Tests of `clip_al.arrays.checks`: what comes back, and the exact words where it may not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from clip_al import checks
+from clip_al.arrays import checks
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from tests.reference import contents, random_probabilities, random_unit
 
@@ -108,7 +108,7 @@ def test_embeddings_of_another_shape_are_refused(X, message):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("block_bytes", [1, 2**25])
 def test_rows_that_are_not_finite_are_named(rng, monkeypatch, dtype, bad, block_bytes):
-    monkeypatch.setattr("clip_al.blocks.BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("clip_al.arrays.blocks.BLOCK_BYTES", block_bytes)
     Z = random_unit(rng, 9, 3, dtype)
     Z[4, 1] = Z[7, 2] = bad
     # Blocks are reported as they are read, so only what one block holds is named.

@@ -1,0 +1,1 @@
+"""Arrays: checked at the public boundary, read in blocks, on devices; labels as codes; order."""
