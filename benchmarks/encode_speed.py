@@ -41,9 +41,9 @@ from benchmarks.environment import (
     write_json_lines,
 )
 from clip_al import ClipEncoder
-from clip_al.encoder import pixel_loader
-from clip_al.images import image_source
-from clip_al.models import LoadedClip
+from clip_al.encode.clip_models import LoadedClip
+from clip_al.encode.encoder import pixel_loader
+from clip_al.encode.images import image_source
 
 SIZE = (500, 375)
 BARE = "bare model"

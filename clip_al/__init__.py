@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "ClipEncoder": "encoder",
-    "EmbeddingTable": "embeddings",
+    "ClipEncoder": "encode.encoder",
+    "EmbeddingTable": "encode.table",
     "DeviceEmbeddings": "arrays.device",
-    "encode_shard": "sharded_table",
+    "encode_shard": "encode.table_shards",
     "ConceptVocabulary": "vocabulary",
     "ConceptProfiles": "concepts",
     "ConceptStatistics": "concepts",
@@ -121,8 +121,9 @@ if TYPE_CHECKING:
         geometric_diversity,
         spectral_diversity,
     )
-    from clip_al.embeddings import EmbeddingTable
-    from clip_al.encoder import ClipEncoder
+    from clip_al.encode.encoder import ClipEncoder
+    from clip_al.encode.table import EmbeddingTable
+    from clip_al.encode.table_shards import encode_shard
     from clip_al.errors import (
         ClipAlError,
         InvalidInputError,
@@ -147,7 +148,6 @@ if TYPE_CHECKING:
     )
     from clip_al.selection import Selection
     from clip_al.selector import ClipSelector
-    from clip_al.sharded_table import encode_shard
     from clip_al.uncertainty import ensemble_variance, entropy, least_confidence, margin
     from clip_al.vocabulary import ConceptVocabulary
 

@@ -30,7 +30,7 @@ from clip_al.scores import (
 )
 
 if TYPE_CHECKING:
-    from clip_al.embeddings import EmbeddingTable
+    from clip_al.encode.table import EmbeddingTable
 
 BALANCES = ("none", "proportional", "equal")
 

@@ -155,8 +155,8 @@ def embed(
     Under torchrun each process encodes its share, and the last to finish
     makes the table.
     """
-    from clip_al.embeddings import EmbeddingTable
-    from clip_al.sharded_table import Rank, encode_shard
+    from clip_al.encode.table import EmbeddingTable
+    from clip_al.encode.table_shards import Rank, encode_shard
 
     rank = Rank.from_environment()
     device = device if rank is None else rank.device(device)

@@ -33,7 +33,7 @@ from clip_al.errors import InvalidInputError
 from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
-    from clip_al.embeddings import EmbeddingTable
+    from clip_al.encode.table import EmbeddingTable
     from clip_al.selection import Selection
     from clip_al.selection_views import Suspect
     from clip_al.selector import ClipSelector

@@ -22,8 +22,8 @@ from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
     from clip_al.concepts import ConceptProfiles
-    from clip_al.embeddings import EmbeddingTable
-    from clip_al.encoder import ClipEncoder
+    from clip_al.encode.encoder import ClipEncoder
+    from clip_al.encode.table import EmbeddingTable
     from clip_al.vocabulary import ConceptVocabulary
 
 out = Console()
@@ -116,7 +116,7 @@ def make_encoder(
     workers: int | None = None,
 ) -> ClipEncoder:
     """Return the encoder of a model as the options name it."""
-    from clip_al.encoder import ClipEncoder
+    from clip_al.encode.encoder import ClipEncoder
 
     return ClipEncoder(model, pretrained, device=device, batch_size=batch_size, n_workers=workers)
 
@@ -141,7 +141,7 @@ def _model_of(table: EmbeddingTable) -> tuple[str, str | None]:
 
 def open_table(path: Path) -> EmbeddingTable:
     """Open a finished table."""
-    from clip_al.embeddings import EmbeddingTable
+    from clip_al.encode.table import EmbeddingTable
 
     return EmbeddingTable.open(path)
 
@@ -153,7 +153,7 @@ def open_or_embed(
 
     It stays there, so that an interrupted run loses nothing.
     """
-    from clip_al.embeddings import EmbeddingTable
+    from clip_al.encode.table import EmbeddingTable
 
     if (images_or_table / "meta.json").is_file():
         return open_table(images_or_table)

@@ -31,7 +31,7 @@ from clip_al.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from clip_al.concepts import ConceptProfiles
-    from clip_al.embeddings import EmbeddingTable
+    from clip_al.encode.table import EmbeddingTable
     from clip_al.query import PickExplanation
     from clip_al.selection import Selection
 
@@ -126,7 +126,7 @@ def report(
 
     Images with concepts and scores, coverage of concepts and classes, a map, suspects.
     """
-    from clip_al.embeddings import EmbeddingTable
+    from clip_al.encode.table import EmbeddingTable
     from clip_al.files import read_indices
     from clip_al.report import write_report
 

@@ -52,7 +52,7 @@ from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
     from clip_al.concepts import ConceptProfiles
-    from clip_al.embeddings import EmbeddingTable
+    from clip_al.encode.table import EmbeddingTable
     from clip_al.selection import Selection
 
 LABEL = "With --budget: what to label next"

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from clip_al.arrays.checks import check_indices, check_probabilities
-from clip_al.embeddings import EmbeddingTable
+from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
 from clip_al.query import PickExplanation
 

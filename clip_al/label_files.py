@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from clip_al.arrays.labels import encode_labels
-from clip_al.embeddings import EmbeddingTable
+from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
 from clip_al.files import in_order, load_npy, read_csv
 from clip_al.selection import Selection

@@ -17,7 +17,7 @@ from clip_al.diversity import ConceptCounts
 from clip_al.errors import InvalidInputError, InvalidTypeError
 
 if TYPE_CHECKING:
-    from clip_al.embeddings import EmbeddingTable
+    from clip_al.encode.table import EmbeddingTable
 
 TARGETS = ("uniform", "pool", "uncertain")
 

@@ -39,7 +39,7 @@ from clip_al.pool import (
 from clip_al.vocabulary import ConceptVocabulary
 
 if TYPE_CHECKING:
-    from clip_al.embeddings import EmbeddingTable
+    from clip_al.encode.table import EmbeddingTable
 
 # Each as a score that is low for the images to label first.
 UNCERTAINTIES = {

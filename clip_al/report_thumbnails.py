@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from clip_al.arrays.checks import check_choice
+from clip_al.encode.images import ImageSource, image_source, to_rgb
 from clip_al.errors import (
     InvalidInputError,
     SkippedImagesWarning,
     UnreadableImageError,
     describe_failures,
 )
-from clip_al.images import ImageSource, image_source, to_rgb
 
 MAX_BYTES = 15_000_000
 """Of all pictures before base64, which makes 20 MB of them."""

@@ -35,7 +35,7 @@ from clip_al.selection_notebook import selector_html
 if TYPE_CHECKING:
     from clip_al.adapter import DatasetAdapter
     from clip_al.cross_fit import CrossFitAdapter
-    from clip_al.encoder import ClipEncoder
+    from clip_al.encode.encoder import ClipEncoder
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "default": {

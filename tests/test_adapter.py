@@ -14,10 +14,10 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from clip_al import adapter as module
-from clip_al import table_files
 from clip_al.adapter import DatasetAdapter
 from clip_al.cross_fit import CrossFitAdapter
-from clip_al.embeddings import EmbeddingTable
+from clip_al.encode import table_files
+from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.losses import LOSSES
 from tests.adapters import D, K, N, make, same, shifted

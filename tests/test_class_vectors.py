@@ -14,7 +14,7 @@ from clip_al.class_vectors import (
     check_text_weight,
     unit_class_embeddings,
 )
-from clip_al.embeddings import EmbeddingTable
+from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
 from tests.reference import contents, random_unit
 

@@ -17,8 +17,8 @@ from sklearn.datasets import load_digits
 from typer.testing import CliRunner, Result
 
 from clip_al.cli import app
-from clip_al.embeddings import EmbeddingTable
-from clip_al.encoder import ClipEncoder
+from clip_al.encode.encoder import ClipEncoder
+from clip_al.encode.table import EmbeddingTable
 from clip_al.selection import Selection
 from clip_al.selector import ClipSelector
 
@@ -196,7 +196,7 @@ def test_an_interrupt_is_no_traceback(tmp_path: Path) -> None:
         "import signal, time\n"
         # A shell's background jobs, CI among them, are started with the signal ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from clip_al.models import LoadedClip as L\n"
+        "from clip_al.encode.clip_models import LoadedClip as L\n"
         "encode = L.encode_pixels\n"
         "L.encode_pixels = lambda *a: (print('batch', flush=True), time.sleep(1), encode(*a))[2]\n"
         "from clip_al.cli import main\n"

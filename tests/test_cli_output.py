@@ -25,8 +25,8 @@ from clip_al import cli
 from clip_al.cli import app
 from clip_al.cli_demo import LABEL_FILES, TRAIN_FILES
 from clip_al.cli_options import print_json, written
-from clip_al.embeddings import EmbeddingTable
-from clip_al.encoder import ClipEncoder
+from clip_al.encode.encoder import ClipEncoder
+from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
 from clip_al.selection import Selection
 from clip_al.selector import PRESETS

@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks import encode_speed
 from benchmarks.environment import Timing
-from clip_al.encoder import ClipEncoder
+from clip_al.encode.encoder import ClipEncoder
 from tests.toy_images import one_thread  # noqa: F401  a fixture of the whole module
 
 TINY = ["--model", "mini", "--device", "cpu", "--images", "12", "--batch-size", "5", "--runs", "1"]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clip_al.embeddings import EmbeddingTable
+from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
 from clip_al.files import read_indices, read_probabilities, write_selection
 from clip_al.query import PickExplanation

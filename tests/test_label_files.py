@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clip_al.embeddings import EmbeddingTable
+from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
 from clip_al.label_files import read_groups, read_labels, suspect_frame, write_subset
 from clip_al.selection import Selection

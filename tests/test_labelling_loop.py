@@ -13,7 +13,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from clip_al.concepts import ConceptProfiles
-from clip_al.encoder import ClipEncoder
+from clip_al.encode.encoder import ClipEncoder
 from clip_al.selection import Selection
 from clip_al.vocabulary import ConceptVocabulary
 

@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 
 from clip_al import plots
 from clip_al.concepts import ConceptProfiles
-from clip_al.encoder import ClipEncoder
+from clip_al.encode.encoder import ClipEncoder
 from clip_al.errors import InvalidInputError, InvalidTypeError, UnreadableImageError
 from clip_al.selection import Selection
 from clip_al.selector import ClipSelector

@@ -16,7 +16,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from clip_al.cli import app
-from clip_al.embeddings import EmbeddingTable
+from clip_al.encode.images import image_source
+from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import (
     InvalidInputError,
     InvalidTypeError,
@@ -24,7 +25,6 @@ from clip_al.errors import (
     SkippedImagesWarning,
     UnreadableImageError,
 )
-from clip_al.images import image_source
 from clip_al.query import CBDSampling
 from clip_al.report import write_report
 from clip_al.report_data import (

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al.embeddings import EmbeddingTable
-from clip_al.encoder import ClipEncoder
+from clip_al.encode.encoder import ClipEncoder
+from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError, InvalidTypeError, MissingDependencyError
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ import numpy as np
 
 from clip_al.arrays.blocks import unit_block
 from clip_al.arrays.checks import check_embeddings
-from clip_al.embeddings import EmbeddingTable
+from clip_al.encode.table import EmbeddingTable
+from clip_al.encode.table_files import read_meta
 from clip_al.errors import InvalidInputError
 from clip_al.integrations.frames import check_columns, list_rows, pyarrow_module
-from clip_al.table_files import read_meta
 
 BATCH_ROWS = 8192
 BUFFER_BYTES = 2**20

@@ -22,7 +22,7 @@ from clip_al.arrays.checks import check_embeddings
 from clip_al.arrays.labels import encode_labels
 from clip_al.concepts import SMALLEST_STD, ConceptProfiles, ConceptStatistics
 from clip_al.diversity import ConceptCounts
-from clip_al.encoder import ClipEncoder
+from clip_al.encode.encoder import ClipEncoder
 from clip_al.errors import (
     InvalidInputError,
     SkippedImagesWarning,

@@ -23,7 +23,7 @@ from sklearn.model_selection import train_test_split
 
 from clip_al.concepts import ConceptProfiles
 from clip_al.diversity import ConceptCounts, concept_diversity
-from clip_al.encoder import ClipEncoder
+from clip_al.encode.encoder import ClipEncoder
 from clip_al.query import CBDMarginSampling, PickExplanation
 from clip_al.vocabulary import ConceptVocabulary
 

@@ -25,7 +25,7 @@ from clip_al.errors import InvalidInputError, InvalidTypeError
 if TYPE_CHECKING:
     import torch
 
-MINI_WEIGHTS = Path(__file__).parent / "mini" / "weights"
+MINI_WEIGHTS = Path(__file__).parents[1] / "mini" / "weights"
 BPE_FILE = "bpe_merges.txt.gz"
 
 _hashing = threading.Lock()

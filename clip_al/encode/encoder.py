@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al.arrays.checks import check_choice, check_int
+from clip_al.encode.clip_models import LoadedClip
+from clip_al.encode.images import ImageSource, image_source
 from clip_al.errors import (
     InvalidInputError,
     InvalidTypeError,
@@ -24,8 +26,6 @@ from clip_al.errors import (
     UnreadableImageError,
     describe_failures,
 )
-from clip_al.images import ImageSource, image_source
-from clip_al.models import LoadedClip
 from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -163,8 +163,8 @@ class ClipEncoder:
         Parameters
         ----------
         images : folder, sequence, array or torch Dataset
-            See `clip_al.images.image_source`: a folder (searched recursively, sorted), paths,
-            PIL images, arrays of shape (H, W[, C]), one array of shape (n, H, W[, C]), or a
+            See `clip_al.encode.images.image_source`: a folder (searched recursively, sorted),
+            paths, PIL images, arrays of shape (H, W[, C]), one array of shape (n, H, W[, C]), or a
             Dataset whose items are such images or tuples that begin with one.
         errors : {"raise", "skip"}
             What to do about unreadable images, after all others have been encoded: raise an

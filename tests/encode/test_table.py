@@ -18,8 +18,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.utils.data import TensorDataset
 
-import clip_al.embeddings as embeddings_module
-import clip_al.table_files as table_files
+import clip_al.encode.table as embeddings_module
+import clip_al.encode.table_files as table_files
 from clip_al import ClipEncoder, EmbeddingTable
 from clip_al.errors import (
     InvalidInputError,
@@ -619,9 +619,9 @@ def cut(file, n_bytes):
 
 SLOW = """
 import sys, time, torch
-import clip_al, clip_al.table_files
+import clip_al, clip_al.encode.table_files
 torch.set_num_threads(1)
-clip_al.table_files.CHECKPOINT_S = 0.0
+clip_al.encode.table_files.CHECKPOINT_S = 0.0
 batches = clip_al.ClipEncoder.iter_embeddings
 def slow(self, *args, **kwargs):
     for batch in batches(self, *args, **kwargs):

@@ -34,17 +34,9 @@ from numpy.typing import NDArray
 from clip_al.arrays.blocks import block_rows
 from clip_al.arrays.checks import check_choice, check_embeddings
 from clip_al.atomic import sync_file
-from clip_al.encoder import ClipEncoder, EncodedBatch
-from clip_al.errors import (
-    InvalidInputError,
-    InvalidTypeError,
-    ModelMismatchError,
-    SkippedImagesWarning,
-    UnreadableImageError,
-    describe_failures,
-)
-from clip_al.images import ImageSource, image_source
-from clip_al.table_files import (
+from clip_al.encode.encoder import ClipEncoder, EncodedBatch
+from clip_al.encode.images import ImageSource, image_source
+from clip_al.encode.table_files import (
     COLUMNS,
     IMAGES,
     INDEX,
@@ -65,6 +57,14 @@ from clip_al.table_files import (
     remove_work_files,
     write_csv,
     write_meta,
+)
+from clip_al.errors import (
+    InvalidInputError,
+    InvalidTypeError,
+    ModelMismatchError,
+    SkippedImagesWarning,
+    UnreadableImageError,
+    describe_failures,
 )
 
 

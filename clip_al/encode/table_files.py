@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from clip_al import __version__
 from clip_al.atomic import replacing, sync_file
+from clip_al.encode.images import Fingerprint, ImageSource
 from clip_al.errors import InvalidInputError, ModelMismatchError
-from clip_al.images import Fingerprint, ImageSource
 
 FORMAT = "clip_al.EmbeddingTable"
 FORMAT_VERSION = 1

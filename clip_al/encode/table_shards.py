@@ -30,7 +30,9 @@ from numpy.typing import NDArray
 
 from clip_al.arrays.blocks import block_rows
 from clip_al.arrays.checks import check_choice, check_int
-from clip_al.embeddings import (
+from clip_al.encode.encoder import ClipEncoder, EncodedBatch
+from clip_al.encode.images import ImageSource
+from clip_al.encode.table import (
     EmbeddingTable,
     append_rows,
     finish_if_readable,
@@ -38,10 +40,7 @@ from clip_al.embeddings import (
     named_source,
     report_failures,
 )
-from clip_al.encoder import ClipEncoder, EncodedBatch
-from clip_al.errors import InvalidInputError
-from clip_al.images import ImageSource
-from clip_al.table_files import (
+from clip_al.encode.table_files import (
     IMAGES,
     ROWS,
     begin_table,
@@ -54,6 +53,7 @@ from clip_al.table_files import (
     read_progress,
     remove_table,
 )
+from clip_al.errors import InvalidInputError
 
 LOCK = "lock"
 

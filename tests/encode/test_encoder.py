@@ -15,15 +15,15 @@ from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 from torch.utils.data import Dataset
 
-import clip_al.models as models_module
+import clip_al.encode.clip_models as models_module
 from clip_al import ClipEncoder
+from clip_al.encode.images import image_source
 from clip_al.errors import (
     InvalidInputError,
     InvalidTypeError,
     SkippedImagesWarning,
     UnreadableImageError,
 )
-from clip_al.images import image_source
 
 SIDE = 32
 MERGES = "#version\nd o\ndo g</w>"

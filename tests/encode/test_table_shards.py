@@ -15,22 +15,23 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.encode.test_table import Killed, files, interrupt, let_die, wait_for, write_tiny_clip
 from torch.utils.data import TensorDataset
 from typer.testing import CliRunner
 
-from clip_al import sharded_table, table_files
 from clip_al.cli import app
-from clip_al.embeddings import EmbeddingTable
-from clip_al.encoder import ClipEncoder
+from clip_al.encode import table_files
+from clip_al.encode import table_shards as sharded_table
+from clip_al.encode.encoder import ClipEncoder
+from clip_al.encode.images import image_source
+from clip_al.encode.table import EmbeddingTable
+from clip_al.encode.table_shards import Rank, encode_shard
 from clip_al.errors import (
     InvalidInputError,
     ModelMismatchError,
     SkippedImagesWarning,
     UnreadableImageError,
 )
-from clip_al.images import image_source
-from clip_al.sharded_table import Rank, encode_shard
-from tests.test_embeddings import Killed, files, interrupt, let_die, wait_for, write_tiny_clip
 from tests.toy_images import one_thread  # noqa: F401  a fixture of the whole module
 
 N_IMAGES = 45

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
+from clip_al.encode.images import describe_failure, image_source, list_images, to_rgb
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.images import describe_failure, image_source, list_images, to_rgb
 
 
 def grey_of(item):

@@ -1,0 +1,1 @@
+"""Encode: images and texts become unit-length embeddings; the table on disk and its shards."""
