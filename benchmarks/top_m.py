@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from clip_al.arrays.blocks import map_blocks
-from clip_al.concepts import _top_concepts
+from clip_al.concepts.profiles import _top_concepts
 
 
 def best_ms(function: Callable[[], Any], repeats: int = 5) -> float:

@@ -16,14 +16,14 @@ _PUBLIC = {
     "EmbeddingTable": "encode.table",
     "DeviceEmbeddings": "arrays.device",
     "encode_shard": "encode.table_shards",
-    "ConceptVocabulary": "vocabulary",
-    "ConceptProfiles": "concepts",
-    "ConceptStatistics": "concepts",
-    "ConceptCounts": "diversity",
-    "ConceptGram": "diversity",
-    "concept_diversity": "diversity",
-    "geometric_diversity": "diversity",
-    "spectral_diversity": "diversity",
+    "ConceptVocabulary": "concepts.vocabulary",
+    "ConceptProfiles": "concepts.profiles",
+    "ConceptStatistics": "concepts.profiles",
+    "ConceptCounts": "concepts.diversity",
+    "ConceptGram": "concepts.diversity",
+    "concept_diversity": "concepts.diversity",
+    "geometric_diversity": "concepts.diversity",
+    "spectral_diversity": "concepts.diversity",
     "margin": "uncertainty",
     "entropy": "uncertainty",
     "least_confidence": "uncertainty",
@@ -111,16 +111,17 @@ if TYPE_CHECKING:
     from clip_al.adapter import DatasetAdapter
     from clip_al.alignment_query import AlignmentDiversitySampling
     from clip_al.arrays.device import DeviceEmbeddings
-    from clip_al.concepts import ConceptProfiles, ConceptStatistics
-    from clip_al.cross_fit import CrossFitAdapter
-    from clip_al.distributed_sampler import DistributedSelectedSubsetSampler, check_shards
-    from clip_al.diversity import (
+    from clip_al.concepts.diversity import (
         ConceptCounts,
         ConceptGram,
         concept_diversity,
         geometric_diversity,
         spectral_diversity,
     )
+    from clip_al.concepts.profiles import ConceptProfiles, ConceptStatistics
+    from clip_al.concepts.vocabulary import ConceptVocabulary
+    from clip_al.cross_fit import CrossFitAdapter
+    from clip_al.distributed_sampler import DistributedSelectedSubsetSampler, check_shards
     from clip_al.encode.encoder import ClipEncoder
     from clip_al.encode.table import EmbeddingTable
     from clip_al.encode.table_shards import encode_shard
@@ -149,7 +150,6 @@ if TYPE_CHECKING:
     from clip_al.selection import Selection
     from clip_al.selector import ClipSelector
     from clip_al.uncertainty import ensemble_variance, entropy, least_confidence, margin
-    from clip_al.vocabulary import ConceptVocabulary
 
 
 def __getattr__(name: str) -> Any:

@@ -255,7 +255,7 @@ def diversity(
     as_json: Json = False,
 ) -> None:
     """Measure how diverse a set of images is."""
-    from clip_al.diversity import ConceptCounts, geometric_diversity, spectral_diversity
+    from clip_al.concepts.diversity import ConceptCounts, geometric_diversity, spectral_diversity
     from clip_al.files import read_indices
 
     table = open_table(table_path)

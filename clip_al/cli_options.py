@@ -21,10 +21,10 @@ from clip_al.errors import InvalidInputError
 from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
-    from clip_al.concepts import ConceptProfiles
+    from clip_al.concepts.profiles import ConceptProfiles
+    from clip_al.concepts.vocabulary import ConceptVocabulary
     from clip_al.encode.encoder import ClipEncoder
     from clip_al.encode.table import EmbeddingTable
-    from clip_al.vocabulary import ConceptVocabulary
 
 out = Console()
 err = Console(stderr=True)
@@ -169,7 +169,7 @@ def encode_profiles(
     table: EmbeddingTable, vocabulary: str, m: int, model: str | None, pretrained: str | None
 ) -> ConceptProfiles:
     """Return the concepts of a table's images."""
-    from clip_al.concepts import ConceptProfiles
+    from clip_al.concepts.profiles import ConceptProfiles
 
     encoded = _vocabulary(vocabulary).encode(encoder_of(table, model, pretrained))
     with progress_bar(True, f"Naming the concepts of {len(table):,} images", None):
@@ -177,7 +177,7 @@ def encode_profiles(
 
 
 def _vocabulary(source: str) -> ConceptVocabulary:
-    from clip_al.vocabulary import ConceptVocabulary
+    from clip_al.concepts.vocabulary import ConceptVocabulary
 
     if Path(source).is_dir():
         return ConceptVocabulary.from_visual_genome(source)

@@ -30,7 +30,7 @@ from clip_al.cli_options import (
 from clip_al.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from clip_al.concepts import ConceptProfiles
+    from clip_al.concepts.profiles import ConceptProfiles
     from clip_al.encode.table import EmbeddingTable
     from clip_al.query import PickExplanation
     from clip_al.selection import Selection

@@ -51,7 +51,7 @@ from clip_al.errors import InvalidInputError
 from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
-    from clip_al.concepts import ConceptProfiles
+    from clip_al.concepts.profiles import ConceptProfiles
     from clip_al.encode.table import EmbeddingTable
     from clip_al.selection import Selection
 

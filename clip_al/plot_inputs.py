@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al.arrays.checks import check_indices
-from clip_al.concepts import ConceptProfiles
+from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.selection import Selection
 

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import NotFittedError
 
 from clip_al.arrays.checks import check_choice, check_indices
-from clip_al.concepts import ConceptProfiles
-from clip_al.diversity import ConceptCounts
+from clip_al.concepts.diversity import ConceptCounts
+from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.errors import InvalidInputError, InvalidTypeError
 
 if TYPE_CHECKING:

@@ -24,8 +24,9 @@ from clip_al.arrays.checks import (
     check_n_instances,
 )
 from clip_al.arrays.order import lowest
-from clip_al.concepts import WEIGHTINGS, ConceptProfiles, check_same_model
-from clip_al.diversity import ConceptCounts
+from clip_al.concepts.diversity import ConceptCounts
+from clip_al.concepts.profiles import WEIGHTINGS, ConceptProfiles, check_same_model
+from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.errors import InvalidInputError
 from clip_al.greedy import pick_diverse
 from clip_al.pool import (
@@ -36,7 +37,6 @@ from clip_al.pool import (
     target_vector,
     training_embeddings,
 )
-from clip_al.vocabulary import ConceptVocabulary
 
 if TYPE_CHECKING:
     from clip_al.encode.table import EmbeddingTable

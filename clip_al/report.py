@@ -37,7 +37,7 @@ from clip_al.report_thumbnails import make_thumbnails, shown_source
 from clip_al.selection import Selection
 
 if TYPE_CHECKING:
-    from clip_al.concepts import ConceptProfiles
+    from clip_al.concepts.profiles import ConceptProfiles
     from clip_al.query import PickExplanation
 
 MAX_IMAGES = 10_000

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al.concepts import ConceptProfiles
-from clip_al.diversity import ConceptCounts
+from clip_al.concepts.diversity import ConceptCounts
+from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.query import CBDSampling, PickExplanation
 from clip_al.report_map import PoolMap
 from clip_al.selection import Selection

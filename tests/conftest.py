@@ -35,7 +35,7 @@ def vocabulary():
 
 @pytest.fixture
 def profiles(Z, vocabulary):
-    from clip_al.concepts import ConceptProfiles
+    from clip_al.concepts.profiles import ConceptProfiles
 
     return ConceptProfiles.from_embeddings(Z, vocabulary, 6)
 

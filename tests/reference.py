@@ -10,8 +10,8 @@ from itertools import combinations
 
 import numpy as np
 
-from clip_al.concepts import ConceptProfiles
-from clip_al.vocabulary import ConceptVocabulary
+from clip_al.concepts.profiles import ConceptProfiles
+from clip_al.concepts.vocabulary import ConceptVocabulary
 
 SMALLEST_STD = 1e-6
 

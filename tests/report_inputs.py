@@ -6,9 +6,9 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from clip_al.concepts import ConceptProfiles
+from clip_al.concepts.profiles import ConceptProfiles
+from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.selection import Selection
-from clip_al.vocabulary import ConceptVocabulary
 
 N_IMAGES = 120
 HOSTILE_CLASS = "<script>alert(1)</script>"

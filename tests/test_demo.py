@@ -64,8 +64,8 @@ def test_files(printed_and_result: tuple[str, demo.DemoResult]) -> None:
 def test_the_demo_repeats_itself() -> None:
     from sklearn.datasets import load_digits
 
-    from clip_al.concepts import ConceptProfiles
-    from clip_al.vocabulary import ConceptVocabulary
+    from clip_al.concepts.profiles import ConceptProfiles
+    from clip_al.concepts.vocabulary import ConceptVocabulary
 
     digits = load_digits()
     Z = digits.data / np.linalg.norm(digits.data, axis=1, keepdims=True)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clip_al import greedy
-from clip_al.diversity import ConceptCounts
+from clip_al.concepts.diversity import ConceptCounts
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.greedy import pick_by_geometric_diversity, pick_diverse
 from tests import reference

@@ -20,8 +20,8 @@ from clip_al import (
     DatasetAdapter,
     SelectionOptimizer,
 )
-from clip_al.concepts import ConceptStatistics
-from clip_al.diversity import ConceptCounts
+from clip_al.concepts.diversity import ConceptCounts
+from clip_al.concepts.profiles import ConceptStatistics
 from clip_al.errors import (
     InvalidInputError,
     InvalidTypeError,

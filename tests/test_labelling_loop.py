@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from clip_al.concepts import ConceptProfiles
+from clip_al.concepts.profiles import ConceptProfiles
+from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.encode.encoder import ClipEncoder
 from clip_al.selection import Selection
-from clip_al.vocabulary import ConceptVocabulary
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "labelling-loop.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)

@@ -9,12 +9,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from clip_al.concepts import ConceptProfiles
-from clip_al.profiles_notebook import profiles_html
+from clip_al.concepts.notebook import profiles_html
+from clip_al.concepts.profiles import ConceptProfiles
+from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.selection import Selection
 from clip_al.selection_notebook import selection_html, selector_html
 from clip_al.selector import ClipSelector
-from clip_al.vocabulary import ConceptVocabulary
 from tests.class_images import NAMES, images_near
 from tests.reference import random_unit
 from tests.selections import make
@@ -85,7 +85,7 @@ def test_profiles_show_frequent_concepts_and_first_images():
 def test_counts_of_blocks_are_counts_of_all(monkeypatch):
     profiles = profiles_of(list("abcdefgh"))
     whole = profiles_html(profiles)
-    monkeypatch.setattr("clip_al.profiles_notebook.BLOCK", 7)
+    monkeypatch.setattr("clip_al.concepts.notebook.BLOCK", 7)
     assert profiles_html(profiles) == whole
 
 

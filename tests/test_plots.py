@@ -16,12 +16,12 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from clip_al import plots
-from clip_al.concepts import ConceptProfiles
+from clip_al.concepts.profiles import ConceptProfiles
+from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.encode.encoder import ClipEncoder
 from clip_al.errors import InvalidInputError, InvalidTypeError, UnreadableImageError
 from clip_al.selection import Selection
 from clip_al.selector import ClipSelector
-from clip_al.vocabulary import ConceptVocabulary
 from tests.reference import random_unit
 from tests.selections import make
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from clip_al import pool
-from clip_al.concepts import ConceptProfiles
-from clip_al.diversity import ConceptCounts
+from clip_al.concepts.diversity import ConceptCounts
+from clip_al.concepts.profiles import ConceptProfiles
+from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.vocabulary import ConceptVocabulary
 from tests import reference
 from tests.reference import contents, make_vocabulary, random_profiles, random_unit
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from clip_al.concepts import ConceptProfiles
-from clip_al.diversity import ConceptCounts
+from clip_al.concepts.diversity import ConceptCounts
+from clip_al.concepts.profiles import ConceptProfiles
+from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
 from clip_al.query import CBDMarginSampling, CBDSampling, PickExplanation
-from clip_al.vocabulary import ConceptVocabulary
 from tests import reference
 from tests.reference import make_vocabulary, random_unit
 

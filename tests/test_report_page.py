@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from clip_al.concepts import ConceptProfiles
+from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.selection import Selection
 from tests.report_inputs import (
     CLASSES,

@@ -23,8 +23,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_choice, check_int, check_n_instances, check_number
 from clip_al.class_vectors import unit_class_embeddings
-from clip_al.concepts import WEIGHTINGS, ConceptProfiles, ConceptStatistics
-from clip_al.diversity import ConceptCounts
+from clip_al.concepts.diversity import ConceptCounts
+from clip_al.concepts.profiles import WEIGHTINGS, ConceptProfiles, ConceptStatistics
+from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.integrations import ray_batches as batches
 from clip_al.integrations.ray_runs import (
@@ -46,7 +47,6 @@ from clip_al.query import UNCERTAINTIES
 from clip_al.quotas import Rule, attribute_quotas, class_attribute
 from clip_al.scores import ALIGNMENTS
 from clip_al.selection_inputs import check_ratio
-from clip_al.vocabulary import ConceptVocabulary
 
 if TYPE_CHECKING:
     from ray.data import Dataset

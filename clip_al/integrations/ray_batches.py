@@ -20,8 +20,9 @@ from PIL import Image
 from clip_al.arrays.blocks import unit_block
 from clip_al.arrays.checks import check_embeddings
 from clip_al.arrays.labels import encode_labels
-from clip_al.concepts import SMALLEST_STD, ConceptProfiles, ConceptStatistics
-from clip_al.diversity import ConceptCounts
+from clip_al.concepts.diversity import ConceptCounts
+from clip_al.concepts.profiles import SMALLEST_STD, ConceptProfiles, ConceptStatistics
+from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.encode.encoder import ClipEncoder
 from clip_al.errors import (
     InvalidInputError,
@@ -39,7 +40,6 @@ from clip_al.scores import (
     semantic_alignment_scores,
     standardize_scores,
 )
-from clip_al.vocabulary import ConceptVocabulary
 
 Batch: TypeAlias = "dict[str, NDArray[Any]]"
 _SEED_STEP = 0x9E3779B97F4A7C15  # spreads small seeds over all 64 bits

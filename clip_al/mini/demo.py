@@ -21,11 +21,11 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
-from clip_al.concepts import ConceptProfiles
-from clip_al.diversity import ConceptCounts, concept_diversity
+from clip_al.concepts.diversity import ConceptCounts, concept_diversity
+from clip_al.concepts.profiles import ConceptProfiles
+from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.encode.encoder import ClipEncoder
 from clip_al.query import CBDMarginSampling, PickExplanation
-from clip_al.vocabulary import ConceptVocabulary
 
 N_FIRST = 20
 N_INSTANCES = 20

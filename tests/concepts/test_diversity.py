@@ -1,4 +1,4 @@
-"""Tests of `clip_al.diversity`: the counting identities equal the pairwise definitions."""
+"""Tests of `clip_al.concepts.diversity`: the counting identities equal the pairwise definitions."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_al.concepts import ConceptProfiles
-from clip_al.diversity import (
+from clip_al.concepts.diversity import (
     ConceptCounts,
     ConceptGram,
     concept_diversity,
     geometric_diversity,
     spectral_diversity,
 )
+from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from tests import reference
 from tests.reference import contents, random_profiles, random_unit

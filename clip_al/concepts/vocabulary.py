@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_choice, check_int
-from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
-from clip_al.word_lists import (
+from clip_al.concepts.word_lists import (
     ConceptLine,
     check_strings,
     clean_word,
@@ -29,6 +28,7 @@ from clip_al.word_lists import (
     read_text,
     word_key,
 )
+from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
 
 DEFAULT_TEMPLATES = ("{}", "a photo of a {}", "a picture of {}", "an image with {}")
 
@@ -125,7 +125,7 @@ class ConceptVocabulary:
         >>> len(vocabulary) > 800, vocabulary.groups[vocabulary.index("lorry")]
         (True, 'vehicles')
         """
-        folder = resources.files("clip_al") / "vocabularies"
+        folder = resources.files("clip_al") / "concepts" / "vocabularies"
         known = sorted(f.name[:-4] for f in folder.iterdir() if f.name.endswith(".txt"))
         file = f"{check_choice(name, known, 'name')}.txt"
         text = (folder / file).read_text(encoding="utf-8")

@@ -25,9 +25,9 @@ from clip_al.arrays.checks import (
     check_int,
 )
 from clip_al.arrays.device import device_block, device_of, device_slices
+from clip_al.concepts.notebook import profiles_html
+from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.errors import InvalidInputError, ModelMismatchError
-from clip_al.profiles_notebook import profiles_html
-from clip_al.vocabulary import ConceptVocabulary
 
 WEIGHTINGS = ("binary", "softmax")
 SMALLEST_STD = 1e-6

@@ -1,4 +1,4 @@
-"""Tests of `clip_al.vocabulary`."""
+"""Tests of `clip_al.concepts.vocabulary`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clip_al.concepts.vocabulary import DEFAULT_TEMPLATES, ConceptVocabulary
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
-from clip_al.vocabulary import DEFAULT_TEMPLATES, ConceptVocabulary
 
 DATA = Path(os.environ.get("CLIP_AL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 GROUPS = {

@@ -1,4 +1,4 @@
-"""Tests of `clip_al.concepts`: the fast top-m equals a full sort of all similarities."""
+"""Tests of `clip_al.concepts.profiles`: the fast top-m equals a full sort of all similarities."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clip_al.arrays.blocks import map_blocks
-from clip_al.concepts import ConceptProfiles, ConceptStatistics
+from clip_al.concepts.profiles import ConceptProfiles, ConceptStatistics
+from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
-from clip_al.vocabulary import ConceptVocabulary
 from tests import reference
 from tests.reference import contents, make_vocabulary, quarter_unit, random_unit
 
@@ -180,9 +180,9 @@ def test_several_blocks_give_what_one_gives(rng, vocabulary, monkeypatch, standa
         starts.append(-(-n // rows))
         return map_blocks(function, n, rows)
 
-    monkeypatch.setattr("clip_al.concepts.map_blocks", counting)
+    monkeypatch.setattr("clip_al.concepts.profiles.map_blocks", counting)
     monkeypatch.setattr("clip_al.arrays.blocks.BLOCK_BYTES", 700)
-    monkeypatch.setattr("clip_al.concepts.CACHED_ROWS", 40)
+    monkeypatch.setattr("clip_al.concepts.profiles.CACHED_ROWS", 40)
     other = ConceptProfiles.from_embeddings(Z, vocabulary, 5, standardize=standardize)
     assert min(starts) >= 4  # of 64 rows, and of 40 for the statistics
     assert (one.ids == other.ids).all()

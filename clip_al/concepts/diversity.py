@@ -18,7 +18,7 @@ from scipy.linalg import LinAlgError, cholesky
 from scipy.stats import entropy
 
 from clip_al.arrays.checks import check_embeddings, check_indices
-from clip_al.concepts import ConceptProfiles
+from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.errors import InvalidInputError
 
 
