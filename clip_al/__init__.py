@@ -34,8 +34,8 @@ _PUBLIC = {
     "PickExplanation": "query",
     "mean_neighbour_distances": "neighbors",
     "neighbour_graph": "neighbors",
-    "CrossFitAdapter": "cross_fit",
-    "DatasetAdapter": "adapter",
+    "CrossFitAdapter": "adapt.cross_fit",
+    "DatasetAdapter": "adapt.adapter",
     "class_prototypes": "scores",
     "sample_diversity_scores": "scores",
     "semantic_alignment_scores": "scores",
@@ -108,7 +108,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from clip_al.adapter import DatasetAdapter
+    from clip_al.adapt.adapter import DatasetAdapter
+    from clip_al.adapt.cross_fit import CrossFitAdapter
     from clip_al.alignment_query import AlignmentDiversitySampling
     from clip_al.arrays.device import DeviceEmbeddings
     from clip_al.concepts.diversity import (
@@ -120,7 +121,6 @@ if TYPE_CHECKING:
     )
     from clip_al.concepts.profiles import ConceptProfiles, ConceptStatistics
     from clip_al.concepts.vocabulary import ConceptVocabulary
-    from clip_al.cross_fit import CrossFitAdapter
     from clip_al.distributed_sampler import DistributedSelectedSubsetSampler, check_shards
     from clip_al.encode.encoder import ClipEncoder
     from clip_al.encode.table import EmbeddingTable

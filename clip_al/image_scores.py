@@ -27,7 +27,7 @@ from clip_al.scores import (
 )
 
 if TYPE_CHECKING:
-    from clip_al.adapter import DatasetAdapter
+    from clip_al.adapt.adapter import DatasetAdapter
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from clip_al.adapter_choice import PAPER_ADAPTER, describe_adapter, is_fitted, make_adapter
+from clip_al.adapt.resolve import PAPER_ADAPTER, describe_adapter, is_fitted, make_adapter
 from clip_al.arrays.checks import check_choice, check_embeddings, check_int
 from clip_al.arrays.device import keep_on
 from clip_al.arrays.labels import encode_labels
@@ -33,8 +33,8 @@ from clip_al.selection import Selection
 from clip_al.selection_notebook import selector_html
 
 if TYPE_CHECKING:
-    from clip_al.adapter import DatasetAdapter
-    from clip_al.cross_fit import CrossFitAdapter
+    from clip_al.adapt.adapter import DatasetAdapter
+    from clip_al.adapt.cross_fit import CrossFitAdapter
     from clip_al.encode.encoder import ClipEncoder
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {

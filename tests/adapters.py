@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from clip_al.adapter import DatasetAdapter
+from clip_al.adapt.adapter import DatasetAdapter
 from tests.reference import contents, random_unit
 
 N, D, K = 120, 16, 4

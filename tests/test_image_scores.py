@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clip_al.adapter import DatasetAdapter
-from clip_al.cross_fit import CrossFitAdapter
+from clip_al.adapt.adapter import DatasetAdapter
+from clip_al.adapt.cross_fit import CrossFitAdapter
 from clip_al.image_scores import distance_space, score_images
 from clip_al.label_noise import estimate_label_noise
 from clip_al.scores import (

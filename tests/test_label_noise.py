@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from clip_al import label_noise
-from clip_al.adapter import DatasetAdapter
+from clip_al.adapt.adapter import DatasetAdapter
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.label_noise import LabelNoise, estimate_label_noise
 from clip_al.scores import label_log_probabilities

@@ -247,14 +247,14 @@ def test_a_fitted_adapter_scores_other_images(rng, images, y, T):
 def test_cross_fit_is_fitted_once_on_halves(monkeypatch, images, y, T):
     selector = make(T, adapter="cross-fit", random_state=3)
     seen = []
-    fit = clip_al.cross_fit.CrossFitAdapter.fit
+    fit = clip_al.adapt.cross_fit.CrossFitAdapter.fit
 
     def spy(self, Z, y, T, **kwargs):
         result = fit(self, Z, y, T, **kwargs)
         seen.append(result)
         return result
 
-    monkeypatch.setattr(clip_al.cross_fit.CrossFitAdapter, "fit", spy)
+    monkeypatch.setattr(clip_al.adapt.cross_fit.CrossFitAdapter, "fit", spy)
     selector.fit(images, y)
     assert seen == [selector.adapter_]
     folds = selector.adapter_

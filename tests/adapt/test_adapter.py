@@ -1,4 +1,4 @@
-"""Tests of `clip_al.adapter`; how training goes is tested in `test_adapter_training`."""
+"""Tests of `clip_al.adapt.adapter`; how training goes is tested in `test_adapter_training`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from safetensors.numpy import save_file
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from clip_al import adapter as module
-from clip_al.adapter import DatasetAdapter
-from clip_al.cross_fit import CrossFitAdapter
+from clip_al.adapt import adapter as module
+from clip_al.adapt.adapter import DatasetAdapter
+from clip_al.adapt.cross_fit import CrossFitAdapter
+from clip_al.adapt.losses import LOSSES
 from clip_al.encode import table_files
 from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.losses import LOSSES
 from tests.adapters import D, K, N, make, same, shifted
 from tests.reference import contents
 

@@ -1,4 +1,4 @@
-"""Tests of `clip_al.adapter_training`, through `DatasetAdapter`."""
+"""Tests of `clip_al.adapt.training`, through `DatasetAdapter`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from clip_al import adapter_training as module
-from clip_al.adapter_training import split_rows
+from clip_al.adapt import training as module
+from clip_al.adapt.losses import LOSSES
+from clip_al.adapt.training import split_rows
 from clip_al.errors import InvalidInputError
-from clip_al.losses import LOSSES
 from tests.adapters import K, N, make, same, shifted
 
 # What it learns

@@ -1,4 +1,4 @@
-"""Tests of `clip_al.adapter_choice`."""
+"""Tests of `clip_al.adapt.resolve`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from clip_al.adapter import DatasetAdapter
-from clip_al.adapter_choice import PAPER_ADAPTER, describe_adapter, is_fitted, make_adapter
-from clip_al.cross_fit import CrossFitAdapter
+from clip_al.adapt.adapter import DatasetAdapter
+from clip_al.adapt.cross_fit import CrossFitAdapter
+from clip_al.adapt.resolve import PAPER_ADAPTER, describe_adapter, is_fitted, make_adapter
 from clip_al.errors import InvalidInputError, InvalidTypeError
 
 Y = np.arange(12) % 2

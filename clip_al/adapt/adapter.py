@@ -23,7 +23,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch.nn import functional
 
-from clip_al.adapter_training import (
+from clip_al.adapt.losses import LOSSES
+from clip_al.adapt.training import (
     Training,
     apply_layers,
     check_inputs,
@@ -37,7 +38,6 @@ from clip_al.arrays.checks import check_choice, check_embeddings, check_int, che
 from clip_al.arrays.device import check_device
 from clip_al.atomic import replacing
 from clip_al.errors import InvalidInputError
-from clip_al.losses import LOSSES
 
 FORMAT = "clip_al.DatasetAdapter 1"
 

@@ -1,4 +1,4 @@
-"""Tests of `clip_al.losses`."""
+"""Tests of `clip_al.adapt.losses`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_al import losses
-from clip_al.losses import LOSSES
+from clip_al.adapt import losses
+from clip_al.adapt.losses import LOSSES
 
 # Reference: over all b × b pairs of an image and a text, as the definitions have it
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from sklearn.base import clone
 
-from clip_al.adapter import DatasetAdapter
-from clip_al.cross_fit import CrossFitAdapter
+from clip_al.adapt.adapter import DatasetAdapter
+from clip_al.adapt.cross_fit import CrossFitAdapter
 from clip_al.errors import InvalidInputError, InvalidTypeError
 
 PAPER_ADAPTER: Mapping[str, Any] = {

@@ -1,4 +1,4 @@
-"""Tests of `clip_al.cross_fit`; what it refuses as `DatasetAdapter` does, in `test_adapter`."""
+"""Tests of `adapt.cross_fit`; what it refuses as `DatasetAdapter` does, in `test_adapter`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from clip_al.cross_fit import CrossFitAdapter
+from clip_al.adapt.cross_fit import CrossFitAdapter
 from clip_al.errors import InvalidInputError
 from tests.adapters import K, N, make, same, shifted
 

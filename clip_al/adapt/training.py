@@ -20,12 +20,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from clip_al.adapt.losses import LOSSES, generalized_cross_entropy
 from clip_al.arrays.blocks import block_rows, map_blocks, unit_block
 from clip_al.arrays.checks import check_embeddings
 from clip_al.arrays.device import check_device, is_on_device, keep_on
 from clip_al.arrays.labels import encode_labels, group_by_class
 from clip_al.errors import InvalidInputError
-from clip_al.losses import LOSSES, generalized_cross_entropy
 from clip_al.progress import progress_bar
 
 FIRST_TEMPERATURE = 0.07

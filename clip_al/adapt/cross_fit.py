@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 
-from clip_al.adapter import DatasetAdapter, fit_rows, forget_fit
-from clip_al.adapter_training import check_inputs, class_order
+from clip_al.adapt.adapter import DatasetAdapter, fit_rows, forget_fit
+from clip_al.adapt.training import check_inputs, class_order
 from clip_al.arrays.checks import check_int
 from clip_al.arrays.labels import encode_labels
 from clip_al.errors import InvalidInputError

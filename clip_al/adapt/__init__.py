@@ -1,0 +1,1 @@
+"""Adapt: image and text adapters that tune CLIP to a labelled dataset."""
