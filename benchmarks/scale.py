@@ -64,8 +64,8 @@ from clip_al import (
 )
 from clip_al.arrays.blocks import map_blocks
 from clip_al.arrays.labels import group_by_class
-from clip_al.large_classes import indexed_distances, sampled_distances
-from clip_al.neighbors import unit_rows
+from clip_al.score.neighbors import unit_rows
+from clip_al.score.neighbors_approximate import indexed_distances, sampled_distances
 
 ROWS = 65_536  # of the file that are drawn at a time
 CACHED_ROWS = 512

@@ -48,7 +48,7 @@ from clip_al import (
 )
 from clip_al.arrays.blocks import block_rows, map_blocks
 from clip_al.arrays.labels import group_by_class
-from clip_al.scores import label_log_probabilities
+from clip_al.score.alignment_diversity import label_log_probabilities
 
 N_CLASSES = 10
 WIDTH = 512

@@ -32,16 +32,16 @@ _PUBLIC = {
     "CBDMarginSampling": "query",
     "CBDSampling": "query",
     "PickExplanation": "query",
-    "mean_neighbour_distances": "neighbors",
-    "neighbour_graph": "neighbors",
+    "mean_neighbour_distances": "score.neighbors",
+    "neighbour_graph": "score.neighbors",
     "CrossFitAdapter": "adapt.cross_fit",
     "DatasetAdapter": "adapt.adapter",
-    "class_prototypes": "scores",
-    "sample_diversity_scores": "scores",
-    "semantic_alignment_scores": "scores",
-    "standardize_scores": "scores",
-    "LabelNoise": "label_noise",
-    "estimate_label_noise": "label_noise",
+    "class_prototypes": "score.alignment_diversity",
+    "sample_diversity_scores": "score.alignment_diversity",
+    "semantic_alignment_scores": "score.alignment_diversity",
+    "standardize_scores": "score.alignment_diversity",
+    "LabelNoise": "score.label_noise",
+    "estimate_label_noise": "score.label_noise",
     "Selection": "selection",
     "SelectionOptimizer": "optimizer",
     "ClipSelector": "selector",
@@ -135,18 +135,18 @@ if TYPE_CHECKING:
         UnreadableImageError,
     )
     from clip_al.greedy import pick_by_geometric_diversity
-    from clip_al.label_noise import LabelNoise, estimate_label_noise
-    from clip_al.neighbors import mean_neighbour_distances, neighbour_graph
     from clip_al.optimizer import SelectionOptimizer
     from clip_al.query import CBDMarginSampling, CBDSampling, PickExplanation
     from clip_al.report import write_report
     from clip_al.sampler import SelectedSubsetSampler
-    from clip_al.scores import (
+    from clip_al.score.alignment_diversity import (
         class_prototypes,
         sample_diversity_scores,
         semantic_alignment_scores,
         standardize_scores,
     )
+    from clip_al.score.label_noise import LabelNoise, estimate_label_noise
+    from clip_al.score.neighbors import mean_neighbour_distances, neighbour_graph
     from clip_al.selection import Selection
     from clip_al.selector import ClipSelector
     from clip_al.uncertainty import ensemble_variance, entropy, least_confidence, margin

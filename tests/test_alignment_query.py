@@ -13,7 +13,7 @@ from sklearn.naive_bayes import GaussianNB
 
 from clip_al import AlignmentDiversitySampling, EmbeddingTable
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
-from clip_al.scores import (
+from clip_al.score.alignment_diversity import (
     sample_diversity_scores,
     semantic_alignment_scores,
     standardize_scores,

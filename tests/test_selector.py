@@ -14,12 +14,12 @@ from sklearn.exceptions import NotFittedError
 import clip_al.selector
 from clip_al import ClipSelector, CrossFitAdapter, DatasetAdapter, EmbeddingTable, Selection
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
-from clip_al.label_noise import LabelNoise
-from clip_al.scores import (
+from clip_al.score.alignment_diversity import (
     sample_diversity_scores,
     semantic_alignment_scores,
     standardize_scores,
 )
+from clip_al.score.label_noise import LabelNoise
 from tests.class_images import NAMES, images_near
 from tests.reference import contents, random_unit
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from benchmarks.baselines.tasks import Indices
-from clip_al.neighbors import SMALLEST_SQUARE, neighbour_graph
+from clip_al.score.neighbors import SMALLEST_SQUARE, neighbour_graph
 
 N_NEIGHBOURS = 10
 FORWARD_GAMMA = 1.0

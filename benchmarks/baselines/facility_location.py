@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from benchmarks.baselines.tasks import Indices
-from clip_al.neighbors import neighbour_graph
+from clip_al.score.neighbors import neighbour_graph
 
 N_NEIGHBOURS = 100
 MOST_SIMILAR = 1.0 - 1e-6

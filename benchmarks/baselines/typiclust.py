@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
 from benchmarks.baselines.tasks import Indices
-from clip_al.neighbors import mean_neighbour_distances
+from clip_al.score.neighbors import mean_neighbour_distances
 
 MOST_CLUSTERS = 500
 LARGEST_SKIPPED = 5

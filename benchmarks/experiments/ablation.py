@@ -36,7 +36,7 @@ from benchmarks.subsets import (
 )
 from clip_al import ClipSelector, SelectionOptimizer
 from clip_al.descent import descend
-from clip_al.scores import standardize_scores
+from clip_al.score.alignment_diversity import standardize_scores
 from clip_al.selection import Selection
 from clip_al.selector import PRESETS
 

@@ -21,8 +21,8 @@ from sklearn.utils.validation import check_is_fitted
 from clip_al.arrays.blocks import block_rows
 from clip_al.arrays.checks import check_embeddings
 from clip_al.errors import InvalidInputError, MissingDependencyError
-from clip_al.image_scores import class_vectors_by_fold
-from clip_al.neighbors import unit_rows
+from clip_al.score.labelled_images import class_vectors_by_fold
+from clip_al.score.neighbors import unit_rows
 from clip_al.selector import ClipSelector
 
 if TYPE_CHECKING:

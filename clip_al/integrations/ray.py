@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_choice, check_int, check_n_instances, check_number
-from clip_al.class_vectors import unit_class_embeddings
 from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import WEIGHTINGS, ConceptProfiles, ConceptStatistics
 from clip_al.concepts.vocabulary import ConceptVocabulary
@@ -41,11 +40,12 @@ from clip_al.integrations.ray_runs import (
     with_our_errors,
 )
 from clip_al.integrations.ray_threshold import repeated_ids
-from clip_al.label_noise import MAX_IMAGES, LabelNoise, estimate_label_noise
 from clip_al.pool import count_labelled, target_vector
 from clip_al.query import UNCERTAINTIES
 from clip_al.quotas import Rule, attribute_quotas, class_attribute
-from clip_al.scores import ALIGNMENTS
+from clip_al.score.alignment_diversity import ALIGNMENTS
+from clip_al.score.class_vectors import unit_class_embeddings
+from clip_al.score.label_noise import MAX_IMAGES, LabelNoise, estimate_label_noise
 from clip_al.selection_inputs import check_ratio
 
 if TYPE_CHECKING:

@@ -32,14 +32,14 @@ from clip_al.errors import (
 )
 from clip_al.greedy import pick_diverse
 from clip_al.integrations.ray_threshold import Bounds, Extent, Keys, sort_keys
-from clip_al.label_noise import LabelNoise
 from clip_al.query import UNCERTAINTIES
-from clip_al.scores import (
+from clip_al.score.alignment_diversity import (
     label_log_probabilities,
     sample_diversity_scores,
     semantic_alignment_scores,
     standardize_scores,
 )
+from clip_al.score.label_noise import LabelNoise
 
 Batch: TypeAlias = "dict[str, NDArray[Any]]"
 _SEED_STEP = 0x9E3779B97F4A7C15  # spreads small seeds over all 64 bits

@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 import clip_al
 from clip_al.arrays.device import device_of, keep_on
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.scores import label_log_probabilities
+from clip_al.score.alignment_diversity import label_log_probabilities
 
 DEVICES = [
     "cpu",

@@ -21,8 +21,8 @@ from clip_al.arrays.checks import check_choice, check_embeddings, check_int
 from clip_al.arrays.device import device_block, device_of, device_slices, host
 from clip_al.arrays.labels import encode_labels, group_by_class
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.large_classes import indexed_distances, sampled_distances
-from clip_al.neighbors import chosen_backend, distances_within, neighbour_count, unit_rows
+from clip_al.score.neighbors import chosen_backend, distances_within, neighbour_count, unit_rows
+from clip_al.score.neighbors_approximate import indexed_distances, sampled_distances
 
 log = logging.getLogger(__name__)
 

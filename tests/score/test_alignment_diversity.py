@@ -1,4 +1,4 @@
-"""Tests of `clip_al.scores`."""
+"""Tests of `clip_al.score.alignment_diversity`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from clip_al import EmbeddingTable
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.scores import (
+from clip_al.score.alignment_diversity import (
     class_prototypes,
     label_log_probabilities,
     sample_diversity_scores,

@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al.arrays.device import subset
-from clip_al.class_vectors import blend_class_vectors
-from clip_al.label_noise import LabelNoise, estimate_label_noise
-from clip_al.scores import (
+from clip_al.score.alignment_diversity import (
     class_prototypes,
     label_log_probabilities,
     sample_diversity_scores,
     semantic_alignment_scores,
 )
+from clip_al.score.class_vectors import blend_class_vectors
+from clip_al.score.label_noise import LabelNoise, estimate_label_noise
 
 if TYPE_CHECKING:
     from clip_al.adapt.adapter import DatasetAdapter

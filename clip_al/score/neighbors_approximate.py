@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from clip_al.arrays.blocks import block_rows
 from clip_al.arrays.device import device_of
 from clip_al.errors import MissingDependencyError
-from clip_al.neighbors import (
+from clip_al.score.neighbors import (
     CACHED_ROWS,
     ITSELF,
     distances_from_cosines,

@@ -1,4 +1,4 @@
-"""Tests of `clip_al.neighbors`."""
+"""Tests of `clip_al.score.neighbors`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_al import EmbeddingTable, neighbors
+from clip_al import EmbeddingTable
 from clip_al.errors import InvalidInputError, InvalidTypeError, MissingDependencyError
-from clip_al.neighbors import mean_neighbour_distances, neighbour_count, neighbour_graph
+from clip_al.score import neighbors
+from clip_al.score.neighbors import mean_neighbour_distances, neighbour_count, neighbour_graph
 from tests.reference import contents, quarter_unit, random_unit
 
 BACKENDS = ["numpy", "torch", "faiss"]

@@ -1,4 +1,4 @@
-"""Tests of `clip_al.label_noise`."""
+"""Tests of `clip_al.score.label_noise`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import re
 import numpy as np
 import pytest
 
-from clip_al import label_noise
 from clip_al.adapt.adapter import DatasetAdapter
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.label_noise import LabelNoise, estimate_label_noise
-from clip_al.scores import label_log_probabilities
+from clip_al.score import label_noise
+from clip_al.score.alignment_diversity import label_log_probabilities
+from clip_al.score.label_noise import LabelNoise, estimate_label_noise
 from tests.reference import contents, random_unit
 
 # Reference

@@ -16,7 +16,7 @@ from clip_al.arrays.checks import check_embeddings
 from clip_al.arrays.device import host
 from clip_al.arrays.labels import encode_labels
 from clip_al.errors import InvalidInputError
-from clip_al.neighbors import unit_rows
+from clip_al.score.neighbors import unit_rows
 
 MAX_IMAGES = 20_000
 """More images than this change the two numbers by less than their own error."""

@@ -11,8 +11,8 @@ from scipy.stats import spearmanr
 
 from clip_al import ClipSelector, sample_diversity_scores
 from clip_al.errors import InvalidInputError, MissingDependencyError
-from clip_al.large_classes import indexed_distances, sampled_distances
-from clip_al.neighbors import mean_neighbour_distances
+from clip_al.score.neighbors import mean_neighbour_distances
+from clip_al.score.neighbors_approximate import indexed_distances, sampled_distances
 from tests.reference import random_unit
 
 M, D = 600, 16
@@ -53,7 +53,7 @@ def test_a_sample_equals_the_loop(rng):
 def test_chunks_and_seeds(rng, clustered, monkeypatch):
     members = np.arange(M)
     whole = sampled_distances(clustered, members, 0.1, 100)
-    monkeypatch.setattr("clip_al.large_classes.CHUNK", 37)
+    monkeypatch.setattr("clip_al.score.neighbors_approximate.CHUNK", 37)
     np.testing.assert_array_equal(sampled_distances(clustered, members, 0.1, 100), whole)
     other = sampled_distances(clustered, members, 0.1, 100, random_state=1)
     assert not np.array_equal(other, whole)

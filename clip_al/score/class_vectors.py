@@ -17,7 +17,7 @@ from clip_al.arrays.checks import check_embeddings
 from clip_al.arrays.device import host
 from clip_al.arrays.labels import group_by_class
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
-from clip_al.neighbors import unit_rows
+from clip_al.score.neighbors import unit_rows
 
 MAX_HELD = 20_000
 """More images than this do not change which weight is best, but for near ties."""

@@ -1,4 +1,4 @@
-"""Tests of `clip_al.image_scores`."""
+"""Tests of `clip_al.score.labelled_images`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import pytest
 
 from clip_al.adapt.adapter import DatasetAdapter
 from clip_al.adapt.cross_fit import CrossFitAdapter
-from clip_al.image_scores import distance_space, score_images
-from clip_al.label_noise import estimate_label_noise
-from clip_al.scores import (
+from clip_al.score.alignment_diversity import (
     label_log_probabilities,
     sample_diversity_scores,
     semantic_alignment_scores,
 )
+from clip_al.score.label_noise import estimate_label_noise
+from clip_al.score.labelled_images import distance_space, score_images
 from tests.reference import contents, random_unit
 
 N, K, D = 200, 4, 16

@@ -1,4 +1,4 @@
-"""Tests of `clip_al.class_vectors`."""
+"""Tests of `clip_al.score.class_vectors`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import re
 import numpy as np
 import pytest
 
-from clip_al.class_vectors import (
+from clip_al.encode.table import EmbeddingTable
+from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
+from clip_al.score.class_vectors import (
     TEXT_WEIGHTS,
     best_text_weight,
     blend_class_vectors,
     check_text_weight,
     unit_class_embeddings,
 )
-from clip_al.encode.table import EmbeddingTable
-from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
 from tests.reference import contents, random_unit
 
 
@@ -109,7 +109,7 @@ def test_every_float_type_and_scale_and_a_second_call(rng, tmp_path, T, dtype):
 def test_more_images_than_a_block(rng, monkeypatch, T):
     Z, y = make_images(rng, T, 400)
     expected = best_text_weight(Z, y, np.roll(T, 1, axis=0))
-    monkeypatch.setattr("clip_al.class_vectors.block_rows", lambda _: 7)
+    monkeypatch.setattr("clip_al.score.class_vectors.block_rows", lambda _: 7)
     assert best_text_weight(Z, y, np.roll(T, 1, axis=0)) == expected
 
 
