@@ -27,7 +27,7 @@ from benchmarks.pools import Pool, embed_classes, embed_images, load_pool
 from benchmarks.training import accuracy, train
 from benchmarks.training_record import record_training
 from clip_al import ClipEncoder, ClipSelector, DatasetAdapter
-from clip_al.selection_inputs import check_ratio
+from clip_al.subset.selection_checks import check_ratio
 
 PROXY_SEED = 1000
 """Added to a condition's seed, so that no proxy starts from the weights of the tested network."""

@@ -42,9 +42,9 @@ _PUBLIC = {
     "standardize_scores": "score.alignment_diversity",
     "LabelNoise": "score.label_noise",
     "estimate_label_noise": "score.label_noise",
-    "Selection": "selection",
-    "SelectionOptimizer": "optimizer",
-    "ClipSelector": "selector",
+    "Selection": "subset.selection",
+    "SelectionOptimizer": "subset.optimizer",
+    "ClipSelector": "subset.selector",
     "AlignmentDiversitySampling": "alignment_query",
     "SelectedSubsetSampler": "sampler",
     "write_report": "report",
@@ -135,7 +135,6 @@ if TYPE_CHECKING:
         UnreadableImageError,
     )
     from clip_al.greedy import pick_by_geometric_diversity
-    from clip_al.optimizer import SelectionOptimizer
     from clip_al.query import CBDMarginSampling, CBDSampling, PickExplanation
     from clip_al.report import write_report
     from clip_al.sampler import SelectedSubsetSampler
@@ -147,8 +146,9 @@ if TYPE_CHECKING:
     )
     from clip_al.score.label_noise import LabelNoise, estimate_label_noise
     from clip_al.score.neighbors import mean_neighbour_distances, neighbour_graph
-    from clip_al.selection import Selection
-    from clip_al.selector import ClipSelector
+    from clip_al.subset.optimizer import SelectionOptimizer
+    from clip_al.subset.selection import Selection
+    from clip_al.subset.selector import ClipSelector
     from clip_al.uncertainty import ensemble_variance, entropy, least_confidence, margin
 
 

@@ -18,7 +18,6 @@ from clip_al.arrays.blocks import one_blas_thread
 from clip_al.arrays.checks import check_choice, check_embeddings, check_int, check_n_instances
 from clip_al.arrays.labels import encode_labels, group_by_class
 from clip_al.errors import ModelMismatchError
-from clip_al.optimizer import SelectionOptimizer
 from clip_al.pool import answer_of, pool_embeddings
 from clip_al.score.alignment_diversity import (
     ALIGNMENTS,
@@ -28,6 +27,7 @@ from clip_al.score.alignment_diversity import (
     standardize_scores,
 )
 from clip_al.score.neighbors import chosen_backend, distances_within, neighbour_count, unit_rows
+from clip_al.subset.optimizer import SelectionOptimizer
 
 if TYPE_CHECKING:
     from clip_al.encode.table import EmbeddingTable

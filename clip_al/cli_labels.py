@@ -34,9 +34,9 @@ from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
     from clip_al.encode.table import EmbeddingTable
-    from clip_al.selection import Selection
-    from clip_al.selection_views import Suspect
-    from clip_al.selector import ClipSelector
+    from clip_al.subset.selection import Selection
+    from clip_al.subset.selection_summaries import Suspect
+    from clip_al.subset.selector import ClipSelector
 
 TRAIN = "With labels"
 SUSPECTS_EXAMPLES = """
@@ -107,7 +107,7 @@ def make_selector(
     preset: str, adapter: bool | None, cross_fit: bool, random_state: int, **settings: Any
 ) -> ClipSelector:
     """Return what the options ask for; `fit_selection` adds the classes."""
-    from clip_al.selector import PRESETS, ClipSelector
+    from clip_al.subset.selector import PRESETS, ClipSelector
 
     check_choice(preset, tuple(PRESETS), "--preset")
     if cross_fit and adapter is False:
@@ -207,7 +207,7 @@ def suspects(
     From a selection, or from a table and --labels.
     """
     from clip_al.label_files import suspect_frame
-    from clip_al.selection import Selection
+    from clip_al.subset.selection import Selection
 
     check_output(output, force)
     if selection_or_table.is_dir():

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from clip_al.concepts.profiles import ConceptProfiles
     from clip_al.encode.table import EmbeddingTable
     from clip_al.query import PickExplanation
-    from clip_al.selection import Selection
+    from clip_al.subset.selection import Selection
 
 REPORT_EXAMPLES = """
 Examples:
@@ -204,7 +204,7 @@ def read_selection(
         Of all images, as `read_labels` takes them; for a .csv.
     """
     from clip_al.label_files import read_labels
-    from clip_al.selection import Selection
+    from clip_al.subset.selection import Selection
 
     suffix = path.suffix.lower()
     if suffix == ".json":

@@ -53,7 +53,7 @@ from clip_al.progress import progress_bar
 if TYPE_CHECKING:
     from clip_al.concepts.profiles import ConceptProfiles
     from clip_al.encode.table import EmbeddingTable
-    from clip_al.selection import Selection
+    from clip_al.subset.selection import Selection
 
 LABEL = "With --budget: what to label next"
 BALANCES = ("none", "proportional", "equal")

@@ -18,8 +18,8 @@ from clip_al.arrays.labels import encode_labels
 from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
 from clip_al.files import in_order, load_npy, read_csv
-from clip_al.selection import Selection
-from clip_al.selection_views import Suspect
+from clip_al.subset.selection import Selection
+from clip_al.subset.selection_summaries import Suspect
 
 FOLDERS = "folders"
 """In place of a file of labels: each image has the name of the folder that it is in."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from clip_al.arrays.checks import check_indices
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.selection import Selection
+from clip_al.subset.selection import Selection
 
 if TYPE_CHECKING:
     import pandas as pd

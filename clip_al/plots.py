@@ -18,7 +18,7 @@ from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.encode.images import ImageSource, image_source
 from clip_al.errors import InvalidInputError, UnreadableImageError
 from clip_al.plot_inputs import one_line, positions_of, rounds_frame, titles_of
-from clip_al.selection import Selection
+from clip_al.subset.selection import Selection
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -34,7 +34,7 @@ from clip_al.report_html import about_selection, render_page
 from clip_al.report_map import METHODS, map_pool
 from clip_al.report_rounds import read_rounds
 from clip_al.report_thumbnails import make_thumbnails, shown_source
-from clip_al.selection import Selection
+from clip_al.subset.selection import Selection
 
 if TYPE_CHECKING:
     from clip_al.concepts.profiles import ConceptProfiles

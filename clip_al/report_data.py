@@ -17,8 +17,8 @@ from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.query import CBDSampling, PickExplanation
 from clip_al.report_map import PoolMap
-from clip_al.selection import Selection
-from clip_al.selection_views import name_of
+from clip_al.subset.selection import Selection
+from clip_al.subset.selection_summaries import name_of
 
 CHOSEN, SUSPECT, ADDED, REMOVED = 1, 2, 4, 8
 """Flags of an image; the page's script knows the same numbers."""

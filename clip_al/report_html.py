@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from clip_al import __version__
 from clip_al.errors import MissingDependencyError
 from clip_al.report_data import CHOSEN, MAX_CLASS_ROWS, MAX_CONCEPT_ROWS, SUSPECT, Shown
-from clip_al.selection import Selection
+from clip_al.subset.selection import Selection
 
 BOTH = CHOSEN | SUSPECT
 

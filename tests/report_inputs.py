@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.concepts.vocabulary import ConceptVocabulary
-from clip_al.selection import Selection
+from clip_al.subset.selection import Selection
 
 N_IMAGES = 120
 HOSTILE_CLASS = "<script>alert(1)</script>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from clip_al.selection import Selection
+from clip_al.subset.selection import Selection
 
 LABELS = [0, 0, 0, 1, 1, 2]
 NAMES = ("cat", "dog", "ox")

@@ -19,8 +19,8 @@ from typer.testing import CliRunner, Result
 from clip_al.cli import app
 from clip_al.encode.encoder import ClipEncoder
 from clip_al.encode.table import EmbeddingTable
-from clip_al.selection import Selection
-from clip_al.selector import ClipSelector
+from clip_al.subset.selection import Selection
+from clip_al.subset.selector import ClipSelector
 
 N_IMAGES = 24
 WORDS = "red\ngreen\nblue\nbright\ndark\nsky\ngrass\ncar\ndog\nship\nbird\ncat\nhorse, pony\n"

@@ -28,8 +28,8 @@ from clip_al.cli_options import print_json, written
 from clip_al.encode.encoder import ClipEncoder
 from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
-from clip_al.selection import Selection
-from clip_al.selector import PRESETS
+from clip_al.subset.selection import Selection
+from clip_al.subset.selector import PRESETS
 
 COMMANDS = typer.main.get_command(app).commands
 N = 45

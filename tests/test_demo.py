@@ -10,7 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from clip_al.mini import demo, train_demo
-from clip_al.selection import Selection
+from clip_al.subset.selection import Selection
 
 N_ROUNDS = 2
 

@@ -10,7 +10,7 @@ import pytest
 from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
 from clip_al.label_files import read_groups, read_labels, suspect_frame, write_subset
-from clip_al.selection import Selection
+from clip_al.subset.selection import Selection
 
 IDS = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
 EXPECTED = [1, 0, 1, 1]  # dog, cat, dog, dog

@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.encode.encoder import ClipEncoder
-from clip_al.selection import Selection
+from clip_al.subset.selection import Selection
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "labelling-loop.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)

@@ -23,15 +23,7 @@ ORDER = [
     "concepts",
     "adapt",
     "score",
-    "selection_inputs",
-    "selection_files",
-    "selection_views",
-    "selection_notebook",
-    "selection",
-    "quotas",
-    "descent",
-    "optimizer",
-    "selector",
+    "subset",
     "uncertainty",
     "greedy",
     "pool",
@@ -62,7 +54,7 @@ ORDER = [
 ]
 # Arrows against the order, each with the reason why it is there.
 ALLOWED = {
-    ("selection", "report"): "`Selection.report_html` calls it, late, by name",
+    ("subset.selection", "report"): "`Selection.report_html` calls it, late, by name",
 }
 
 

@@ -12,9 +12,9 @@ import pytest
 from clip_al.concepts.notebook import profiles_html
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.concepts.vocabulary import ConceptVocabulary
-from clip_al.selection import Selection
-from clip_al.selection_notebook import selection_html, selector_html
-from clip_al.selector import ClipSelector
+from clip_al.subset.notebook import selection_html, selector_html
+from clip_al.subset.selection import Selection
+from clip_al.subset.selector import ClipSelector
 from tests.class_images import NAMES, images_near
 from tests.reference import random_unit
 from tests.selections import make

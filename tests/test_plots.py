@@ -20,8 +20,8 @@ from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.encode.encoder import ClipEncoder
 from clip_al.errors import InvalidInputError, InvalidTypeError, UnreadableImageError
-from clip_al.selection import Selection
-from clip_al.selector import ClipSelector
+from clip_al.subset.selection import Selection
+from clip_al.subset.selector import ClipSelector
 from tests.reference import random_unit
 from tests.selections import make
 

@@ -39,7 +39,7 @@ from clip_al.report_html import describe_settings, json_in_html
 from clip_al.report_map import map_pool, spaced
 from clip_al.report_rounds import read_rounds
 from clip_al.report_thumbnails import SIZES, make_thumbnails
-from clip_al.selection import Selection
+from clip_al.subset.selection import Selection
 from tests.report_inputs import (
     CLASSES,
     HOSTILE_CLASS,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from clip_al.concepts.profiles import ConceptProfiles
-from clip_al.selection import Selection
+from clip_al.subset.selection import Selection
 from tests.report_inputs import (
     CLASSES,
     HOSTILE_CLASS,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks.baselines.tasks import Indices, highest
 from clip_al.arrays.labels import group_by_class
-from clip_al.quotas import share_equally
+from clip_al.subset.quotas import share_equally
 
 N_RANGES = 50
 HARD_SHARE = {0.3: 0.0, 0.5: 0.0, 0.7: 0.1, 0.8: 0.1, 0.9: 0.3}

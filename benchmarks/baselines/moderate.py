@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks.baselines.tasks import Indices, highest
 from clip_al.arrays.labels import group_by_class
-from clip_al.quotas import share_out
+from clip_al.subset.quotas import share_out
 
 
 def moderate_indices(

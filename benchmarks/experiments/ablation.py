@@ -35,10 +35,10 @@ from benchmarks.subsets import (
     train_accuracy,
 )
 from clip_al import ClipSelector, SelectionOptimizer
-from clip_al.descent import descend
 from clip_al.score.alignment_diversity import standardize_scores
-from clip_al.selection import Selection
-from clip_al.selector import PRESETS
+from clip_al.subset.selection import Selection
+from clip_al.subset.selector import PRESETS
+from clip_al.subset.solvers import descend
 
 NO_PROXY = Proxy("resnet", proxy_steps=0, early_steps=0, n_early=0, n_checkpoints=0)
 """No method here looks at a proxy, so none is trained."""

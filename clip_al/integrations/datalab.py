@@ -23,7 +23,7 @@ from clip_al.arrays.checks import check_embeddings
 from clip_al.errors import InvalidInputError, MissingDependencyError
 from clip_al.score.labelled_images import class_vectors_by_fold
 from clip_al.score.neighbors import unit_rows
-from clip_al.selector import ClipSelector
+from clip_al.subset.selector import ClipSelector
 
 if TYPE_CHECKING:
     from cleanlab import Datalab

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fiftyone import Dataset, DatasetView
 
     from clip_al.query import PickExplanation
-    from clip_al.selection import Selection
+    from clip_al.subset.selection import Selection
 
 
 def add_selection(

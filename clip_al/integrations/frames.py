@@ -19,7 +19,7 @@ from clip_al.arrays.checks import check_embeddings
 from clip_al.errors import InvalidInputError, InvalidTypeError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from clip_al.selection import Selection
+    from clip_al.subset.selection import Selection
 
 
 def embeddings_of(frame: Any, column: str | Sequence[str] = "embedding") -> NDArray[Any]:

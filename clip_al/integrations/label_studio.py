@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from clip_al.arrays.checks import check_choice, check_indices, check_probabilities
 from clip_al.atomic import replacing
 from clip_al.errors import InvalidInputError
-from clip_al.selection_inputs import check_names
+from clip_al.subset.selection_checks import check_names
 
 if TYPE_CHECKING:
     from clip_al.query import PickExplanation

@@ -42,11 +42,11 @@ from clip_al.integrations.ray_runs import (
 from clip_al.integrations.ray_threshold import repeated_ids
 from clip_al.pool import count_labelled, target_vector
 from clip_al.query import UNCERTAINTIES
-from clip_al.quotas import Rule, attribute_quotas, class_attribute
 from clip_al.score.alignment_diversity import ALIGNMENTS
 from clip_al.score.class_vectors import unit_class_embeddings
 from clip_al.score.label_noise import MAX_IMAGES, LabelNoise, estimate_label_noise
-from clip_al.selection_inputs import check_ratio
+from clip_al.subset.quotas import Rule, attribute_quotas, class_attribute
+from clip_al.subset.selection_checks import check_ratio
 
 if TYPE_CHECKING:
     from ray.data import Dataset

@@ -27,8 +27,8 @@ from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.label_files import suspect_frame
 from clip_al.mini.demo import Digits, draw_images, encode_digits
-from clip_al.selection import Selection
-from clip_al.selector import ClipSelector
+from clip_al.subset.selection import Selection
+from clip_al.subset.selector import ClipSelector
 
 WRONG = 0.2
 # Keeps a margin below the four fifths that are right: who selects does not know the share.

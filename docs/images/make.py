@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
 
 import clip_al
-from clip_al.descent import descend
+from clip_al.subset.solvers import descend
 
 HERE = Path(__file__).parent
 INK, ACCENT, PALE = "#333333", "#b5482a", "#7a96ac"

@@ -1,4 +1,4 @@
-"""Tests of `clip_al.selection_files`, through `Selection`."""
+"""Tests of `clip_al.subset.selection_files`, through `Selection`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip_al.errors import InvalidInputError, MissingDependencyError
-from clip_al.selection import Selection
+from clip_al.subset.selection import Selection
 from tests.selections import make
 
 

@@ -17,18 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_indices, check_int
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.selection_files import (
-    SCORE,
-    damaged,
-    fingerprint_of,
-    pack_arrays,
-    read_files,
-    unpack_ids,
-    write_csv,
-    write_files,
-    write_parquet,
-)
-from clip_al.selection_inputs import (
+from clip_al.subset.notebook import selection_html
+from clip_al.subset.selection_checks import (
     Groups,
     check_chosen,
     check_ids,
@@ -40,8 +30,18 @@ from clip_al.selection_inputs import (
     encode_groups,
     frozen,
 )
-from clip_al.selection_notebook import selection_html
-from clip_al.selection_views import (
+from clip_al.subset.selection_files import (
+    SCORE,
+    damaged,
+    fingerprint_of,
+    pack_arrays,
+    read_files,
+    unpack_ids,
+    write_csv,
+    write_files,
+    write_parquet,
+)
+from clip_al.subset.selection_summaries import (
     Comparison,
     SelectionReport,
     Suspect,

@@ -1,4 +1,4 @@
-"""Tests of `clip_al.selection_views`, through `Selection`."""
+"""Tests of `clip_al.subset.selection_summaries`, through `Selection`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.selection import Selection
-from clip_al.selection_views import Suspect
+from clip_al.subset.selection import Selection
+from clip_al.subset.selection_summaries import Suspect
 from tests.selections import NAMES, make
 
 

@@ -1,4 +1,4 @@
-"""Tests of `clip_al.selection`."""
+"""Tests of `clip_al.subset.selection`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.selection import Selection
+from clip_al.subset.selection import Selection
 from tests.reference import contents
 from tests.selections import make
 
@@ -143,7 +143,7 @@ def test_the_table_of_a_bare_selection():
 @pytest.mark.parametrize(("step", "loaded"), [("", "[]"), (".to_frame()", "['pandas']")])
 def test_tables_are_what_loads_pandas(step, loaded):
     code = (
-        f"import sys, clip_al.selection as s; s.Selection([0], 2){step};"
+        f"import sys, clip_al.subset.selection as s; s.Selection([0], 2){step};"
         "print([m for m in ('torch', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

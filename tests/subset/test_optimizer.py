@@ -1,4 +1,4 @@
-"""Tests of `clip_al.optimizer`; how it searches is tested in `test_descent`."""
+"""Tests of `clip_al.subset.optimizer`; how it searches is tested in `test_descent`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy import sparse
 from sklearn.base import clone
 
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.optimizer import SelectionOptimizer
+from clip_al.subset.optimizer import SelectionOptimizer
 from tests.reference import contents
 from tests.selections import pairs, scores, top
 

@@ -1,4 +1,4 @@
-"""Tests of `clip_al.quotas`."""
+"""Tests of `clip_al.subset.quotas`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.quotas import (
+from clip_al.subset.quotas import (
     attribute_quotas,
     class_attribute,
     group_attribute,
@@ -18,7 +18,7 @@ from clip_al.quotas import (
     share_equally,
     share_out,
 )
-from clip_al.selection_inputs import encode_groups
+from clip_al.subset.selection_checks import encode_groups
 from tests.reference import contents
 
 # Reference

@@ -23,14 +23,14 @@ from clip_al.arrays.checks import check_choice, check_embeddings, check_int
 from clip_al.arrays.device import keep_on
 from clip_al.arrays.labels import encode_labels
 from clip_al.errors import InvalidTypeError
-from clip_al.optimizer import SOLVERS, SelectionOptimizer
 from clip_al.score.alignment_diversity import ALIGNMENTS, SCALES, standardize_scores
 from clip_al.score.class_vectors import best_text_weight, check_text_weight, unit_class_embeddings
 from clip_al.score.label_noise import LabelNoise
 from clip_al.score.labelled_images import ImageScores, distance_space, score_images
 from clip_al.score.neighbors import neighbour_count, neighbour_graph
-from clip_al.selection import Selection
-from clip_al.selection_notebook import selector_html
+from clip_al.subset.notebook import selector_html
+from clip_al.subset.optimizer import SOLVERS, SelectionOptimizer
+from clip_al.subset.selection import Selection
 
 if TYPE_CHECKING:
     from clip_al.adapt.adapter import DatasetAdapter

@@ -1,4 +1,4 @@
-"""Tests of `clip_al.selection_inputs`; scores, graphs and ratios in `test_optimizer`."""
+"""Tests of `clip_al.subset.selection_checks`; scores, graphs and ratios in `test_optimizer`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.selection_inputs import Groups, encode_classes, encode_groups
+from clip_al.subset.selection_checks import Groups, encode_classes, encode_groups
 from tests.selections import make
 
 

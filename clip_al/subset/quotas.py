@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from clip_al.arrays.checks import check_choice
 from clip_al.arrays.labels import group_by_class
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.selection_inputs import Groups
+from clip_al.subset.selection_checks import Groups
 
 RULES = ("proportional", "equal")
 Rule: TypeAlias = "str | ArrayLike | Mapping[Any, float]"

@@ -1,4 +1,4 @@
-"""Tests of `clip_al.descent`, mostly through `SelectionOptimizer`."""
+"""Tests of `clip_al.subset.solvers`, mostly through `SelectionOptimizer`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from clip_al.descent import descend
 from clip_al.errors import InvalidInputError
-from clip_al.optimizer import SelectionOptimizer
+from clip_al.subset.optimizer import SelectionOptimizer
+from clip_al.subset.solvers import descend
 from tests.reference import contents
 from tests.selections import pairs, random_graph, scores, top
 

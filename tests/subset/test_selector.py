@@ -1,4 +1,4 @@
-"""Tests of `clip_al.selector`."""
+"""Tests of `clip_al.subset.selector`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-import clip_al.selector
+import clip_al.subset.selector
 from clip_al import ClipSelector, CrossFitAdapter, DatasetAdapter, EmbeddingTable, Selection
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
 from clip_al.score.alignment_diversity import (
@@ -401,13 +401,13 @@ def test_later_changes_to_inputs_do_not_show(images, y, T):
 
 def test_the_graph_is_built_once_and_only_where_it_is_needed(monkeypatch, images, y, T):
     calls = []
-    neighbour_graph = clip_al.selector.neighbour_graph
+    neighbour_graph = clip_al.subset.selector.neighbour_graph
 
     def spy(*args, **kwargs):
         calls.append(kwargs)
         return neighbour_graph(*args, **kwargs)
 
-    monkeypatch.setattr(clip_al.selector, "neighbour_graph", spy)
+    monkeypatch.setattr(clip_al.subset.selector, "neighbour_graph", spy)
     plain = make(T).fit_select(images, y)
     assert calls == []
     selector = make(T, redundancy=0.5).fit(images, y)
@@ -568,7 +568,7 @@ def test_a_fit_that_fails_late_leaves_nothing(monkeypatch, images, y, T):
     def fail(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(clip_al.selector, "_choose", fail)
+    monkeypatch.setattr(clip_al.subset.selector, "_choose", fail)
     with pytest.raises(KeyboardInterrupt):
         selector.fit(images, y)
     assert [name for name in FITTED if hasattr(selector, name)] == []

@@ -22,22 +22,22 @@ from sklearn.base import BaseEstimator
 
 from clip_al.arrays.checks import check_choice, check_int, check_number
 from clip_al.arrays.order import highest_of_parts
-from clip_al.descent import (
-    Descent,
-    check_graph,
-    descend,
-    exchange_all,
-    not_reached,
-)
 from clip_al.errors import InvalidInputError
-from clip_al.quotas import Attribute, Rule, class_attribute, group_attribute, plan_cells
-from clip_al.selection import Selection
-from clip_al.selection_inputs import (
+from clip_al.subset.quotas import Attribute, Rule, class_attribute, group_attribute, plan_cells
+from clip_al.subset.selection import Selection
+from clip_al.subset.selection_checks import (
     Groups,
     check_ratio,
     check_score,
     encode_classes,
     encode_groups,
+)
+from clip_al.subset.solvers import (
+    Descent,
+    check_graph,
+    descend,
+    exchange_all,
+    not_reached,
 )
 
 SOLVERS = ("exact", "sgd")

@@ -1,0 +1,1 @@
+"""Subset: which labelled images to train on, and what was chosen."""
