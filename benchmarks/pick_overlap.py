@@ -15,7 +15,7 @@ from benchmarks.subsets import Condition, load_condition
 from benchmarks.views import chance, jaccard
 from benchmarks.vocabularies import vocabulary_of
 from clip_al import CBDMarginSampling, ConceptProfiles
-from clip_al.uncertainty import margin
+from clip_al.label.uncertainty import margin
 
 FACTOR: int = CBDMarginSampling().candidate_factor
 """Length of the shortlist for each image to pick."""

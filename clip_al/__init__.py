@@ -24,14 +24,14 @@ _PUBLIC = {
     "concept_diversity": "concepts.diversity",
     "geometric_diversity": "concepts.diversity",
     "spectral_diversity": "concepts.diversity",
-    "margin": "uncertainty",
-    "entropy": "uncertainty",
-    "least_confidence": "uncertainty",
-    "ensemble_variance": "uncertainty",
-    "pick_by_geometric_diversity": "greedy",
-    "CBDMarginSampling": "query",
-    "CBDSampling": "query",
-    "PickExplanation": "query",
+    "margin": "label.uncertainty",
+    "entropy": "label.uncertainty",
+    "least_confidence": "label.uncertainty",
+    "ensemble_variance": "label.uncertainty",
+    "pick_by_geometric_diversity": "label.greedy",
+    "CBDMarginSampling": "label.concept_sampling",
+    "CBDSampling": "label.concept_sampling",
+    "PickExplanation": "label.concept_sampling",
     "mean_neighbour_distances": "score.neighbors",
     "neighbour_graph": "score.neighbors",
     "CrossFitAdapter": "adapt.cross_fit",
@@ -45,7 +45,7 @@ _PUBLIC = {
     "Selection": "subset.selection",
     "SelectionOptimizer": "subset.optimizer",
     "ClipSelector": "subset.selector",
-    "AlignmentDiversitySampling": "alignment_query",
+    "AlignmentDiversitySampling": "label.alignment_sampling",
     "SelectedSubsetSampler": "sampler",
     "write_report": "report",
     "DistributedSelectedSubsetSampler": "distributed_sampler",
@@ -110,7 +110,6 @@ __all__ = [
 if TYPE_CHECKING:
     from clip_al.adapt.adapter import DatasetAdapter
     from clip_al.adapt.cross_fit import CrossFitAdapter
-    from clip_al.alignment_query import AlignmentDiversitySampling
     from clip_al.arrays.device import DeviceEmbeddings
     from clip_al.concepts.diversity import (
         ConceptCounts,
@@ -134,8 +133,10 @@ if TYPE_CHECKING:
         SkippedImagesWarning,
         UnreadableImageError,
     )
-    from clip_al.greedy import pick_by_geometric_diversity
-    from clip_al.query import CBDMarginSampling, CBDSampling, PickExplanation
+    from clip_al.label.alignment_sampling import AlignmentDiversitySampling
+    from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling, PickExplanation
+    from clip_al.label.greedy import pick_by_geometric_diversity
+    from clip_al.label.uncertainty import ensemble_variance, entropy, least_confidence, margin
     from clip_al.report import write_report
     from clip_al.sampler import SelectedSubsetSampler
     from clip_al.score.alignment_diversity import (
@@ -149,7 +150,6 @@ if TYPE_CHECKING:
     from clip_al.subset.optimizer import SelectionOptimizer
     from clip_al.subset.selection import Selection
     from clip_al.subset.selector import ClipSelector
-    from clip_al.uncertainty import ensemble_variance, entropy, least_confidence, margin
 
 
 def __getattr__(name: str) -> Any:

@@ -32,7 +32,7 @@ from clip_al.errors import InvalidInputError
 if TYPE_CHECKING:
     from clip_al.concepts.profiles import ConceptProfiles
     from clip_al.encode.table import EmbeddingTable
-    from clip_al.query import PickExplanation
+    from clip_al.label.concept_sampling import PickExplanation
     from clip_al.subset.selection import Selection
 
 REPORT_EXAMPLES = """
@@ -175,7 +175,7 @@ def _explain(
     read: Read, profiles: ConceptProfiles | None, labelled: NDArray[np.int64] | None
 ) -> list[PickExplanation] | None:
     """Return the picks of a CSV file in its order, with concepts where those are known."""
-    from clip_al.query import CBDSampling, PickExplanation
+    from clip_al.label.concept_sampling import CBDSampling, PickExplanation
 
     if read.order is None or read.picks is not None:
         return read.picks
@@ -235,7 +235,7 @@ def _read_picks(
     import pandas as pd
 
     from clip_al.files import read_csv, read_indices
-    from clip_al.query import PickExplanation
+    from clip_al.label.concept_sampling import PickExplanation
 
     indices = read_indices(path, table, str(path))
     rows = read_csv(path)

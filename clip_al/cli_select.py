@@ -213,7 +213,7 @@ def _pick(
 ) -> dict[str, Any]:
     """Write the picks, and return what there is to say of them."""
     from clip_al.files import read_indices, read_probabilities, write_selection
-    from clip_al.query import CBDMarginSampling, CBDSampling
+    from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling
 
     empty = np.empty(0, dtype=np.int64)
     known = empty if labelled is None else read_indices(labelled, table, "--labelled")

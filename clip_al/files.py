@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from clip_al.arrays.checks import check_indices, check_probabilities
 from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
-from clip_al.query import PickExplanation
+from clip_al.label.concept_sampling import PickExplanation
 
 
 def read_indices(path: str | Path, table: EmbeddingTable, name: str) -> NDArray[np.int64]:

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from clip_al.arrays.checks import check_choice, check_indices, check_int
 from clip_al.atomic import replacing
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.pool import check_profiles
+from clip_al.label.query_inputs import check_profiles
 from clip_al.report_data import (
     Shown,
     choose_shown,
@@ -38,7 +38,7 @@ from clip_al.subset.selection import Selection
 
 if TYPE_CHECKING:
     from clip_al.concepts.profiles import ConceptProfiles
-    from clip_al.query import PickExplanation
+    from clip_al.label.concept_sampling import PickExplanation
 
 MAX_IMAGES = 10_000
 SMALLEST_MAP = 3

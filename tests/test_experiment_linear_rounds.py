@@ -11,7 +11,7 @@ from benchmarks.cells import SIZES, Options, frame
 from benchmarks.experiments import linear_rounds
 from benchmarks.labelling import OURS
 from clip_al import CBDMarginSampling
-from clip_al.uncertainty import margin
+from clip_al.label.uncertainty import margin
 from tests.experiment_checks import check_cells, rendered_twice
 
 OPTIONS = Options()

@@ -10,7 +10,7 @@ import pytest
 from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
 from clip_al.files import read_indices, read_probabilities, write_selection
-from clip_al.query import PickExplanation
+from clip_al.label.concept_sampling import PickExplanation
 
 IDS = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
 

@@ -25,7 +25,7 @@ from clip_al.errors import (
     SkippedImagesWarning,
     UnreadableImageError,
 )
-from clip_al.query import CBDSampling
+from clip_al.label.concept_sampling import CBDSampling
 from clip_al.report import write_report
 from clip_al.report_data import (
     ADDED,

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.baselines.tasks import Indices, highest
-from clip_al.uncertainty import ensemble_variance
+from clip_al.label.uncertainty import ensemble_variance
 
 
 def pick_by_variance(member_prob_enk: NDArray[np.float32], n_wanted: int) -> Indices:
@@ -27,7 +27,7 @@ def pick_by_variance(member_prob_enk: NDArray[np.float32], n_wanted: int) -> Ind
     Notes
     -----
     The order is that of the variance over members, averaged over classes: the sum that
-    `clip_al.uncertainty.ensemble_variance` gives is k times that. O(e n k) time.
+    `clip_al.label.uncertainty.ensemble_variance` gives is k times that. O(e n k) time.
 
     References
     ----------

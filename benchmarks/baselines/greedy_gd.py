@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.baselines.tasks import Indices
-from clip_al.greedy import pick_by_geometric_diversity
+from clip_al.label.greedy import pick_by_geometric_diversity
 
 
 def pick_by_volume(emb_nd: NDArray[np.float32], n_wanted: int) -> Indices:

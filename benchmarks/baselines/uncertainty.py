@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.baselines.tasks import Indices, highest
-from clip_al.uncertainty import entropy, least_confidence, margin
+from clip_al.label.uncertainty import entropy, least_confidence, margin
 
 
 def pick_by_margin(prob_nk: NDArray[np.float32], n_wanted: int) -> Indices:

@@ -19,7 +19,7 @@ from clip_al.errors import InvalidInputError, InvalidTypeError, MissingDependenc
 if TYPE_CHECKING:
     from fiftyone import Dataset, DatasetView
 
-    from clip_al.query import PickExplanation
+    from clip_al.label.concept_sampling import PickExplanation
     from clip_al.subset.selection import Selection
 
 

@@ -26,7 +26,7 @@ from clip_al.errors import InvalidInputError
 from clip_al.subset.selection_checks import check_names
 
 if TYPE_CHECKING:
-    from clip_al.query import PickExplanation
+    from clip_al.label.concept_sampling import PickExplanation
 
 CHOICE, IMAGE, ID = "choice", "image", "image_id"
 CONFLICTS = ("leave", "majority", "raise")

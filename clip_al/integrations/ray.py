@@ -40,8 +40,8 @@ from clip_al.integrations.ray_runs import (
     with_our_errors,
 )
 from clip_al.integrations.ray_threshold import repeated_ids
-from clip_al.pool import count_labelled, target_vector
-from clip_al.query import UNCERTAINTIES
+from clip_al.label.concept_sampling import UNCERTAINTIES
+from clip_al.label.query_inputs import count_labelled, target_vector
 from clip_al.score.alignment_diversity import ALIGNMENTS
 from clip_al.score.class_vectors import unit_class_embeddings
 from clip_al.score.label_noise import MAX_IMAGES, LabelNoise, estimate_label_noise

@@ -30,9 +30,9 @@ from clip_al.errors import (
     UnreadableImageError,
     describe_failures,
 )
-from clip_al.greedy import pick_diverse
 from clip_al.integrations.ray_threshold import Bounds, Extent, Keys, sort_keys
-from clip_al.query import UNCERTAINTIES
+from clip_al.label.concept_sampling import UNCERTAINTIES
+from clip_al.label.greedy import pick_diverse
 from clip_al.score.alignment_diversity import (
     label_log_probabilities,
     sample_diversity_scores,

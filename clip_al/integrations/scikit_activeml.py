@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from clip_al.alignment_query import AlignmentDiversitySampling
 from clip_al.arrays.order import lowest
 from clip_al.errors import MissingDependencyError
-from clip_al.pool import target_vector
-from clip_al.query import UNCERTAINTIES, CBDMarginSampling
+from clip_al.label.alignment_sampling import AlignmentDiversitySampling
+from clip_al.label.concept_sampling import UNCERTAINTIES, CBDMarginSampling
+from clip_al.label.query_inputs import target_vector
 
 try:
     from skactiveml import base, utils

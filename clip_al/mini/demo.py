@@ -25,7 +25,7 @@ from clip_al.concepts.diversity import ConceptCounts, concept_diversity
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.encode.encoder import ClipEncoder
-from clip_al.query import CBDMarginSampling, PickExplanation
+from clip_al.label.concept_sampling import CBDMarginSampling, PickExplanation
 
 N_FIRST = 20
 N_INSTANCES = 20

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
-from clip_al import uncertainty
 from clip_al.arrays.checks import (
     check_choice,
     check_indices,
@@ -28,8 +27,9 @@ from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import WEIGHTINGS, ConceptProfiles, check_same_model
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.errors import InvalidInputError
-from clip_al.greedy import pick_diverse
-from clip_al.pool import (
+from clip_al.label import uncertainty
+from clip_al.label.greedy import pick_diverse
+from clip_al.label.query_inputs import (
     answer_of,
     check_profiles,
     count_labelled,

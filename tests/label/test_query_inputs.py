@@ -1,4 +1,4 @@
-"""Tests of `clip_al.pool`: where a query's embeddings, labelled set and target come from."""
+"""Tests of `query_inputs`: where a query's embeddings, labelled set and target come from."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from clip_al import pool
 from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.errors import InvalidInputError, InvalidTypeError
+from clip_al.label import query_inputs as pool
 from tests import reference
 from tests.reference import contents, make_vocabulary, random_profiles, random_unit
 

@@ -18,7 +18,7 @@ from clip_al.arrays.blocks import one_blas_thread
 from clip_al.arrays.checks import check_choice, check_embeddings, check_int, check_n_instances
 from clip_al.arrays.labels import encode_labels, group_by_class
 from clip_al.errors import ModelMismatchError
-from clip_al.pool import answer_of, pool_embeddings
+from clip_al.label.query_inputs import answer_of, pool_embeddings
 from clip_al.score.alignment_diversity import (
     ALIGNMENTS,
     SCALES,

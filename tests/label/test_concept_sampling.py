@@ -1,4 +1,4 @@
-"""Tests of `clip_al.query`: what each strategy picks, and its messages.
+"""Tests of `clip_al.label.concept_sampling`: what each strategy picks, and its messages.
 
 What all strategies share is in `test_contracts.py`.
 """
@@ -16,7 +16,7 @@ from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
-from clip_al.query import CBDMarginSampling, CBDSampling, PickExplanation
+from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling, PickExplanation
 from tests import reference
 from tests.reference import make_vocabulary, random_unit
 

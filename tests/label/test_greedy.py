@@ -1,4 +1,4 @@
-"""Tests of `clip_al.greedy`: each step takes what the slow loop takes."""
+"""Tests of `clip_al.label.greedy`: each step takes what the slow loop takes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_al import greedy
 from clip_al.concepts.diversity import ConceptCounts
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.greedy import pick_by_geometric_diversity, pick_diverse
+from clip_al.label import greedy
+from clip_al.label.greedy import pick_by_geometric_diversity, pick_diverse
 from tests import reference
 from tests.reference import contents, random_profiles, random_unit
 

@@ -1,4 +1,4 @@
-"""Tests of `clip_al.uncertainty`."""
+"""Tests of `clip_al.label.uncertainty`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_al import uncertainty
 from clip_al.errors import InvalidInputError
+from clip_al.label import uncertainty
 from tests import reference
 from tests.reference import contents, random_probabilities
 

@@ -1,4 +1,4 @@
-"""Tests of `clip_al.alignment_query`; the contract tests hold it to what every strategy does."""
+"""Tests of `alignment_sampling`; the contract tests hold it to what every strategy does."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Label: which images to label next; uncertainty and query strategies."""
