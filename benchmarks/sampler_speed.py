@@ -25,8 +25,8 @@ from benchmarks.environment import (
     time_in_turns,
     write_json_lines,
 )
-from clip_al.distributed_sampler import DistributedSelectedSubsetSampler
-from clip_al.sampler import SelectedSubsetSampler
+from clip_al.samplers.distributed import DistributedSelectedSubsetSampler
+from clip_al.samplers.sampler import SelectedSubsetSampler
 
 BASELINE = "torch SubsetRandomSampler"
 OURS = "SelectedSubsetSampler"

@@ -46,10 +46,10 @@ _PUBLIC = {
     "SelectionOptimizer": "subset.optimizer",
     "ClipSelector": "subset.selector",
     "AlignmentDiversitySampling": "label.alignment_sampling",
-    "SelectedSubsetSampler": "sampler",
+    "SelectedSubsetSampler": "samplers.sampler",
     "write_report": "report",
-    "DistributedSelectedSubsetSampler": "distributed_sampler",
-    "check_shards": "distributed_sampler",
+    "DistributedSelectedSubsetSampler": "samplers.distributed",
+    "check_shards": "samplers.distributed",
     "ClipAlError": "errors",
     "InvalidInputError": "errors",
     "InvalidTypeError": "errors",
@@ -120,7 +120,6 @@ if TYPE_CHECKING:
     )
     from clip_al.concepts.profiles import ConceptProfiles, ConceptStatistics
     from clip_al.concepts.vocabulary import ConceptVocabulary
-    from clip_al.distributed_sampler import DistributedSelectedSubsetSampler, check_shards
     from clip_al.encode.encoder import ClipEncoder
     from clip_al.encode.table import EmbeddingTable
     from clip_al.encode.table_shards import encode_shard
@@ -138,7 +137,8 @@ if TYPE_CHECKING:
     from clip_al.label.greedy import pick_by_geometric_diversity
     from clip_al.label.uncertainty import ensemble_variance, entropy, least_confidence, margin
     from clip_al.report import write_report
-    from clip_al.sampler import SelectedSubsetSampler
+    from clip_al.samplers.distributed import DistributedSelectedSubsetSampler, check_shards
+    from clip_al.samplers.sampler import SelectedSubsetSampler
     from clip_al.score.alignment_diversity import (
         class_prototypes,
         sample_diversity_scores,

@@ -44,7 +44,7 @@ def test_nor_do_the_parts_that_need_none_of_it():
 
 
 def test_the_guard_fires():
-    assert "torch" in loaded_by("import clip_al.sampler")
+    assert "torch" in loaded_by("import clip_al.samplers.sampler")
 
 
 # Names

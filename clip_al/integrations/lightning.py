@@ -8,9 +8,9 @@ from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from clip_al.arrays.checks import check_indices
-from clip_al.distributed_sampler import DistributedSelectedSubsetSampler
 from clip_al.errors import InvalidInputError, MissingDependencyError
-from clip_al.sampler import SelectedSubsetSampler, world_size
+from clip_al.samplers.distributed import DistributedSelectedSubsetSampler
+from clip_al.samplers.sampler import SelectedSubsetSampler, world_size
 
 try:
     from lightning.pytorch import LightningDataModule

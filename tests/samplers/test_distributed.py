@@ -1,4 +1,4 @@
-"""Tests of `clip_al.distributed_sampler`."""
+"""Tests of `clip_al.samplers.distributed`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader, DistributedSampler
 from torchdata import nodes
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from clip_al.distributed_sampler import DistributedSelectedSubsetSampler, check_shards
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.sampler import SelectedSubsetSampler
+from clip_al.samplers.distributed import DistributedSelectedSubsetSampler, check_shards
+from clip_al.samplers.sampler import SelectedSubsetSampler
 
 INDICES = [7, 3, 5, 11, 2, 13, 17]
 DATA = torch.arange(40) * 10

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al.arrays.checks import check_int
-from clip_al.epoch_plan import EpochPlan
 from clip_al.errors import InvalidInputError, InvalidTypeError
+from clip_al.samplers.epoch_plan import EpochPlan
 
 CHUNK = 4096
 """Indices that become Python ints at a time: they fit the processor's cache."""
@@ -101,7 +101,7 @@ class EpochIterator(itertools.chain[int]):
 
     Examples
     --------
-    >>> from clip_al.epoch_plan import make_plan
+    >>> from clip_al.samplers.epoch_plan import make_plan
     >>> plan = make_plan([7, 3, 5], shuffle=False)
     >>> iterator = EpochIterator.start(plan, epoch=0, seed=0)
     >>> next(iterator), iterator.state_dict()["yielded"]

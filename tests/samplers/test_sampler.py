@@ -1,4 +1,4 @@
-"""Tests of `clip_al.sampler`."""
+"""Tests of `clip_al.samplers.sampler`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torchdata import nodes
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.sampler import SelectedSubsetSampler
+from clip_al.samplers.sampler import SelectedSubsetSampler
 from tests.reference import contents
 
 INDICES = [7, 3, 5, 11, 2, 13]

@@ -1,4 +1,4 @@
-"""Tests of `clip_al.epoch_iterator`."""
+"""Tests of `clip_al.samplers.epoch_iterator`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_al.epoch_iterator import CHUNK, EpochIterator, Shard, check_state
-from clip_al.epoch_plan import make_plan
 from clip_al.errors import InvalidInputError, InvalidTypeError
+from clip_al.samplers.epoch_iterator import CHUNK, EpochIterator, Shard, check_state
+from clip_al.samplers.epoch_plan import make_plan
 
 SUBSET = make_plan(np.arange(0, 40, 2), shuffle=True)
 LARGE = make_plan(np.arange(2 * CHUNK + 3), shuffle=True)

@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike
 from torch.utils.data.distributed import DistributedSampler
 
 from clip_al.arrays.checks import check_int
-from clip_al.epoch_iterator import Shard, check_state
-from clip_al.epoch_plan import EpochPlan
 from clip_al.errors import InvalidInputError
-from clip_al.sampler import SelectedSubsetSampler
+from clip_al.samplers.epoch_iterator import Shard, check_state
+from clip_al.samplers.epoch_plan import EpochPlan
+from clip_al.samplers.sampler import SelectedSubsetSampler
 
 
 class DistributedSelectedSubsetSampler(SelectedSubsetSampler, DistributedSampler[int]):

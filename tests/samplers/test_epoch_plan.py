@@ -1,4 +1,4 @@
-"""Tests of `clip_al.epoch_plan`."""
+"""Tests of `clip_al.samplers.epoch_plan`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_al.epoch_plan import as_positions, make_plan
 from clip_al.errors import InvalidInputError, InvalidTypeError
+from clip_al.samplers.epoch_plan import as_positions, make_plan
 from tests.reference import contents
 
 INDICES = [7, 3, 5, 11, 2, 13]

@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Sampler
 
 from clip_al.arrays.checks import check_int
-from clip_al.epoch_iterator import EpochIterator, Shard
-from clip_al.epoch_plan import EpochPlan, make_plan
 from clip_al.errors import InvalidInputError
+from clip_al.samplers.epoch_iterator import EpochIterator, Shard
+from clip_al.samplers.epoch_plan import EpochPlan, make_plan
 
 
 class SelectedSubsetSampler(Sampler[int]):
