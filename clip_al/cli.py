@@ -256,7 +256,7 @@ def diversity(
 ) -> None:
     """Measure how diverse a set of images is."""
     from clip_al.concepts.diversity import ConceptCounts, geometric_diversity, spectral_diversity
-    from clip_al.files import read_indices
+    from clip_al.handed_in.picks_and_probabilities import read_indices
 
     table = open_table(table_path)
     profiles = encode_profiles(table, vocabulary, m, model, pretrained)

@@ -133,7 +133,7 @@ def fit_selection(
     pretrained: str | None,
 ) -> Selection:
     """Read the labels, encode the names of their classes, and choose."""
-    from clip_al.label_files import read_groups, read_labels
+    from clip_al.handed_in.labels import read_groups, read_labels
 
     codes, names = read_labels(labels, table, classes)
     attribute = None if groups is None else read_groups(groups, table)
@@ -171,7 +171,7 @@ def suspect_table(found: list[Suspect]) -> Table:
 
 def suspect_records(found: list[Suspect]) -> list[dict[str, Any]]:
     """Return suspects for JSON, under the names that the CSV file has."""
-    from clip_al.label_files import suspect_frame
+    from clip_al.handed_in.labels import suspect_frame
 
     records = suspect_frame(found).astype(object).to_dict("records")
     return [{str(name): value for name, value in record.items()} for record in records]
@@ -206,7 +206,7 @@ def suspects(
 
     From a selection, or from a table and --labels.
     """
-    from clip_al.label_files import suspect_frame
+    from clip_al.handed_in.labels import suspect_frame
     from clip_al.subset.selection import Selection
 
     check_output(output, force)

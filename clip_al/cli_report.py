@@ -127,7 +127,7 @@ def report(
     Images with concepts and scores, coverage of concepts and classes, a map, suspects.
     """
     from clip_al.encode.table import EmbeddingTable
-    from clip_al.files import read_indices
+    from clip_al.handed_in.picks_and_probabilities import read_indices
     from clip_al.report import write_report
 
     check_output(output, force)
@@ -203,7 +203,7 @@ def read_selection(
     labels, classes : optional
         Of all images, as `read_labels` takes them; for a .csv.
     """
-    from clip_al.label_files import read_labels
+    from clip_al.handed_in.labels import read_labels
     from clip_al.subset.selection import Selection
 
     suffix = path.suffix.lower()
@@ -234,7 +234,7 @@ def _read_picks(
     """Return positions, what the file says of each pick, and its columns of numbers."""
     import pandas as pd
 
-    from clip_al.files import read_csv, read_indices
+    from clip_al.handed_in.picks_and_probabilities import read_csv, read_indices
     from clip_al.label.concept_sampling import PickExplanation
 
     indices = read_indices(path, table, str(path))

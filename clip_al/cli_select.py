@@ -212,7 +212,11 @@ def _pick(
     file: Path,
 ) -> dict[str, Any]:
     """Write the picks, and return what there is to say of them."""
-    from clip_al.files import read_indices, read_probabilities, write_selection
+    from clip_al.handed_in.picks_and_probabilities import (
+        read_indices,
+        read_probabilities,
+        write_selection,
+    )
     from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling
 
     empty = np.empty(0, dtype=np.int64)
@@ -314,7 +318,7 @@ def _check_subset(
 def _write(
     output: Path, selection: Selection, table: EmbeddingTable, all_images: bool, force: bool
 ) -> None:
-    from clip_al.label_files import write_subset
+    from clip_al.handed_in.labels import write_subset
 
     if output.suffix == ".json":
         selection.save(output, overwrite=force)

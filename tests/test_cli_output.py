@@ -375,7 +375,8 @@ def test_an_interrupt_while_writing_leaves_the_old_file(
         Path(path).write_text("half a li")
         raise KeyboardInterrupt
 
-    from clip_al import files, label_files
+    from clip_al.handed_in import labels as label_files
+    from clip_al.handed_in import picks_and_probabilities as files
 
     monkeypatch.setattr(files if writer == "write_selection" else label_files, writer, interrupted)
     wanted = ONE if writer == "write_selection" else ("--ratio", "0.3", "--labels", "folders")

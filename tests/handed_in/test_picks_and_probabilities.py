@@ -9,7 +9,11 @@ import pytest
 
 from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
-from clip_al.files import read_indices, read_probabilities, write_selection
+from clip_al.handed_in.picks_and_probabilities import (
+    read_indices,
+    read_probabilities,
+    write_selection,
+)
 from clip_al.label.concept_sampling import PickExplanation
 
 IDS = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]

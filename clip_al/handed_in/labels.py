@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from clip_al.arrays.labels import encode_labels
 from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
-from clip_al.files import in_order, load_npy, read_csv
+from clip_al.handed_in.picks_and_probabilities import in_order, load_npy, read_csv
 from clip_al.subset.selection import Selection
 from clip_al.subset.selection_summaries import Suspect
 

@@ -9,7 +9,7 @@ import pytest
 
 from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
-from clip_al.label_files import read_groups, read_labels, suspect_frame, write_subset
+from clip_al.handed_in.labels import read_groups, read_labels, suspect_frame, write_subset
 from clip_al.subset.selection import Selection
 
 IDS = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]

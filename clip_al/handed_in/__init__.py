@@ -1,0 +1,1 @@
+"""Handed in: files that people bring and take away."""
