@@ -325,7 +325,7 @@ def run_two(name, folder):
             [sys.executable, "-c", CHILD, str(rank), name, str(folder), str(port)],
             stderr=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parent.parent,
+            cwd=Path(__file__).parents[2],
         )
         for rank in (0, 1)
     ]

@@ -30,8 +30,8 @@ from clip_al.errors import (
     UnreadableImageError,
 )
 from clip_al.integrations import ray as on_ray
-from clip_al.integrations import ray_batches as batches
-from clip_al.integrations.ray_threshold import N_BINS, Bounds, Extent, find_bounds, sort_keys
+from clip_al.integrations.ray import batches, steps
+from clip_al.integrations.ray.threshold import N_BINS, Bounds, Extent, find_bounds, sort_keys
 from tests.reference import contents, make_vocabulary, random_probabilities, random_unit
 
 N, D, K, M = 600, 12, 4, 5
@@ -362,11 +362,11 @@ def test_neither_the_cut_into_blocks_nor_their_order_changes_a_score(cluster, po
 
 @pytest.mark.ray
 def test_the_noise_of_a_larger_dataset_comes_from_a_sample(labelled, pool, monkeypatch):
-    monkeypatch.setattr(on_ray, "MAX_IMAGES", 400)
+    monkeypatch.setattr(steps, "MAX_IMAGES", 400)
     first, again = (
         table(on_ray.score(labelled, pool["T"], k=None))["label_probability"] for _ in range(2)
     )
-    monkeypatch.setattr(on_ray, "MAX_IMAGES", N)
+    monkeypatch.setattr(steps, "MAX_IMAGES", N)
     of_all = table(on_ray.score(labelled, pool["T"], k=None))["label_probability"]
     assert (first == again).all()
     assert (first != of_all).any()
@@ -388,7 +388,7 @@ BALANCES = {
 )
 def test_the_choice_is_that_of_the_optimizer(cluster, pool, monkeypatch, balance, ids):
     rng = np.random.default_rng(1)
-    monkeypatch.setattr("clip_al.integrations.ray_runs.FEW", 10)
+    monkeypatch.setattr("clip_al.integrations.ray.runs.FEW", 10)
     rule, y = BALANCES[balance], pool["label"]
     total_n = rng.integers(0, 9, N) / 4  # ties
     id_n = np.sort(IDS[ids](rng, N))

@@ -8,8 +8,8 @@ next, `embedding`, `label` (class numbers), `probabilities`, `concepts`, `simila
 `total`. Ties go to the lowest id, so neither blocks nor their order change a result; what
 one machine gives on rows sorted by id is the reference.
 
-Ray is imported on first use, never with this module. Imports `ray_batches`, all that workers
-run; `ray_runs`, all that is asked of Ray; and `ray_threshold`.
+Ray is imported on first use, never with this module. Imports `batches`, all that workers
+run; `runs`, all that is asked of Ray; and `threshold`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import WEIGHTINGS, ConceptProfiles, ConceptStatistics
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.integrations import ray_batches as batches
-from clip_al.integrations.ray_runs import (
+from clip_al.integrations.ray import batches
+from clip_al.integrations.ray.runs import (
     check_columns,
     gather_rows,
     in_order,
@@ -39,7 +39,7 @@ from clip_al.integrations.ray_runs import (
     threshold,
     with_our_errors,
 )
-from clip_al.integrations.ray_threshold import repeated_ids
+from clip_al.integrations.ray.threshold import repeated_ids
 from clip_al.label.concept_sampling import UNCERTAINTIES
 from clip_al.label.query_inputs import count_labelled, target_vector
 from clip_al.score.alignment_diversity import ALIGNMENTS
@@ -376,7 +376,7 @@ def select(
 
     Notes
     -----
-    A distributed threshold search (`ray_threshold`): each pass counts the scores that are
+    A distributed threshold search (`threshold`): each pass counts the scores that are
     still open in 1,024 bins a class, then opens the bin that holds the threshold; the last
     100,000 are gathered. Some four passes over 30 bytes a row; nothing is sorted.
     """

@@ -30,7 +30,7 @@ from clip_al.errors import (
     UnreadableImageError,
     describe_failures,
 )
-from clip_al.integrations.ray_threshold import Bounds, Extent, Keys, sort_keys
+from clip_al.integrations.ray.threshold import Bounds, Extent, Keys, sort_keys
 from clip_al.label.concept_sampling import UNCERTAINTIES
 from clip_al.label.greedy import pick_diverse
 from clip_al.score.alignment_diversity import (

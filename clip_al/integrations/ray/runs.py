@@ -1,4 +1,4 @@
-"""How `clip_al.integrations.ray` asks Ray to run something. Imports `ray_batches`.
+"""How `clip_al.integrations.ray` asks Ray to run something. Imports `batches`.
 
 Ray is imported on first use, never with this module.
 """
@@ -19,8 +19,8 @@ from clip_al.errors import (
     InvalidTypeError,
     MissingDependencyError,
 )
-from clip_al.integrations import ray_batches as batches
-from clip_al.integrations.ray_threshold import FEW, Bounds, Extent, find_bounds
+from clip_al.integrations.ray import batches
+from clip_al.integrations.ray.threshold import FEW, Bounds, Extent, find_bounds
 
 if TYPE_CHECKING:
     from ray.data import Dataset

@@ -237,7 +237,7 @@ def test_two_processes_share_an_epoch_and_resume(tmp_path):
             subprocess.Popen(
                 [sys.executable, "-c", code],
                 env={**os.environ, **where},
-                cwd=Path(__file__).parent.parent,
+                cwd=Path(__file__).parents[2],
                 stderr=subprocess.PIPE,
                 text=True,
             )
