@@ -47,7 +47,7 @@ _PUBLIC = {
     "ClipSelector": "subset.selector",
     "AlignmentDiversitySampling": "label.alignment_sampling",
     "SelectedSubsetSampler": "samplers.sampler",
-    "write_report": "report",
+    "write_report": "show.report.write",
     "DistributedSelectedSubsetSampler": "samplers.distributed",
     "check_shards": "samplers.distributed",
     "ClipAlError": "errors",
@@ -136,7 +136,6 @@ if TYPE_CHECKING:
     from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling, PickExplanation
     from clip_al.label.greedy import pick_by_geometric_diversity
     from clip_al.label.uncertainty import ensemble_variance, entropy, least_confidence, margin
-    from clip_al.report import write_report
     from clip_al.samplers.distributed import DistributedSelectedSubsetSampler, check_shards
     from clip_al.samplers.sampler import SelectedSubsetSampler
     from clip_al.score.alignment_diversity import (
@@ -147,14 +146,15 @@ if TYPE_CHECKING:
     )
     from clip_al.score.label_noise import LabelNoise, estimate_label_noise
     from clip_al.score.neighbors import mean_neighbour_distances, neighbour_graph
+    from clip_al.show.report.write import write_report
     from clip_al.subset.optimizer import SelectionOptimizer
     from clip_al.subset.selection import Selection
     from clip_al.subset.selector import ClipSelector
 
 
 def __getattr__(name: str) -> Any:
-    if name == "plots":  # a room of its own: `clip_al.plots.image_grid`
-        return importlib.import_module("clip_al.plots")
+    if name == "plots":  # a room of its own: `clip_al.show.plots.image_grid`
+        return importlib.import_module("clip_al.show.plots")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'clip_al' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"clip_al.{_PUBLIC[name]}"), name)

@@ -128,7 +128,7 @@ def report(
     """
     from clip_al.encode.table import EmbeddingTable
     from clip_al.handed_in.picks_and_probabilities import read_indices
-    from clip_al.report import write_report
+    from clip_al.show.report.write import write_report
 
     check_output(output, force)
     if table is None:

@@ -28,14 +28,7 @@ ORDER = [
     "samplers",
     "handed_in",
     "integrations",
-    "plot_inputs",
-    "plots",
-    "report_rounds",
-    "report_thumbnails",
-    "report_map",
-    "report_data",
-    "report_html",
-    "report",
+    "show",
     "mini",
     "cli_options",
     "cli_demo",
@@ -46,7 +39,7 @@ ORDER = [
 ]
 # Arrows against the order, each with the reason why it is there.
 ALLOWED = {
-    ("subset.selection", "report"): "`Selection.report_html` calls it, late, by name",
+    ("subset.selection", "show.report.write"): "`Selection.report_html` calls it, late, by name",
 }
 
 

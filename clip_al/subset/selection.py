@@ -342,7 +342,7 @@ class Selection:
             ``images=``, ``embeddings=``, ``profiles=``, ``against=`` and others.
         """
         # By name, because the report is made from selections and imports this module.
-        importlib.import_module("clip_al.report").write_report(self, path, **options)
+        importlib.import_module("clip_al.show.report.write").write_report(self, path, **options)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the selection as JSON text, and its arrays beside it as ``.npz``.

@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from clip_al import plots
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.encode.encoder import ClipEncoder
 from clip_al.errors import InvalidInputError, InvalidTypeError, UnreadableImageError
+from clip_al.show import plots
 from clip_al.subset.selection import Selection
 from clip_al.subset.selector import ClipSelector
 from tests.reference import random_unit
@@ -343,5 +343,7 @@ def test_the_same_picture_twice(selection, digit_profiles, images):
 
 
 def test_importing_the_module_loads_no_matplotlib():
-    code = "import sys, clip_al.plots; sys.exit(bool({'matplotlib', 'torch'} & set(sys.modules)))"
+    code = (
+        "import sys, clip_al.show.plots; sys.exit(bool({'matplotlib', 'torch'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0

@@ -26,8 +26,8 @@ from clip_al.errors import (
     UnreadableImageError,
 )
 from clip_al.label.concept_sampling import CBDSampling
-from clip_al.report import write_report
-from clip_al.report_data import (
+from clip_al.show.learning_curves import read_rounds
+from clip_al.show.report.data import (
     ADDED,
     CHOSEN,
     REMOVED,
@@ -35,10 +35,10 @@ from clip_al.report_data import (
     describe_coverage,
     find_suspects,
 )
-from clip_al.report_html import describe_settings, json_in_html
-from clip_al.report_map import map_pool, spaced
-from clip_al.report_rounds import read_rounds
-from clip_al.report_thumbnails import SIZES, make_thumbnails
+from clip_al.show.report.html import describe_settings, json_in_html
+from clip_al.show.report.map import map_pool, spaced
+from clip_al.show.report.thumbnails import SIZES, make_thumbnails
+from clip_al.show.report.write import write_report
 from clip_al.subset.selection import Selection
 from tests.report_inputs import (
     CLASSES,
@@ -378,7 +378,7 @@ def test_near_images_are_near_on_the_map(method):
 
 
 def test_a_large_pool_is_sampled_and_the_focus_kept(monkeypatch):
-    monkeypatch.setitem(sys.modules["clip_al.report_map"].MAX_POINTS, "pca", 50)
+    monkeypatch.setitem(sys.modules["clip_al.show.report.map"].MAX_POINTS, "pca", 50)
     Z = np.random.default_rng(0).normal(size=(1000, 4))
     found = map_pool(Z, np.array([7, 13]))
     assert {7, 13} <= set(found.indices.tolist())

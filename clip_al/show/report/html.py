@@ -1,6 +1,6 @@
 """A report's numbers, pictures and texts as one HTML file. Imports `report_data`; Jinja2 late.
 
-The template, the style and the page's own scripts are in the folder ``report_page``. Every name
+The template, the style and the page's own scripts are in the folder ``page``. Every name
 is escaped: by Jinja2 in the tables, in JSON by `json_in_html`.
 """
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from clip_al import __version__
 from clip_al.errors import MissingDependencyError
-from clip_al.report_data import CHOSEN, MAX_CLASS_ROWS, MAX_CONCEPT_ROWS, SUSPECT, Shown
+from clip_al.show.report.data import CHOSEN, MAX_CLASS_ROWS, MAX_CONCEPT_ROWS, SUSPECT, Shown
 from clip_al.subset.selection import Selection
 
 BOTH = CHOSEN | SUSPECT
@@ -76,7 +76,7 @@ def render_page(page: dict[str, Any], thumbnails: list[str], about: dict[str, An
     plotly = _import("plotly.offline").get_plotlyjs() if has_charts else ""
     scripts = [_unix(text) for text in (_asset("cards.js"), _asset("charts.js"), plotly) if text]
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("clip_al", "report_page"),
+        loader=jinja2.PackageLoader("clip_al.show.report", "page"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -121,7 +121,7 @@ def _policy(scripts: Sequence[str]) -> str:
 
 
 def _asset(name: str) -> str:
-    return (resources.files("clip_al") / "report_page" / name).read_text(encoding="utf-8")
+    return (resources.files("clip_al.show.report") / "page" / name).read_text(encoding="utf-8")
 
 
 def _unix(text: str) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.label.concept_sampling import CBDSampling, PickExplanation
-from clip_al.report_map import PoolMap
+from clip_al.show.report.map import PoolMap
 from clip_al.subset.selection import Selection
 from clip_al.subset.selection_summaries import name_of
 

@@ -17,7 +17,7 @@ from clip_al.arrays.checks import check_choice, check_int
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.encode.images import ImageSource, image_source
 from clip_al.errors import InvalidInputError, UnreadableImageError
-from clip_al.plot_inputs import one_line, positions_of, rounds_frame, titles_of
+from clip_al.show.plot_inputs import one_line, positions_of, rounds_frame, titles_of
 from clip_al.subset.selection import Selection
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from clip_al.arrays.checks import check_choice, check_indices, check_int
 from clip_al.atomic import replacing
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.label.query_inputs import check_profiles
-from clip_al.report_data import (
+from clip_al.show.learning_curves import read_rounds
+from clip_al.show.report.data import (
     Shown,
     choose_shown,
     describe_balance,
@@ -30,10 +31,9 @@ from clip_al.report_data import (
     find_suspects,
     order_picks,
 )
-from clip_al.report_html import about_selection, render_page
-from clip_al.report_map import METHODS, map_pool
-from clip_al.report_rounds import read_rounds
-from clip_al.report_thumbnails import make_thumbnails, shown_source
+from clip_al.show.report.html import about_selection, render_page
+from clip_al.show.report.map import METHODS, map_pool
+from clip_al.show.report.thumbnails import make_thumbnails, shown_source
 from clip_al.subset.selection import Selection
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Show: plots and the report."""
