@@ -36,8 +36,8 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Run both paths on 1,797 real digits, offline, in about a minute: label, then train."""
-    from clip_al.mini.demo import encode_digits, run_demo
-    from clip_al.mini.train_demo import run_train_demo
+    from clip_al.demo.label import encode_digits, run_demo
+    from clip_al.demo.train import run_train_demo
 
     _check_files(output, (*LABEL_FILES, *TRAIN_FILES), force)
     console = err if as_json else out
@@ -57,7 +57,7 @@ def train_demo(
     as_json: Json = False,
 ) -> None:
     """Flip a fifth of the digits' labels, find the wrong ones, train on what is chosen."""
-    from clip_al.mini.train_demo import run_train_demo
+    from clip_al.demo.train import run_train_demo
 
     _check_files(output, TRAIN_FILES, force)
     trained = run_train_demo(output, n_seeds=seeds, console=err if as_json else out)

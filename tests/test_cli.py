@@ -535,7 +535,8 @@ def test_an_interrupt_while_choosing(
 def test_the_demo_is_both_halves_on_the_same_digits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from clip_al.mini import demo, train_demo
+    from clip_al.demo import label as demo
+    from clip_al.demo import train_demo
 
     calls: list[tuple[object, ...]] = []
 

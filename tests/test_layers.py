@@ -30,6 +30,7 @@ ORDER = [
     "integrations",
     "show",
     "mini",
+    "demo",
     "cli_options",
     "cli_demo",
     "cli_labels",

@@ -141,8 +141,8 @@ def draw_report(path: Path) -> None:
     from playwright.sync_api import sync_playwright
     from rich.console import Console
 
-    from clip_al.mini.demo import encode_digits
-    from clip_al.mini.train_demo import choose, flip_labels, write_page
+    from clip_al.demo.label import encode_digits
+    from clip_al.demo.train import choose, flip_labels, write_page
 
     digits = encode_digits(Console(quiet=True))
     given = flip_labels(digits.y, seed=0)

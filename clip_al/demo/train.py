@@ -25,8 +25,8 @@ from sklearn.neural_network import MLPClassifier
 
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.concepts.vocabulary import ConceptVocabulary
+from clip_al.demo.label import Digits, draw_images, encode_digits
 from clip_al.handed_in.labels import suspect_frame
-from clip_al.mini.demo import Digits, draw_images, encode_digits
 from clip_al.subset.selection import Selection
 from clip_al.subset.selector import ClipSelector
 

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from clip_al.mini import demo, train_demo
+from clip_al.demo import label as demo
+from clip_al.demo import train_demo
 from clip_al.subset.selection import Selection
 
 N_ROUNDS = 2

@@ -1,0 +1,1 @@
+"""The two demos: labelling digits, and training on a clean half of them."""
