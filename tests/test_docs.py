@@ -29,8 +29,8 @@ from sklearn.model_selection import cross_val_predict
 from typer.testing import CliRunner
 
 import clip_al
-from clip_al import cli_options
-from clip_al.cli import app
+from clip_al.cli import options as cli_options
+from clip_al.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

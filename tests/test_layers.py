@@ -31,11 +31,6 @@ ORDER = [
     "show",
     "mini",
     "demo",
-    "cli_options",
-    "cli_demo",
-    "cli_labels",
-    "cli_report",
-    "cli_select",
     "cli",
 ]
 # Arrows against the order, each with the reason why it is there.

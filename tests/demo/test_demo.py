@@ -10,7 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from clip_al.demo import label as demo
-from clip_al.demo import train_demo
+from clip_al.demo import train as train_demo
 from clip_al.subset.selection import Selection
 
 N_ROUNDS = 2

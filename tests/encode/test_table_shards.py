@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.encode.test_table import Killed, files, interrupt, let_die, wait_for, write_tiny_clip
 from torch.utils.data import TensorDataset
 from typer.testing import CliRunner
 
-from clip_al.cli import app
+from clip_al.cli.main import app
 from clip_al.encode import table_files
 from clip_al.encode import table_shards as sharded_table
 from clip_al.encode.encoder import ClipEncoder
@@ -32,6 +31,7 @@ from clip_al.errors import (
     SkippedImagesWarning,
     UnreadableImageError,
 )
+from tests.encode.test_table import Killed, files, interrupt, let_die, wait_for, write_tiny_clip
 from tests.toy_images import one_thread  # noqa: F401  a fixture of the whole module
 
 N_IMAGES = 45
@@ -471,7 +471,7 @@ def test_torchrun_makes_one_table_also_after_a_kill(tmp_path):
     photos = write_images(tmp_path / "photos", 48, "jpg", (320, 240))
 
     def embed(name):
-        module = ["-m", "clip_al.cli", "embed", str(photos), "-o", str(tmp_path / name)]
+        module = ["-m", "clip_al.cli.main", "embed", str(photos), "-o", str(tmp_path / name)]
         return [*module, "--batch-size", "8", "--device", "cpu"]
 
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

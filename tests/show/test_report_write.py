@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from clip_al.cli import app
+from clip_al.cli.main import app
 from clip_al.encode.images import image_source
 from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import (

@@ -1,6 +1,6 @@
 """The commands ``demo`` and ``train-demo``: both paths on real images, offline.
 
-`clip_al.cli` puts them among its commands.
+`clip_al.cli.main` puts them among its commands.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clip_al.cli_options import Force, Json, check_output, err, out, print_json
+from clip_al.cli.options import Force, Json, check_output, err, out, print_json
 
 LABEL_FILES = ("selection.csv", "learning_curves.png", "chosen_images.png")
 TRAIN_FILES = ("suspects.csv", "suspects.png", "subset.json", "subset.npz", "report.html")

@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from typer.testing import CliRunner, Result
 
-from clip_al.cli import app
+from clip_al.cli.main import app
 from clip_al.encode.encoder import ClipEncoder
 from clip_al.encode.table import EmbeddingTable
 from clip_al.subset.selection import Selection
@@ -199,7 +199,7 @@ def test_an_interrupt_is_no_traceback(tmp_path: Path) -> None:
         "from clip_al.encode.clip_models import LoadedClip as L\n"
         "encode = L.encode_pixels\n"
         "L.encode_pixels = lambda *a: (print('batch', flush=True), time.sleep(1), encode(*a))[2]\n"
-        "from clip_al.cli import main\n"
+        "from clip_al.cli.main import main\n"
         "main()\n"
     )
     command = [sys.executable, "-c", code, "embed", "images", "-o", "table", "--batch-size", "8"]

@@ -1,6 +1,6 @@
 """The command ``suspects``, and what it shares with ``select --ratio``: labels and a selector.
 
-`clip_al.cli` puts it among its commands.
+`clip_al.cli.main` puts it among its commands.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from clip_al.arrays.checks import check_choice, check_int
-from clip_al.cli_options import (
+from clip_al.cli.options import (
     Device,
     Force,
     Json,

@@ -1,6 +1,6 @@
 """The command ``report``: a page that shows what was chosen.
 
-`clip_al.cli` puts it among its commands.
+`clip_al.cli.main` puts it among its commands.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from clip_al.cli_labels import Classes, Labels
-from clip_al.cli_options import (
+from clip_al.cli.labels import Classes, Labels
+from clip_al.cli.options import (
     Force,
     Json,
     Model,

@@ -21,9 +21,9 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from clip_al import __version__
-from clip_al.cli_demo import DEMO_EXAMPLES, TRAIN_DEMO_EXAMPLES, demo, train_demo
-from clip_al.cli_labels import SUSPECTS_EXAMPLES, suspects
-from clip_al.cli_options import (
+from clip_al.cli.demo import DEMO_EXAMPLES, TRAIN_DEMO_EXAMPLES, demo, train_demo
+from clip_al.cli.labels import SUSPECTS_EXAMPLES, suspects
+from clip_al.cli.options import (
     BatchSize,
     Device,
     ExampleCommand,
@@ -45,8 +45,8 @@ from clip_al.cli_options import (
     say,
     written,
 )
-from clip_al.cli_report import REPORT_EXAMPLES, report
-from clip_al.cli_select import SELECT_EXAMPLES, select
+from clip_al.cli.report import REPORT_EXAMPLES, report
+from clip_al.cli.select import SELECT_EXAMPLES, select
 from clip_al.errors import ClipAlError
 
 START = """

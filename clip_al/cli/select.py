@@ -1,6 +1,6 @@
 """The command ``select``: what to label next, or what to train on.
 
-`clip_al.cli` puts it among its commands.
+`clip_al.cli.main` puts it among its commands.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import typer
 
 from clip_al.arrays.checks import check_choice
-from clip_al.cli_labels import (
+from clip_al.cli.labels import (
     FOR_LABELS,
     TRAIN,
     Adapter,
@@ -27,7 +27,7 @@ from clip_al.cli_labels import (
     suspect_records,
     suspect_table,
 )
-from clip_al.cli_options import (
+from clip_al.cli.options import (
     BatchSize,
     Device,
     Force,

@@ -21,10 +21,10 @@ from sklearn.datasets import load_digits
 from typer.testing import CliRunner, Result
 
 import clip_al
-from clip_al import cli
-from clip_al.cli import app
-from clip_al.cli_demo import LABEL_FILES, TRAIN_FILES
-from clip_al.cli_options import print_json, written
+from clip_al.cli import main as cli
+from clip_al.cli.demo import LABEL_FILES, TRAIN_FILES
+from clip_al.cli.main import app
+from clip_al.cli.options import print_json, written
 from clip_al.encode.encoder import ClipEncoder
 from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
@@ -168,7 +168,7 @@ def test_the_demos_examples_are_understood() -> None:
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a clip-al for the shell to find, whatever is installed."""
     path = tmp_path_factory.mktemp("bin") / "clip-al"
-    code = 'import sys; from clip_al.cli import main; sys.argv[0] = "clip-al"; main()'
+    code = 'import sys; from clip_al.cli.main import main; sys.argv[0] = "clip-al"; main()'
     path.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(code)} "$@"\n')
     path.chmod(0o755)
     return path
