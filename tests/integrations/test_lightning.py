@@ -228,7 +228,7 @@ def test_two_processes_share_an_epoch_and_resume(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    code = f"from tests.test_integration_lightning import run_rank; run_rank({str(tmp_path)!r})"
+    code = f"from tests.integrations.test_lightning import run_rank; run_rank({str(tmp_path)!r})"
     started = []
     for rank in "01":
         where = {"LOCAL_RANK": rank, "RANK": rank, "NODE_RANK": "0", "WORLD_SIZE": "2", **place}

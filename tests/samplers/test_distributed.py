@@ -298,7 +298,7 @@ def test_nodes_resume_a_share():
 
 CHILD = """
 import sys
-from tests.test_distributed_sampler import in_process
+from tests.samplers.test_distributed import in_process
 
 in_process(int(sys.argv[1]), *sys.argv[2:])
 """
