@@ -33,7 +33,6 @@ PAGES = {
     "architectures": "other networks on the same subset",
     "ablation": "parts of the selection",
     "cost": "what it costs",
-    "embedding_map": "maps of what was learned",
     "stability": "how stable a choice is",
 }
 

@@ -44,7 +44,6 @@ EXPERIMENTS = (
     "ablation",
     "architectures",
     "cost",
-    "embedding_map",
     "stability",
 )
 ROOT = Path(__file__).resolve().parents[1]
