@@ -1,18 +1,21 @@
 """Measurements: speed beside peers, and both papers' experiments with every baseline.
 
-In the order the data flows, for what `python -m benchmarks.run` runs:
+    python -m benchmarks.run EXPERIMENT|all     a page of docs/results, or all
+    python -m benchmarks.speed.query            likewise scale, selection, sampler, encode, …
+    python -m benchmarks.training.fine_tune     a selection through plain torch and through modAL
+    python -m benchmarks.train_mini             how the mini model is made, and its figures
 
-* images: cifar, pool_sources, pools, label_flips, corruptions, subsets (what is wrong with a
-  pool, who chooses from it), diverse_sets and diverse_features (sets of known diversity);
-* vocabularies, labelling (who picks what to label, from which pool);
-* networks, training, training_record (what a proxy's training leaves behind);
-* baselines/: one module for each method of others, `to_label` and `to_train` name them;
-* cells (what is run once and kept), paired (tests), pages (tables and plots);
-* experiments/: one module for each page of docs/results, the larger ones with a `…_page`
-  beside this file; conclusions (the page that sums up); run (the command).
-
-On their own stand the speed of a query, of a selection, of samplers, of the top m, of encoding
-(query_speed, selection_speed, sampler_speed, top_m, encode_speed), growth with the pool (scale),
-what picking in shards loses (ray_loss), fine_tune (a selection through plain
-torch and through modAL), and train_mini with mini/ (how the mini model was made).
+* `harness`: cells (what is run once and kept), environment (machine, time, memory, tables),
+  paired (tests), pages (tables and plots).
+* `data`: where images and vocabularies come from (cifar, pool_sources, pools, vocabularies), what
+  is wrong with a pool (label_flips, corruptions), sets of known diversity (diverse_sets,
+  diverse_features).
+* `training`: networks, training, what it leaves behind (training_record); who picks what to label,
+  from which pool (labelling); who chooses what to train on, and what that is worth (subsets).
+* `baselines`: one module for each method of others; `to_label` and `to_train` name them.
+* `experiments`: one module for each page of docs/results, the page of a larger one and what it
+  alone needs beside it under its name (``cost``, ``cost_page``, ``cost_timing``); subset_pages
+  (what pages on subsets share) and conclusions (the page that sums up).
+* `speed`: one command for each thing that is timed.
+* `train_mini`: the training of the mini model.
 """

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import conclusions
-from benchmarks.cells import (
+from benchmarks.experiments import conclusions
+from benchmarks.harness.cells import (
     FLAGS,
     Experiment,
     Options,
@@ -30,8 +30,8 @@ from benchmarks.cells import (
     records_of,
     run_cells,
 )
-from benchmarks.environment import n_cores
-from benchmarks.pages import Page
+from benchmarks.harness.environment import n_cores
+from benchmarks.harness.pages import Page
 
 EXPERIMENTS = (
     "correlation",

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
-from benchmarks.networks import Network, in_float32
-from benchmarks.training import to_input
+from benchmarks.training.networks import Network, in_float32
+from benchmarks.training.training import to_input
 
 BLOCK = 64
 """Gradients that are held at once: beyond the processor's cache each costs more."""

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.baselines.grand import image_gradients
-from benchmarks.networks import Network, in_float32
-from benchmarks.training import to_input
+from benchmarks.training.networks import Network, in_float32
+from benchmarks.training.training import to_input
 
 
 def moso_scores(

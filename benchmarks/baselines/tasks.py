@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from benchmarks.training_record import TrainingRecord
+    from benchmarks.training.training_record import TrainingRecord
 
 Indices = NDArray[np.int64]
 

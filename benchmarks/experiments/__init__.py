@@ -1,1 +1,1 @@
-"""The experiments: one module for each page of results."""
+"""The experiments: one module for each page of results; `benchmarks.run` runs them."""

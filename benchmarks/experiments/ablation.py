@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.preprocessing import normalize
 
-from benchmarks.ablation_page import PRINTED_THETA, render
 from benchmarks.baselines.tasks import TrainingTask
-from benchmarks.cells import Cell, Experiment, Options, Size, Values
-from benchmarks.subsets import (
+from benchmarks.experiments.ablation_page import PRINTED_THETA, render
+from benchmarks.harness.cells import Cell, Experiment, Options, Size, Values
+from benchmarks.training.subsets import (
     Condition,
     Proxy,
     choose,

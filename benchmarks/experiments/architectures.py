@@ -12,10 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmarks.cells import Cell, Experiment, Size
-from benchmarks.pages import Page, spread_table
-from benchmarks.paired import compare
-from benchmarks.subset_pages import (
+from benchmarks.experiments.subset_pages import (
     add_differences,
     at_shared,
     describe_setting,
@@ -23,7 +20,10 @@ from benchmarks.subset_pages import (
     prepare,
     verdict_table,
 )
-from benchmarks.subsets import ALL, FULL, QUICK, run_cell, spelled_out
+from benchmarks.harness.cells import Cell, Experiment, Size
+from benchmarks.harness.pages import Page, spread_table
+from benchmarks.harness.paired import compare
+from benchmarks.training.subsets import ALL, FULL, QUICK, run_cell, spelled_out
 
 METHODS = ("random", "Moderate-DS", "default", "paper")
 STEP_S = {"cnn": 0.0155, "cnn-wide": 0.031, "resnet": 0.0142, "vit": 0.026}

@@ -13,8 +13,26 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from benchmarks.cells import Cell, Experiment, Options, Size, Values
-from benchmarks.correlation_page import (
+from benchmarks.data.diverse_features import (
+    Trained,
+    Where,
+    load_images,
+    network_features,
+    pixel_features,
+)
+from benchmarks.data.diverse_sets import (
+    GRADE,
+    GRADED,
+    N_GRADES,
+    Rows,
+    draw_sets,
+    grade_of,
+    measure_sets,
+    rank_correlation,
+    textbook_geometric_diversity,
+)
+from benchmarks.data.vocabularies import CONTROL, GENERAL, GENOME, vocabulary_of
+from benchmarks.experiments.correlation_page import (
     JITTER,
     M_DEFAULT,
     N_DEFAULT,
@@ -26,26 +44,8 @@ from benchmarks.correlation_page import (
     render,
     yardstick_name,
 )
-from benchmarks.diverse_features import (
-    Trained,
-    Where,
-    load_images,
-    network_features,
-    pixel_features,
-)
-from benchmarks.diverse_sets import (
-    GRADE,
-    GRADED,
-    N_GRADES,
-    Rows,
-    draw_sets,
-    grade_of,
-    measure_sets,
-    rank_correlation,
-    textbook_geometric_diversity,
-)
-from benchmarks.environment import time_in_turns
-from benchmarks.vocabularies import CONTROL, GENERAL, GENOME, vocabulary_of
+from benchmarks.harness.cells import Cell, Experiment, Options, Size, Values
+from benchmarks.harness.environment import time_in_turns
 from clip_al import ConceptProfiles, concept_diversity, geometric_diversity, spectral_diversity
 
 M_VALUES = (1, 2, 5, 10, 20, 50)

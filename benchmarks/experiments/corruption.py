@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmarks.cells import Cell, Experiment, Size
-from benchmarks.pages import Page, line_plot, spread_table
-from benchmarks.subset_pages import (
+from benchmarks.experiments.subset_pages import (
     KEY_BASELINES,
     add_differences,
     describe_setting,
@@ -19,7 +17,9 @@ from benchmarks.subset_pages import (
     prepare,
     verdict_table,
 )
-from benchmarks.subsets import FULL, QUICK, run_cell, spelled_out
+from benchmarks.harness.cells import Cell, Experiment, Size
+from benchmarks.harness.pages import Page, line_plot, spread_table
+from benchmarks.training.subsets import FULL, QUICK, run_cell, spelled_out
 
 METHODS = (
     "random",

@@ -17,12 +17,13 @@ from threadpoolctl import threadpool_limits
 from benchmarks.baselines.tasks import Indices, LabellingTask
 from benchmarks.baselines.to_label import TO_LABEL
 from benchmarks.baselines.to_train import TO_TRAIN
-from benchmarks.cells import Cell, Experiment, Options, Size, Values
-from benchmarks.cost_page import CHOOSE, ENCODE, LABEL, RATIO, render
-from benchmarks.networks import Network, make_network
-from benchmarks.pools import embed_images, load_pool
-from benchmarks.selection_cost import timed, timed_choice, warm_up
-from benchmarks.subsets import (
+from benchmarks.data.pools import embed_images, load_pool
+from benchmarks.data.vocabularies import GENERAL, vocabulary_of
+from benchmarks.experiments.cost_page import CHOOSE, ENCODE, LABEL, RATIO, render
+from benchmarks.experiments.cost_timing import timed, timed_choice, warm_up
+from benchmarks.harness.cells import Cell, Experiment, Options, Size, Values
+from benchmarks.training.networks import Network, make_network
+from benchmarks.training.subsets import (
     ALL,
     Condition,
     Proxy,
@@ -34,8 +35,7 @@ from benchmarks.subsets import (
     task_of,
     train_accuracy,
 )
-from benchmarks.training import BATCH_SIZE, accuracy, predict, train
-from benchmarks.vocabularies import GENERAL, vocabulary_of
+from benchmarks.training.training import BATCH_SIZE, accuracy, predict, train
 from clip_al import CBDMarginSampling, CBDSampling, ClipEncoder
 
 OURS = ("default", "adapter", "paper")

@@ -15,9 +15,9 @@ import numpy as np
 
 from benchmarks.baselines.tasks import Indices
 from benchmarks.baselines.to_label import TO_LABEL
-from benchmarks.cells import Cell, Experiment, Options, Size, Values
-from benchmarks.fine_tuning_page import render
-from benchmarks.labelling import (
+from benchmarks.experiments.fine_tuning_page import render
+from benchmarks.harness.cells import Cell, Experiment, Options, Size, Values
+from benchmarks.training.labelling import (
     ALONE,
     BLIND,
     OURS,
@@ -33,8 +33,8 @@ from benchmarks.labelling import (
     schooled,
     trained_once,
 )
-from benchmarks.networks import Network
-from benchmarks.training import BATCH_SIZE, accuracy, fine_tune
+from benchmarks.training.networks import Network
+from benchmarks.training.training import BATCH_SIZE, accuracy, fine_tune
 
 BUDGETS = (0.01, 0.02, 0.04, 0.07, 0.1)
 N_BASES = 3

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, TensorDataset
 
-from benchmarks.cells import Cell, Experiment, Options, Size, Values
-from benchmarks.labelling import (
+from benchmarks.data.pools import Pool, embed_images
+from benchmarks.harness.cells import Cell, Experiment, Options, Size, Values
+from benchmarks.harness.pages import Page, comparison_table, line_plot, spread_table
+from benchmarks.training.labelling import (
     OURS,
     Picker,
     Schooling,
@@ -31,9 +33,7 @@ from benchmarks.labelling import (
     our_methods,
     schooled,
 )
-from benchmarks.pages import Page, comparison_table, line_plot, spread_table
-from benchmarks.pools import Pool, embed_images
-from benchmarks.training import (
+from benchmarks.training.training import (
     BATCH_SIZE,
     FINE_TUNE_SHARE,
     class_accuracies,

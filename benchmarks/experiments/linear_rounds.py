@@ -20,17 +20,14 @@ from sklearn.preprocessing import normalize
 from benchmarks.baselines.tasks import Indices, LabellingTask
 from benchmarks.baselines.to_label import TO_LABEL
 from benchmarks.baselines.uncertainty import pick_by_margin
-from benchmarks.cells import Cell, Experiment, Options, Size, Values
-from benchmarks.labelling import OURS, RANDOM_WORDS, spelled_out
-from benchmarks.linear_rounds_page import BASELINES, render
-from benchmarks.pools import (
+from benchmarks.data.pools import (
     embed_classes,
     embed_images,
     load_pool,
     long_tailed,
     with_near_duplicates,
 )
-from benchmarks.vocabularies import (
+from benchmarks.data.vocabularies import (
     CONTROL,
     GENERAL,
     GENOME,
@@ -38,6 +35,9 @@ from benchmarks.vocabularies import (
     STROKES_CONTROL,
     vocabulary_of,
 )
+from benchmarks.experiments.linear_rounds_page import BASELINES, render
+from benchmarks.harness.cells import Cell, Experiment, Options, Size, Values
+from benchmarks.training.labelling import OURS, RANDOM_WORDS, spelled_out
 from clip_al import (
     AlignmentDiversitySampling,
     CBDMarginSampling,

@@ -16,9 +16,9 @@ import pandas as pd
 
 from benchmarks.baselines.tasks import Indices
 from benchmarks.baselines.to_train import TO_TRAIN
-from benchmarks.cells import Cell, Experiment, Options, Size, Values
-from benchmarks.pages import Page, comparison_table, line_plot, spread_table
-from benchmarks.subsets import (
+from benchmarks.harness.cells import Cell, Experiment, Options, Size, Values
+from benchmarks.harness.pages import Page, comparison_table, line_plot, spread_table
+from benchmarks.training.subsets import (
     OURS,
     Condition,
     Material,

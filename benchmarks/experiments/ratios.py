@@ -13,9 +13,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from benchmarks.baselines.to_train import TO_TRAIN
-from benchmarks.cells import Cell, Experiment, Size
-from benchmarks.pages import Page, line_plot, spread_table
-from benchmarks.subset_pages import (
+from benchmarks.experiments.subset_pages import (
     KEY_BASELINES,
     add_differences,
     describe_setting,
@@ -24,7 +22,9 @@ from benchmarks.subset_pages import (
     prepare,
     verdict_table,
 )
-from benchmarks.subsets import ALL, FULL, OURS, QUICK, run_cell, spelled_out
+from benchmarks.harness.cells import Cell, Experiment, Size
+from benchmarks.harness.pages import Page, line_plot, spread_table
+from benchmarks.training.subsets import ALL, FULL, OURS, QUICK, run_cell, spelled_out
 
 KEY_METHODS = (*KEY_BASELINES, "paper", "default")
 VIT_METHODS = ("random", "default")

@@ -11,12 +11,12 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.cells import Cell, Experiment, Options, Size, Values
-from benchmarks.pages import Page, line_plot, spread
-from benchmarks.pick_overlap import FACTOR, Batches, Strategy, pick_overlap
-from benchmarks.subsets import OURS, Condition, fields_of, spelled_out
-from benchmarks.views import Setting, View, overlaps
-from benchmarks.vocabularies import CONTROL, CONTROL_AGAIN, GENERAL, GENOME
+from benchmarks.data.vocabularies import CONTROL, CONTROL_AGAIN, GENERAL, GENOME
+from benchmarks.experiments.stability_picks import FACTOR, Batches, Strategy, pick_overlap
+from benchmarks.experiments.stability_views import Setting, View, overlaps
+from benchmarks.harness.cells import Cell, Experiment, Options, Size, Values
+from benchmarks.harness.pages import Page, line_plot, spread
+from benchmarks.training.subsets import OURS, Condition, fields_of, spelled_out
 
 OTHER = 100
 """Added to a seed where the second of two selections has another."""

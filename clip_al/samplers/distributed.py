@@ -55,7 +55,7 @@ class DistributedSelectedSubsetSampler(SelectedSubsetSampler, DistributedSampler
     0 only and all have read equally many; another number of processes is refused.
 
     Every process orders the whole epoch: O(items) time, and 16 bytes an item at the peak, of
-    which 8 for each of its own stay while iterating (`python -m benchmarks.sampler_speed`).
+    which 8 for each of its own stay while iterating (`python -m benchmarks.speed.sampler`).
 
     Examples
     --------

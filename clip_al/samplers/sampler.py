@@ -83,7 +83,7 @@ class SelectedSubsetSampler(Sampler[int]):
 
     8 bytes an index, once; 8 more for each item while iterating. An epoch of a million items
     costs about a tenth of torch's `SubsetRandomSampler`, drawn by weight about six tenths
-    (`python -m benchmarks.sampler_speed`).
+    (`python -m benchmarks.speed.sampler`).
 
     References
     ----------

@@ -31,8 +31,8 @@ from clip_al.errors import (
     SkippedImagesWarning,
     UnreadableImageError,
 )
+from tests.benchmarks.toy_images import one_thread  # noqa: F401  a fixture of the whole module
 from tests.encode.test_table import Killed, files, interrupt, let_die, wait_for, write_tiny_clip
-from tests.toy_images import one_thread  # noqa: F401  a fixture of the whole module
 
 N_IMAGES = 45
 BAD = ("00.png", "20.png", "44.png")

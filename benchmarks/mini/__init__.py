@@ -1,1 +1,0 @@
-"""Parts of the mini model's training; `benchmarks.train_mini` puts them together."""

@@ -1,0 +1,1 @@
+"""How the mini model is made: `python -m benchmarks.train_mini`."""
