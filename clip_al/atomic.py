@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from clip_al.errors import InvalidInputError
+
+TEMPORARY = ".tmp"
+"""What the name of a file that is not complete ends in."""
 
 
 def sync_file(file: IO[Any]) -> None:
@@ -15,20 +21,59 @@ def sync_file(file: IO[Any]) -> None:
     os.fsync(file.fileno())
 
 
+def check_new(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
+    """Return where a file can be written: in a folder that exists, new unless `overwrite`."""
+    target = Path(path)
+    if target.is_dir() or not target.parent.is_dir():
+        raise InvalidInputError(
+            f"`path` must be a file in a folder that exists; got {str(target)!r}. Name a file, "
+            "and make its folder first."
+        )
+    if target.exists() and not overwrite:
+        raise InvalidInputError(
+            f"`path` must be new; {str(target)!r} is there. Name another, or pass "
+            "overwrite=True to replace it."
+        )
+    return target
+
+
 @contextmanager
-def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+def replacing(
+    path: str | os.PathLike[str], mode: str = "w", *, overwrite: bool = True
+) -> Iterator[IO[Any]]:
     """Write a file ("w" text, "wb" bytes) under another name; put it in place when complete.
 
-    Whoever reads the file, also after a kill, finds it whole: the old one or the new one.
+    Whoever reads the file, also after a kill, finds it whole: the old one or the new one. A
+    link goes on pointing to it; a pipe or a device is written to as it is.
+
+    Raises
+    ------
+    InvalidInputError
+        Where `path` is a folder or its folder is missing; without `overwrite` where a file is
+        there, be it that it came while this one was written.
     """
-    temporary = path.with_name(f"{path.name}.tmp")
+    target = check_new(path, overwrite=overwrite or not Path(path).is_file())
     binary = "b" in mode
-    with temporary.open(
-        mode,
-        encoding=None if binary else "utf-8",
-        errors=None if binary else "surrogateescape",
-        newline=None if binary else "",
-    ) as file:
-        yield file
-        sync_file(file)
-    temporary.replace(path)
+    text: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+    options = {} if binary else text
+    if target.exists() and not target.is_file():
+        with target.open(mode, **options) as file:
+            yield file
+        return
+    target = target.resolve()
+    # Another name for each writer: two processes that save to one name do not mix.
+    unfinished = target.with_name(f"{target.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    try:
+        with unfinished.open(mode, **options) as file:
+            yield file
+            sync_file(file)
+        check_new(path, overwrite=overwrite)
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes, *, overwrite: bool = True) -> None:
+    """Write a file that is in memory; see `replacing`."""
+    with replacing(path, "wb", overwrite=overwrite) as file:
+        file.write(content)

@@ -16,6 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     "errors",
     "atomic",
+    "saved_files",
     "progress",
     "html_tables",
     "arrays",

@@ -9,15 +9,17 @@ CLIP itself never runs here. Settings, fit, transform and files; the training it
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load as from_safetensors
 from safetensors.numpy import save as to_safetensors
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
@@ -36,10 +38,12 @@ from clip_al.adapt.training import (
 from clip_al.arrays.blocks import block_rows, unit_block
 from clip_al.arrays.checks import check_choice, check_embeddings, check_int, check_number
 from clip_al.arrays.device import check_device
-from clip_al.atomic import replacing
+from clip_al.atomic import write_bytes
 from clip_al.errors import InvalidInputError
+from clip_al.saved_files import SavedFile
 
 FORMAT = "clip_al.DatasetAdapter 1"
+SAVED = SavedFile("DatasetAdapter.save", "Pass such a file, or fit the adapter again.")
 
 
 class DatasetAdapter(BaseEstimator):
@@ -247,55 +251,105 @@ class DatasetAdapter(BaseEstimator):
                 adapted_nd[rows] = functional.normalize(adapted_bd, dim=1).cpu().numpy()
         return adapted_nd
 
-    def save(self, path: str | Path) -> None:
-        """Write settings, weights and history to a safetensors file, at once when complete."""
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write settings, weights and history to a safetensors file.
+
+        Parameters
+        ----------
+        path : path
+            Of the file, for instance ``adapter.safetensors``; put in place at once, when
+            complete.
+        overwrite : bool, default=False
+            Replace a file that is there.
+
+        Raises
+        ------
+        InvalidInputError
+            Where the file is there, or its folder is not.
+        NotFittedError
+            Before `fit`.
+        """
         check_is_fitted(self, "weights_")
         fitted = {name: getattr(self, name) for name in ("temperature_", "n_epochs_", "history_")}
         named = self.classes_.dtype.kind == "U"
         fitted["classes_"] = self.classes_.tolist() if named else self.n_classes_
         settings = {"settings": self.get_params(), "fitted": fitted}
         text = json.dumps(settings, default=lambda value: value.item())
-        content = to_safetensors(self.weights_, {"format": FORMAT, "clip_al": text})
-        with replacing(Path(path), "wb") as file:
-            file.write(content)
+        head = {"format": FORMAT, "clip_al": text, "sha256": _digest(text, self.weights_)}
+        write_bytes(path, to_safetensors(self.weights_, head), overwrite=overwrite)
 
     @classmethod
-    def load(cls, path: str | Path, *, width: int | None = None) -> DatasetAdapter:
+    def load(cls, path: str | os.PathLike[str], *, width: int | None = None) -> DatasetAdapter:
         """Read what `save` wrote; `width`, if given, is what the embeddings must have.
 
         Raises
         ------
         InvalidInputError
-            Where the file is not one of `save`, or its width is another.
+            Where the file is missing, damaged or something else, or its width is another.
         """
+        content = SAVED.read(path)
         try:
             with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                weights = {name: file.get_tensor(name) for name in sorted(file.keys())}
+                head = file.metadata() or {}
+            weights = from_safetensors(content)
         except SafetensorError as exc:
-            raise _no_adapter(path, str(exc)) from exc
-        if metadata.get("format") != FORMAT:
-            found = metadata.get("format", "safetensors of something else")
-            raise _no_adapter(path, f"it holds {found}")
+            raise SAVED.unfit(path, f"it is damaged or holds other things ({exc})") from exc
+        if head.get("format") != FORMAT:
+            found = head.get("format", "safetensors of something else")
+            raise SAVED.unfit(path, f"it holds {found}")
+        # Files of 0.1.0 have no checksum.
+        if head.get("sha256", "") not in ("", _digest(head.get("clip_al", ""), weights)):
+            raise SAVED.unfit(path, "it is damaged or was edited")
         try:
-            content = json.loads(metadata["clip_al"])
-            adapter = cls(**content["settings"])
-            classes = content["fitted"].pop("classes_")
-            for name, value in content["fitted"].items():
-                setattr(adapter, name, value)
-            n_layers = 1 if adapter.hidden is None else 2
-            adapter.weights_ = {name: weights[name] for name in layer_names(n_layers)}
-            adapter.n_features_in_ = int(weights["image.0.weight"].shape[1])
-        except (KeyError, TypeError, ValueError) as exc:
-            raise _no_adapter(path, f"something is missing from it: {exc}") from exc
-        adapter.classes_ = np.arange(classes) if isinstance(classes, int) else np.array(classes)
-        adapter.n_classes_ = len(adapter.classes_)
+            adapter = cls._from_parts(json.loads(head["clip_al"]), weights)
+        except (AttributeError, KeyError, TypeError, ValueError) as exc:
+            raise SAVED.unfit(path, f"something in it is missing or wrong: {exc}") from exc
         if width is not None and width != adapter.n_features_in_:
             raise InvalidInputError(
-                f"The adapter must be for embeddings of {width} columns; {path} is for "
+                f"The adapter must be for embeddings of {width} columns; {os.fspath(path)} is for "
                 f"{adapter.n_features_in_}. Load one that was fitted on embeddings of this model."
             )
         return adapter
+
+    @classmethod
+    def _from_parts(
+        cls, content: dict[str, Any], weights: dict[str, NDArray[Any]]
+    ) -> DatasetAdapter:
+        adapter = cls(**content["settings"])
+        _check_settings(adapter)
+        fitted = content["fitted"]
+        adapter.temperature_ = check_number(fitted["temperature_"], "temperature_", above=0.0)
+        adapter.n_epochs_ = check_int(fitted["n_epochs_"], "n_epochs_", smallest=0)
+        adapter.history_ = [dict(epoch) for epoch in fitted["history_"]]
+        classes = fitted["classes_"]
+        adapter.classes_ = np.arange(classes) if isinstance(classes, int) else np.array(classes)
+        if adapter.classes_.ndim != 1 or adapter.classes_.dtype.kind not in "iU":
+            raise ValueError("the classes are no names")
+        adapter.n_classes_ = len(adapter.classes_)
+        n_layers = 1 if adapter.hidden is None else 2
+        adapter.weights_ = {name: weights[name] for name in layer_names(n_layers)}
+        d = adapter.n_features_in_ = int(weights["image.0.weight"].shape[1])
+        for name, weight in adapter.weights_.items():
+            _check_weight(name, weight, d, adapter.hidden or d, last=n_layers - 1)
+        return adapter
+
+
+def _check_weight(name: str, weight: NDArray[Any], d: int, hidden: int, *, last: int) -> None:
+    """Raise unless a layer from d columns, or from `hidden` ones to d, has this weight or bias."""
+    _, layer, kind = name.split(".")
+    n_in, n_out = d if layer == "0" else hidden, d if int(layer) == last else hidden
+    shape = (n_out, n_in) if kind == "weight" else (n_out,)
+    if weight.shape != shape or weight.dtype != np.float32 or not np.isfinite(weight).all():
+        raise ValueError(f"{name} is {weight.shape} of {weight.dtype}, or not finite")
+
+
+def _digest(text: str, weights: dict[str, NDArray[Any]]) -> str:
+    """Return the SHA-256 of settings and weights."""
+    digest = hashlib.sha256(text.encode())
+    for name, weight in sorted(weights.items()):
+        digest.update(f"\0{name}\0{weight.dtype.str}\0{weight.shape}\0".encode())
+        digest.update(np.ascontiguousarray(weight).data)
+    return digest.hexdigest()
 
 
 def fit_rows(
@@ -349,10 +403,3 @@ def _check_settings(adapter: DatasetAdapter) -> None:
     check_number(adapter.weight_decay, "weight_decay", low=0.0)
     if adapter.temperature is not None:
         check_number(adapter.temperature, "temperature", above=0.0)
-
-
-def _no_adapter(path: str | Path, why: str) -> InvalidInputError:
-    return InvalidInputError(
-        f"{path} must be a file that `DatasetAdapter.save` wrote; {why}. Pass such a file, or fit "
-        "the adapter again."
-    )

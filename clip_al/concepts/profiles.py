@@ -9,8 +9,8 @@ worker thread multiplies one block, which stays in its cache, and keeps the top 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numba
@@ -25,10 +25,14 @@ from clip_al.arrays.checks import (
     check_int,
 )
 from clip_al.arrays.device import device_block, device_of, device_slices
+from clip_al.atomic import replacing
 from clip_al.concepts.notebook import profiles_html
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.errors import InvalidInputError, ModelMismatchError
+from clip_al.saved_files import SavedFile
 
+FORMAT = "clip_al.ConceptProfiles 1"
+SAVED = SavedFile("ConceptProfiles.save", "Copy it again, or profile the images again.")
 WEIGHTINGS = ("binary", "softmax")
 SMALLEST_STD = 1e-6
 RUN_LENGTH = 16
@@ -316,32 +320,98 @@ class ConceptProfiles:
             statistics=self.statistics,
         )
 
-    def save(self, path: str | Path) -> None:
-        """Write ids, similarities and statistics to an .npz file; the vocabulary is not kept."""
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write ids, similarities and statistics to an .npz file; of the vocabulary the names.
+
+        Parameters
+        ----------
+        path : path
+            Of the file, for instance ``profiles.npz``; put in place at once, when complete.
+        overwrite : bool, default=False
+            Replace a file that is there.
+
+        Raises
+        ------
+        InvalidInputError
+            Where the file is there, or its folder is not.
+        """
         arrays: dict[str, Any] = {"ids": self.ids, "similarities": self.similarities}
-        arrays["names"] = np.array(self.vocabulary.names)
+        arrays |= {"format": np.array(FORMAT), "names": np.array(self.vocabulary.names)}
         if self.statistics is not None:
             arrays |= {"mean_v": self.statistics.mean_v, "std_v": self.statistics.std_v}
             arrays["n"] = np.int64(self.statistics.n)
-        with Path(path).open("wb") as file:
+        with replacing(path, "wb", overwrite=overwrite) as file:
             np.savez(file, **arrays)
 
     @classmethod
-    def load(cls, path: str | Path, vocabulary: ConceptVocabulary) -> ConceptProfiles:
-        """Read what `save` wrote; `vocabulary` must have the same names."""
-        with np.load(path, allow_pickle=False) as file:
-            if tuple(file["names"].tolist()) != vocabulary.names:
-                raise InvalidInputError(
-                    f"`vocabulary` must be the one that {path} was made with, "
-                    f"{len(file['names'])} concepts; got another of {len(vocabulary)}. "
-                    "Load that one."
-                )
-            statistics = (
-                ConceptStatistics(file["mean_v"], file["std_v"], int(file["n"]))
-                if "mean_v" in file
-                else None
+    def load(cls, path: str | os.PathLike[str], vocabulary: ConceptVocabulary) -> ConceptProfiles:
+        """Read what `save` wrote; `vocabulary` must have the same names.
+
+        Raises
+        ------
+        InvalidInputError
+            Where the file is missing, damaged or something else, or of another vocabulary.
+        """
+        arrays = SAVED.read_arrays(path, SAVED.read(path))
+        why = _why_unfit(arrays)
+        if why is not None:
+            raise SAVED.unfit(path, why)
+        if tuple(arrays["names"].tolist()) != vocabulary.names:
+            raise InvalidInputError(
+                f"`vocabulary` must be the one that {os.fspath(path)} was made with, "
+                f"{len(arrays['names'])} concepts; got another of {len(vocabulary)}. "
+                "Load that one."
             )
-            return cls(file["ids"], file["similarities"], vocabulary, statistics)
+        statistics = None
+        if "mean_v" in arrays:
+            statistics = ConceptStatistics(arrays["mean_v"], arrays["std_v"], int(arrays["n"]))
+        return cls(arrays["ids"], arrays["similarities"], vocabulary, statistics)
+
+
+def _why_unfit(arrays: dict[str, NDArray[Any]]) -> str | None:
+    """Return what is wrong with the arrays of a file; None where they are profiles."""
+    return _wrong_kind(arrays) or _wrong_concepts(arrays) or _wrong_statistics(arrays)
+
+
+def _wrong_kind(arrays: dict[str, NDArray[Any]]) -> str | None:
+    # Files of 0.1.0 do not name their format.
+    found = arrays.get("format", np.array(FORMAT))
+    if found.shape != () or found.item() != FORMAT:
+        return f"it holds {found.ravel()[:1].tolist()} in place of {FORMAT}"
+    kinds = {"ids": (np.int32, 2), "similarities": (np.float32, 2), "names": (np.str_, 1)}
+    if "mean_v" in arrays:
+        kinds |= {"mean_v": (np.float64, 1), "std_v": (np.float64, 1), "n": (np.int64, 0)}
+    for name, (dtype, ndim) in kinds.items():
+        if name not in arrays:
+            return f"it has no `{name}`"
+        array = arrays[name]
+        if not np.issubdtype(array.dtype, dtype) or array.ndim != ndim:
+            return f"`{name}` is {array.ndim}-D of {array.dtype}"
+    return None
+
+
+def _wrong_concepts(arrays: dict[str, NDArray[Any]]) -> str | None:
+    ids_nm, sims_nm, v = arrays["ids"], arrays["similarities"], len(arrays["names"])
+    if sims_nm.shape != ids_nm.shape or ids_nm.shape[1] < 1:
+        return f"`ids` has shape {ids_nm.shape} and `similarities` {sims_nm.shape}"
+    if ids_nm.size and (ids_nm.min() < 0 or ids_nm.max() >= v):
+        bad = ids_nm.min() if ids_nm.min() < 0 else ids_nm.max()
+        return f"it names the concept {bad} of a vocabulary of {v}"
+    if (np.diff(np.sort(ids_nm, axis=1), axis=1) == 0).any():
+        return "it names a concept twice for one image"
+    if not np.isfinite(sims_nm).all() or (np.diff(sims_nm, axis=1) > 0).any():
+        return "its similarities are not finite, or do not fall along each row"
+    return None
+
+
+def _wrong_statistics(arrays: dict[str, NDArray[Any]]) -> str | None:
+    if "mean_v" in arrays:
+        v, mean_v, std_v = len(arrays["names"]), arrays["mean_v"], arrays["std_v"]
+        if mean_v.shape != (v,) or std_v.shape != (v,) or arrays["n"] < 1:
+            return f"its statistics are not of {v} concepts"
+        if not np.isfinite(mean_v).all() or not np.isfinite(std_v).all() or (std_v <= 0).any():
+            return "its statistics are not finite, or no spreads"
+    return None
 
 
 def _text_embeddings(vocabulary: ConceptVocabulary) -> NDArray[np.float32]:

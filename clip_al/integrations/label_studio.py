@@ -137,11 +137,7 @@ def write_tasks(
     path: str | os.PathLike[str], tasks: Sequence[Mapping[str, Any]], *, overwrite: bool = False
 ) -> None:
     """Write tasks as a file to import; InvalidInputError where one is there already."""
-    if Path(path).exists() and not overwrite:
-        raise InvalidInputError(
-            f"`path` must be new; {str(path)!r} is there. Name another, or pass overwrite=True."
-        )
-    with replacing(Path(path)) as file:
+    with replacing(path, overwrite=overwrite) as file:
         json.dump(list(tasks), file, indent=1)
 
 

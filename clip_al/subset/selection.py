@@ -350,19 +350,21 @@ class Selection:
         Parameters
         ----------
         path : path
-            Of the JSON file, for instance ``subset.json``; the arrays go to ``subset.npz``.
+            Of the JSON file, for instance ``subset.json``; the arrays go to ``subset.npz``,
+            and those of ``subset_0.3`` to ``subset_0.3.npz``.
         overwrite : bool, default=False
             Replace files that are there.
 
         Raises
         ------
         InvalidInputError
-            Where one of the files is there, or `path` ends in ``.npz``.
+            Where one of the files is there, the folder is not, or `path` ends in ``.npz``.
 
         Notes
         -----
-        Each file is put in place at once, the arrays first; the text holds their SHA-256, so
-        that `load` refuses arrays of another save. The same selection gives the same bytes.
+        A kill at any moment leaves the old selection or the new one; the text holds the
+        SHA-256 of the arrays, so that `load` refuses those of another save. The same selection
+        gives the same bytes.
         """
         write_files(path, self._head(), self._arrays(), self.fingerprint, overwrite=overwrite)
 

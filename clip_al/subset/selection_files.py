@@ -20,14 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al import __version__
-from clip_al.atomic import replacing
+from clip_al.atomic import check_new, replacing, write_bytes
 from clip_al.errors import InvalidInputError, MissingDependencyError
+from clip_al.saved_files import SavedFile
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = "clip_al.Selection"
 FORMAT_VERSION = 1
+SAVED = SavedFile("Selection.save", "Copy it again, or select again.")
 SCORE = "score "
 """What the name of an array that is a score begins with."""
 
@@ -76,14 +78,14 @@ def write_files(
     *,
     overwrite: bool,
 ) -> None:
-    """Write the two files, the arrays first: the text holds their SHA-256."""
+    """Write the two files, so that a kill at any moment leaves the old pair or the new one.
+
+    The text holds the SHA-256 of its arrays. These wait under another name, which `read_files`
+    knows, until the text is in place.
+    """
     text_file, array_file = _paths(path)
-    there = [file for file in (text_file, array_file) if file.exists()]
-    if there and not overwrite:
-        raise InvalidInputError(
-            f"`path` must be new; {str(there[0])!r} is there. Name another, or pass "
-            "overwrite=True to replace it."
-        )
+    for file in (text_file, array_file):
+        check_new(file, overwrite=overwrite)
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]  # no objects, so no pickle
     data = buffer.getvalue()
@@ -100,45 +102,43 @@ def write_files(
         "arrays_sha256": hashlib.sha256(data).hexdigest(),
         "fingerprint": fingerprint,
     }
-    _write_bytes(array_file, data)
-    _write_bytes(text_file, (json.dumps(meta, indent=2) + "\n").encode())
+    waiting = _waiting(array_file)
+    write_bytes(waiting, data)
+    write_bytes(text_file, (json.dumps(meta, indent=2) + "\n").encode(), overwrite=overwrite)
+    waiting.replace(array_file)
 
 
 def read_files(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Return what `write_files` wrote: the text, with the fingerprint, and the arrays."""
     text_file, array_file = _paths(path)
     meta = _read_meta(text_file)
-    try:
-        data = array_file.read_bytes()
-    except FileNotFoundError as exc:
+    # The last is what 0.1.0 called the arrays of `subset_0.3`.
+    names = (array_file, _waiting(array_file), text_file.with_suffix(".npz"))
+    there = [file for file in names if file.is_file()]
+    if not there:
         raise InvalidInputError(
             f"A selection is two files; {str(array_file)!r} is missing beside "
             f"{str(text_file)!r}. Copy both, or select again."
-        ) from exc
-    if hashlib.sha256(data).hexdigest() != meta.get("arrays_sha256"):
-        raise InvalidInputError(
-            f"{str(array_file)!r} must be the arrays that {str(text_file)!r} was saved with; "
-            "got others, or a damaged file. Copy both files again, or select again."
         )
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return meta, dict(arrays)
-    except (KeyError, TypeError, ValueError) as exc:
-        raise damaged(path) from exc
+    for file in there:
+        data = file.read_bytes()
+        if hashlib.sha256(data).hexdigest() == meta.get("arrays_sha256"):
+            return meta, SAVED.read_arrays(file, data)
+    raise InvalidInputError(
+        f"{str(there[0])!r} must be the arrays that {str(text_file)!r} was saved with; "
+        "got others, or a damaged file. Copy both files again, or select again."
+    )
 
 
 def damaged(path: str | os.PathLike[str]) -> InvalidInputError:
     """Return the error of a text that is not what was saved."""
-    return InvalidInputError(
-        f"{str(Path(path))!r} must be what was saved; it is damaged or was edited. Copy it "
-        "again, or select again."
-    )
+    return SAVED.unfit(path, "it is damaged or was edited")
 
 
-def write_csv(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
-    """Write a table as a CSV file, in place of one that is there."""
-    data = table.to_csv(index=False, lineterminator="\n")
-    _write_bytes(Path(path), data.encode("utf-8", "surrogateescape"))
+def write_csv(path: str | os.PathLike[str], table: pd.DataFrame, *, overwrite: bool = True) -> None:
+    """Write a table as a CSV file, by default in place of one that is there."""
+    with replacing(path, overwrite=overwrite) as file:
+        table.to_csv(file, index=False, lineterminator="\n")
 
 
 def write_parquet(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
@@ -152,7 +152,7 @@ def write_parquet(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
         ) from exc
     buffer = io.BytesIO()
     table.to_parquet(buffer, engine="pyarrow", index=False)
-    _write_bytes(Path(path), buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
 
 
 def _paths(path: str | os.PathLike[str]) -> tuple[Path, Path]:
@@ -162,27 +162,23 @@ def _paths(path: str | os.PathLike[str]) -> tuple[Path, Path]:
             f"`path` must be that of the JSON file; got {str(text_file)!r}. Name it "
             f"{str(text_file.with_suffix('.json'))!r}: the arrays lie beside it."
         )
-    return text_file, text_file.with_suffix(".npz")
+    # The name may have a dot of its own: `subset_0.3` and `subset_0.5` are two selections.
+    return text_file, text_file.with_name(f"{text_file.name.removesuffix('.json')}.npz")
+
+
+def _waiting(array_file: Path) -> Path:
+    """Return what arrays are called until their text is in place."""
+    return array_file.with_name(f"{array_file.name}.new")
 
 
 def _read_meta(text_file: Path) -> dict[str, Any]:
+    content = SAVED.read(text_file)
     try:
-        meta = json.loads(text_file.read_bytes())
-    except FileNotFoundError as exc:
-        raise InvalidInputError(
-            f"`path` must name a saved selection; {str(text_file)!r} is missing. Make it with "
-            "`Selection.save`."
-        ) from exc
+        meta = json.loads(content)
     except ValueError as exc:
-        raise InvalidInputError(
-            f"`path` must name a saved selection; {str(text_file)!r} is damaged or no JSON "
-            "text. Copy it again, or select again."
-        ) from exc
+        raise SAVED.unfit(text_file, "it is damaged or no JSON text") from exc
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise InvalidInputError(
-            f"`path` must name a saved selection; {str(text_file)!r} holds other things. Name "
-            "what `Selection.save` wrote."
-        )
+        raise SAVED.unfit(text_file, "it holds other things")
     version = meta.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise InvalidInputError(
@@ -190,8 +186,3 @@ def _read_meta(text_file: Path) -> dict[str, Any]:
             f"{version}, written by clip_al {meta.get('clip_al')}. Update clip_al."
         )
     return meta
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    with replacing(path, "wb") as file:
-        file.write(data)

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_choice, check_indices, check_int
-from clip_al.atomic import replacing
+from clip_al.atomic import check_new, write_bytes
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.label.query_inputs import check_profiles
 from clip_al.show.learning_curves import read_rounds
@@ -135,7 +134,7 @@ def write_report(
     >>> "2 of 3 images" in path.read_text()
     True
     """
-    target = _check_path(path, overwrite)
+    check_new(path, overwrite=overwrite)
     n = _check_parts(selection, against, embeddings, profiles)
     check_choice(errors, ("raise", "skip"), "errors")
     check_choice(map_method, METHODS, "map_method")
@@ -159,23 +158,7 @@ def write_report(
     thumbnails = _thumbnails(images, embeddings, selection, shown, errors)
     about = about_selection(selection, shown, known, against, max_images, title)
     text = render_page(page, thumbnails, about)
-    with replacing(target, "wb") as file:
-        file.write(text.encode("utf-8", "replace"))
-
-
-def _check_path(path: str | os.PathLike[str], overwrite: bool) -> Path:
-    target = Path(path)
-    if target.is_dir() or not target.parent.is_dir():
-        raise InvalidInputError(
-            f"`path` must be a file in a folder that exists; got {str(target)!r}. Name one, for "
-            "instance report.html."
-        )
-    if target.exists() and not overwrite:
-        raise InvalidInputError(
-            f"`path` must be new; {str(target)!r} is there. Name another, or pass overwrite=True "
-            "to replace it."
-        )
-    return target
+    write_bytes(path, text.encode("utf-8", "replace"), overwrite=overwrite)
 
 
 def _check_parts(
