@@ -39,19 +39,21 @@ from clip_al.encode.images import ImageSource, image_source
 from clip_al.encode.table_files import (
     COLUMNS,
     IMAGES,
-    INDEX,
     NEW_TABLE,
     ROWS,
     SKIPPED,
+    UNFINISHED,
     Entry,
     RowWriter,
     begin_table,
+    check_finished,
     check_key,
     check_same_images,
     finish_table,
     new_meta,
     npy_header,
-    read_csv,
+    put_in_place,
+    read_index,
     read_meta,
     read_progress,
     remove_work_files,
@@ -109,6 +111,7 @@ class EmbeddingTable:
         self.model_id: str = meta["model_id"]
         self.embeddings: NDArray[Any] = np.load(directory / ROWS, mmap_mode="r")
         self.shape = (int(meta["n"]), int(meta["d"]))
+        self._meta = meta
         self.ndim = 2
         self.dtype = self.embeddings.dtype
 
@@ -143,7 +146,8 @@ class EmbeddingTable:
             an error and leave the table open for a second call, or leave them out, list them
             in ``skipped.csv`` and warn.
         overwrite : bool, default=False
-            Replace a table that is there; other directories are never touched.
+            Begin anew where a table is there, which is lost; other directories are never
+            touched.
         hash_content : bool, default=False
             Tell files apart by SHA-256 in place of the modification time; reads each file
             twice. A continued table keeps what it was begun with.
@@ -240,7 +244,7 @@ class EmbeddingTable:
         dtype : {"float32", "float16"}
             Type on disk.
         overwrite : bool, default=False
-            Replace a table that is there.
+            Replace a table that is there, once the new one is complete.
 
         Raises
         ------
@@ -261,24 +265,28 @@ class EmbeddingTable:
         source.ids = source.ids if ids is None else _check_ids(ids, n)
         _check_unique(source.ids)
         _check_unit_rows(array)
-        if read_meta(folder) is not None and not overwrite:
+        found = read_meta(folder)
+        if found is not None and not overwrite:
             raise InvalidInputError(
                 f"`directory` must be new or empty; {str(folder)!r} holds a table. Name another, "
                 "or pass overwrite=True to replace it."
             )
         key = {"model": model_id, "weights": "", "preprocessing": preprocessing, "precision": ""}
         meta = new_meta(source, model_id, {**key, "dtype": dtype}, d, 0)
-        begin_table(folder, meta)
-        with (folder / ROWS).open("wb") as file:
+        target = folder if found is None else folder / UNFINISHED
+        begin_table(target, meta)
+        with (target / ROWS).open("wb") as file:
             file.write(npy_header(n, d, dtype))
             step = block_rows(d)
             for start in range(0, n, step):
                 file.write(np.ascontiguousarray(array[start : start + step], dtype).data)
             sync_file(file)
         write_csv(
-            folder / IMAGES, COLUMNS, ((source.ids[i], *source.fingerprint(i)) for i in range(n))
+            target / IMAGES, COLUMNS, ((source.ids[i], *source.fingerprint(i)) for i in range(n))
         )
-        finish_table(folder, meta, [])
+        finish_table(target, meta, [])
+        if found is not None:
+            put_in_place(folder)
         return cls.open(folder)
 
     @classmethod
@@ -314,15 +322,7 @@ class EmbeddingTable:
                 f"{meta['n']} images done{unread}. Run the same `EmbeddingTable.create` or "
                 "`clip-al embed` again to finish it."
             )
-        for name, expected in meta["bytes"].items():
-            file = folder / name
-            size = file.stat().st_size if file.is_file() else None
-            if size != expected:
-                found = "no such file" if size is None else f"{size} bytes"
-                raise InvalidInputError(
-                    f"{name} of the table {str(folder)!r} must have {expected} bytes; got {found}. "
-                    "The table is damaged: make it again with overwrite=True (`--force`)."
-                )
+        check_finished(folder, meta)
         return cls(folder, meta, meta["root"] if root is None else os.path.abspath(root))  # noqa: PTH100
 
     def __len__(self) -> int:
@@ -361,7 +361,7 @@ class EmbeddingTable:
     def _index(self) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
         ids, paths = np.empty(len(self), object), np.empty(len(self), object)
         root = str(self.root)
-        for i, entry in enumerate(read_csv(self.directory / INDEX)):
+        for i, entry in enumerate(read_index(self.directory, self._meta)):
             ids[i] = entry[0]
             paths[i] = os.path.join(root, entry[1]) if entry[1] else ""  # noqa: PTH118
         return ids, paths

@@ -6,6 +6,7 @@ Imports `images`, `errors`. Every step may be repeated; metadata are written las
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al import __version__
-from clip_al.atomic import replacing, sync_file
+from clip_al.atomic import TEMPORARY, replacing, sync_file
 from clip_al.encode.images import Fingerprint, ImageSource
 from clip_al.errors import InvalidInputError, ModelMismatchError
 
@@ -27,7 +28,13 @@ FORMAT = "clip_al.EmbeddingTable"
 FORMAT_VERSION = 1
 META, ROWS, INDEX, SKIPPED = "meta.json", "embeddings.npy", "index.csv", "skipped.csv"
 IMAGES, PROGRESS = "images.csv", "progress.jsonl"
+UNFINISHED, READY = "replacement.tmp", "replacement"
+"""Folders in a table: one that is to replace it, not yet complete, and complete."""
 COLUMNS = ("id", *Fingerprint._fields)
+KINDS = {
+    "complete": bool, "n": int, "d": int, "model_id": str, "key": dict, "batch_size": int,
+    "hash_content": bool, "root": str,
+}  # fmt: skip
 CHECKPOINT_S = 1.0
 """Seconds between two records of progress: what a kill can cost, besides one batch."""
 
@@ -65,25 +72,97 @@ def read_meta(folder: Path) -> dict[str, Any] | None:
     )
     if folder.exists() and not folder.is_dir():
         raise InvalidInputError(refusal)
+    _move_replacement(folder)
     try:
         meta = json.loads((folder / META).read_bytes())
     except FileNotFoundError:
         names = _file_names(folder)
         if META in names:  # another process has just begun it
             return read_meta(folder)
-        if names - {f"{META}.tmp"}:
+        if any(not (name.startswith(META) and name.endswith(TEMPORARY)) for name in names):
             raise InvalidInputError(refusal) from None
         return None
     except ValueError as exc:
         raise InvalidInputError(refusal) from exc
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise InvalidInputError(refusal)
-    if meta["format_version"] > FORMAT_VERSION:
+    version = meta.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
         raise InvalidInputError(
             f"The table must be of format {FORMAT_VERSION} or older; {str(folder)!r} has "
-            f"{meta['format_version']}, written by clip_al {meta['clip_al']}. Update clip_al."
+            f"{version}, written by clip_al {meta.get('clip_al')}. Update clip_al."
         )
+    for name, kind in KINDS.items():
+        if not isinstance(meta.get(name), kind):
+            raise damaged_table(folder, f"{META} has {meta.get(name)!r} as `{name}`")
+    # Tables of 0.1.0 and unfinished ones have no checksum.
+    if "sha256" in meta and meta["sha256"] != _digest(meta):
+        raise damaged_table(folder, f"{META} was edited or is damaged")
     return meta
+
+
+def damaged_table(folder: Path, why: str) -> InvalidInputError:
+    """Return the error for a table whose files are not what was written."""
+    return InvalidInputError(
+        f"The table {str(folder)!r} is damaged: {why}. Copy it again, or make it again with "
+        "overwrite=True (`--force`)."
+    )
+
+
+def _digest(meta: dict[str, Any]) -> str:
+    """Return the SHA-256 of metadata, apart from itself."""
+    rest = {name: value for name, value in meta.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def check_finished(folder: Path, meta: dict[str, Any]) -> None:
+    """Raise unless a finished table has its files, of the sizes and kinds that it was given.
+
+    A few reads, whatever its size: of the rows only the header is looked at.
+    """
+    try:
+        header = npy_header(meta["n"], meta["d"], meta["key"]["dtype"])
+        sizes = dict(meta["bytes"])
+        expected = len(header) + meta["n"] * meta["d"] * np.dtype(meta["key"]["dtype"]).itemsize
+        fit = sizes[ROWS] == expected and INDEX in sizes and set(sizes) <= {ROWS, INDEX, SKIPPED}
+    except (KeyError, TypeError, ValueError) as exc:
+        raise damaged_table(folder, f"{META} lacks or mistakes {exc}") from exc
+    if not fit:
+        raise damaged_table(folder, f"{META} is not of {meta['n']} rows of {meta['d']}")
+    for name, size in sizes.items():
+        file = folder / name
+        found = file.stat().st_size if file.is_file() else None
+        if found != size:
+            told = "no such file" if found is None else f"{found} bytes"
+            raise InvalidInputError(
+                f"{name} of the table {str(folder)!r} must have {size} bytes; got {told}. "
+                "The table is damaged: make it again with overwrite=True (`--force`)."
+            )
+    with (folder / ROWS).open("rb") as rows:
+        if rows.read(len(header)) != header:
+            raise damaged_table(folder, f"{ROWS} does not begin as the array of this table")
+
+
+def read_index(folder: Path, meta: dict[str, Any]) -> list[Entry]:
+    """Return the index of a finished table, compared with its checksum."""
+    known = meta.get("index_sha256")  # not in tables of 0.1.0
+    if known is not None and known != _file_digest(folder / INDEX):
+        raise damaged_table(folder, f"{INDEX} was edited or is damaged")
+    try:
+        entries = list(read_csv(folder / INDEX))
+    except csv.Error as exc:
+        raise damaged_table(folder, f"{INDEX} is no CSV file ({exc})") from exc
+    if len(entries) != meta["n"] or any(len(entry) != len(COLUMNS) for entry in entries):
+        raise damaged_table(folder, f"{INDEX} is not of {meta['n']} images")
+    return entries
+
+
+def _file_digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _file_names(folder: Path) -> set[str]:
@@ -124,8 +203,35 @@ def finish_table(folder: Path, meta: dict[str, Any], failures: list[tuple[int, s
         write_csv(folder / SKIPPED, ("position", *COLUMNS, "reason"), skipped)
     names = (ROWS, INDEX, SKIPPED) if reasons else (ROWS, INDEX)
     sizes = {name: (folder / name).stat().st_size for name in names}
-    write_meta(folder, {**meta, "complete": True, "n": n, "bytes": sizes})
+    digest = _file_digest(folder / INDEX)
+    write_meta(folder, {**meta, "complete": True, "n": n, "bytes": sizes, "index_sha256": digest})
     remove_work_files(folder)
+
+
+def put_in_place(folder: Path) -> None:
+    """Let the finished table in the folder `UNFINISHED` replace the one that it is in.
+
+    The new name is the moment: a kill before leaves the old table, and whoever reads the
+    folder after a kill moves the rest.
+    """
+    (folder / UNFINISHED).rename(folder / READY)
+    _move_replacement(folder)
+
+
+def _move_replacement(folder: Path) -> None:
+    ready = folder / READY
+    try:
+        kept = json.loads((ready / META).read_bytes())["bytes"]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in (PROGRESS, IMAGES, SKIPPED):
+        if name not in kept:
+            (folder / name).unlink(missing_ok=True)
+    for name in (*kept, META):
+        with suppress(FileNotFoundError):  # it was moved before
+            (ready / name).replace(folder / name)
+    with suppress(OSError):
+        ready.rmdir()
 
 
 def remove_work_files(folder: Path) -> None:
@@ -335,7 +441,9 @@ def npy_header(n: int, d: int, dtype: Any) -> bytes:
 
 
 def write_meta(folder: Path, meta: dict[str, Any]) -> None:
-    """Replace the metadata at once."""
+    """Replace the metadata at once; those of a finished table with a checksum."""
+    if meta["complete"]:
+        meta = {**meta, "sha256": _digest(meta)}
     with replacing(folder / META) as file:
         json.dump(meta, file, indent=2, sort_keys=True)
         file.write("\n")

@@ -301,7 +301,8 @@ def test_ranks_that_finish_together_make_one_table(tmp_path, folder, encoder):
 
 def test_a_table_begun_at_this_moment_is_seen(tmp_path, monkeypatch):
     """Ranks set out together: metadata may come between the two looks at a folder."""
-    names, meta = table_files._file_names, {"format": table_files.FORMAT, "format_version": 1}
+    names, source = table_files._file_names, image_source(np.zeros((1, 2, 2, 3), np.uint8))
+    meta = table_files.new_meta(source, "mine", {}, 4, 8)
 
     def begin(folder):
         table_files.write_meta(folder, meta)
