@@ -7,9 +7,12 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from clip_al.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TEMPORARY = ".tmp"
 """What the name of a file that is not complete ends in."""
@@ -77,3 +80,11 @@ def write_bytes(path: str | os.PathLike[str], content: bytes, *, overwrite: bool
     """Write a file that is in memory; see `replacing`."""
     with replacing(path, "wb", overwrite=overwrite) as file:
         file.write(content)
+
+
+def write_frame(
+    path: str | os.PathLike[str], frame: pd.DataFrame, *, overwrite: bool = True
+) -> None:
+    """Write a DataFrame as a CSV file, without its index; see `replacing`."""
+    with replacing(path, overwrite=overwrite) as file:
+        frame.to_csv(file, index=False, lineterminator="\n")

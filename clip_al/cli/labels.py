@@ -27,7 +27,6 @@ from clip_al.cli.options import (
     print_json,
     refuse_options,
     say,
-    written,
 )
 from clip_al.errors import InvalidInputError
 from clip_al.progress import progress_bar
@@ -133,7 +132,7 @@ def fit_selection(
     pretrained: str | None,
 ) -> Selection:
     """Read the labels, encode the names of their classes, and choose."""
-    from clip_al.handed_in.labels import read_groups, read_labels
+    from clip_al.handed_in.read import read_groups, read_labels
 
     codes, names = read_labels(labels, table, classes)
     attribute = None if groups is None else read_groups(groups, table)
@@ -171,7 +170,7 @@ def suspect_table(found: list[Suspect]) -> Table:
 
 def suspect_records(found: list[Suspect]) -> list[dict[str, Any]]:
     """Return suspects for JSON, under the names that the CSV file has."""
-    from clip_al.handed_in.labels import suspect_frame
+    from clip_al.handed_in.write import suspect_frame
 
     records = suspect_frame(found).astype(object).to_dict("records")
     return [{str(name): value for name, value in record.items()} for record in records]
@@ -206,7 +205,7 @@ def suspects(
 
     From a selection, or from a table and --labels.
     """
-    from clip_al.handed_in.labels import suspect_frame
+    from clip_al.handed_in.write import write_suspects
     from clip_al.subset.selection import Selection
 
     check_output(output, force)
@@ -225,8 +224,7 @@ def suspects(
     wanted = min(20, selection.n_images) if n is None else n
     found = selection.suspects(check_int(wanted, "-n", largest=selection.n_images))
     if output is not None:
-        with written(output, force) as file:
-            suspect_frame(found).to_csv(file, index=False)
+        write_suspects(output, found, overwrite=force)
     if as_json:
         print_json(
             {

@@ -21,6 +21,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from clip_al import __version__
+from clip_al.atomic import write_frame
 from clip_al.cli.demo import DEMO_EXAMPLES, TRAIN_DEMO_EXAMPLES, demo, train_demo
 from clip_al.cli.labels import SUSPECTS_EXAMPLES, suspects
 from clip_al.cli.options import (
@@ -43,7 +44,6 @@ from clip_al.cli.options import (
     out,
     print_json,
     say,
-    written,
 )
 from clip_al.cli.report import REPORT_EXAMPLES, report
 from clip_al.cli.select import SELECT_EXAMPLES, select
@@ -209,8 +209,8 @@ def concepts(
     profiles = encode_profiles(table, vocabulary, m, model, pretrained)
     if output is not None:
         listed = ["; ".join(profiles.names(index)) for index in range(len(table))]
-        with written(output, force) as file:
-            pd.DataFrame({"id": list(table.ids), "concepts": listed}).to_csv(file, index=False)
+        frame = pd.DataFrame({"id": list(table.ids), "concepts": listed})
+        write_frame(output, frame, overwrite=force)
     counts_v = np.bincount(profiles.ids.ravel(), minlength=profiles.n_concepts)
     names = profiles.vocabulary.names
     frequent = [
@@ -256,7 +256,7 @@ def diversity(
 ) -> None:
     """Measure how diverse a set of images is."""
     from clip_al.concepts.diversity import ConceptCounts, geometric_diversity, spectral_diversity
-    from clip_al.handed_in.picks_and_probabilities import read_indices
+    from clip_al.handed_in.read import read_indices
 
     table = open_table(table_path)
     profiles = encode_profiles(table, vocabulary, m, model, pretrained)

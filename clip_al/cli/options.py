@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -200,25 +199,6 @@ def check_output(path: Path | None, force: bool) -> None:
         raise InvalidInputError(
             f"{path} must be in a folder that exists; {path.parent} does not. Make it first."
         )
-
-
-@contextmanager
-def written(path: Path, force: bool) -> Iterator[Path]:
-    """Yield another name to write a file under, and put it in place when it is complete.
-
-    What is there stays whole where writing is interrupted, and where `check_output` refuses.
-    """
-    if path.exists() and not path.is_file() and not path.is_dir():  # a pipe or a device
-        yield path
-        return
-    target = path.resolve()
-    part = target.with_name(f".part-{target.name}")
-    try:
-        yield part
-        check_output(path, force)  # again: it may have come into being meanwhile
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def say(text: str) -> None:

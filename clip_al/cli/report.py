@@ -50,8 +50,6 @@ FOR_TABLE = {
     "model": "--model",
     "pretrained": "--pretrained",
 }
-TEXT_COLUMNS = ("id", "path", "concepts", "added_concepts", "label", "group")
-POSITIONS = ("rank", "index")
 FOR_CSV = {"labels": "--labels", "classes": "--classes"}
 
 
@@ -127,7 +125,7 @@ def report(
     Images with concepts and scores, coverage of concepts and classes, a map, suspects.
     """
     from clip_al.encode.table import EmbeddingTable
-    from clip_al.handed_in.picks_and_probabilities import read_indices
+    from clip_al.handed_in.read import read_indices
     from clip_al.show.report.write import write_report
 
     check_output(output, force)
@@ -203,7 +201,7 @@ def read_selection(
     labels, classes : optional
         Of all images, as `read_labels` takes them; for a .csv.
     """
-    from clip_al.handed_in.labels import read_labels
+    from clip_al.handed_in.read import read_labels, read_picks
     from clip_al.subset.selection import Selection
 
     suffix = path.suffix.lower()
@@ -215,7 +213,7 @@ def read_selection(
             f"`--table`; got {path}{' without `--table`' if suffix == '.csv' else ''}. Pass "
             "`--table`, the table that was selected from."
         )
-    indices, picks, scores = _read_picks(path, table)
+    indices, picks, scores = read_picks(path, table)
     y, names = read_labels(labels, table, classes) if labels is not None else (None, None)
     selection = Selection.from_indices(
         indices,
@@ -226,29 +224,3 @@ def read_selection(
         ids=table.ids.tolist(),
     )
     return Read(selection, indices, picks, scores)
-
-
-def _read_picks(
-    path: Path, table: EmbeddingTable
-) -> tuple[NDArray[np.int64], list[PickExplanation] | None, dict[str, NDArray[Any]]]:
-    """Return positions, what the file says of each pick, and its columns of numbers."""
-    import pandas as pd
-
-    from clip_al.handed_in.picks_and_probabilities import read_csv, read_indices
-    from clip_al.label.concept_sampling import PickExplanation
-
-    indices = read_indices(path, table, str(path))
-    rows = read_csv(path)
-    if len(rows) != len(indices):  # no header line, so no columns
-        return indices, None, {}
-    picks = None
-    if {"concepts", "added_concepts"} <= set(rows.columns):
-        lists = [
-            [tuple(name for name in cell.split("; ") if name) for cell in rows[column]]
-            for column in ("concepts", "added_concepts")
-        ]
-        picks = [PickExplanation(int(i), *said) for i, *said in zip(indices, *lists, strict=True)]
-    others = rows.columns.difference([*TEXT_COLUMNS, *POSITIONS], sort=False)
-    numbers = rows[others].apply(pd.to_numeric, errors="coerce")
-    kept = [name for name in others if numbers[name].notna().all()]
-    return indices, picks, {str(name): numbers[name].to_numpy(np.float64) for name in kept}

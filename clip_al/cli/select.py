@@ -45,7 +45,6 @@ from clip_al.cli.options import (
     print_json,
     refuse_options,
     say,
-    written,
 )
 from clip_al.errors import InvalidInputError
 from clip_al.progress import progress_bar
@@ -180,8 +179,9 @@ def select(
         refuse_options(ctx, FOR_RATIO, "`--ratio`", "`--budget`")
         table = open_or_embed(images_or_table, output, encoder, skip_unreadable)
         profiles = encode_profiles(table, vocabulary, m, model, pretrained)
-        with written(output, force) as file:
-            result = _pick(table, profiles, budget, probabilities, labelled, candidate_factor, file)
+        result = _pick(
+            table, profiles, budget, probabilities, labelled, candidate_factor, output, force
+        )
         _print_picks({**result, "output": output}, as_json)
         return
     refuse_options(ctx, FOR_BUDGET, "`--budget`", "`--ratio`")
@@ -209,14 +209,12 @@ def _pick(
     probabilities: Path | None,
     labelled: Path | None,
     candidate_factor: int,
-    file: Path,
+    output: Path,
+    force: bool,
 ) -> dict[str, Any]:
     """Write the picks, and return what there is to say of them."""
-    from clip_al.handed_in.picks_and_probabilities import (
-        read_indices,
-        read_probabilities,
-        write_selection,
-    )
+    from clip_al.handed_in.read import read_indices, read_probabilities
+    from clip_al.handed_in.write import write_picks
     from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling
 
     empty = np.empty(0, dtype=np.int64)
@@ -233,7 +231,10 @@ def _pick(
         picks, metric = strategy(None, pool, budget, profiles=part, labelled=seen, **extra)
     explanations = strategy.explain(pool[picks], profiles, labelled=seen)
     margins = None if probabilities is None else metric
-    write_selection(file, explanations, ids=table.ids, paths=table.paths, metric=margins)
+    write_picks(
+        output, explanations,
+        ids=table.ids, paths=table.paths, metric=margins, overwrite=force,
+    )  # fmt: skip
     return {
         "images": len(table),
         "concepts": profiles.n_concepts,
@@ -318,10 +319,9 @@ def _check_subset(
 def _write(
     output: Path, selection: Selection, table: EmbeddingTable, all_images: bool, force: bool
 ) -> None:
-    from clip_al.handed_in.labels import write_subset
+    from clip_al.handed_in.write import write_subset
 
     if output.suffix == ".json":
         selection.save(output, overwrite=force)
         return
-    with written(output, force) as file:
-        write_subset(file, selection, paths=table.paths, all_images=all_images)
+    write_subset(output, selection, paths=table.paths, all_images=all_images, overwrite=force)

@@ -21,6 +21,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
+from clip_al.atomic import write_frame
 from clip_al.concepts.diversity import ConceptCounts, concept_diversity
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.concepts.vocabulary import ConceptVocabulary
@@ -192,7 +193,7 @@ def write_selection(path: Path, explanations: list[PickExplanation], y: NDArray[
         for rank, pick in enumerate(explanations, start=1)
     ]
     columns = ["rank", "index", "label", "concepts", "added_concepts"]
-    pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
+    write_frame(path, pd.DataFrame(rows, columns=columns))
 
 
 def _accuracy_table(accuracy: pd.DataFrame) -> Table:

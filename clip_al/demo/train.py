@@ -26,7 +26,7 @@ from sklearn.neural_network import MLPClassifier
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.demo.label import Digits, draw_images, encode_digits
-from clip_al.handed_in.labels import suspect_frame
+from clip_al.handed_in.write import write_suspects
 from clip_al.subset.selection import Selection
 from clip_al.subset.selector import ClipSelector
 
@@ -92,7 +92,7 @@ def run_train_demo(
     console.print(_accuracy_table(accuracy))
     print_gains(console, accuracy)
     selection.save(folder / "subset.json", overwrite=True)
-    write_suspects(folder, selection, digits, n_wrong)
+    write_and_draw_suspects(folder, selection, digits, n_wrong)
     write_page(folder, selection, digits)
     console.print(f"\nWrote suspects.csv, suspects.png, subset.json, subset.npz to {folder}")
     console.print(f"Open {folder / 'report.html'} in a browser.", soft_wrap=True)
@@ -217,12 +217,11 @@ def write_page(folder: Path, selection: Selection, digits: Digits) -> None:
     )
 
 
-def write_suspects(folder: Path, selection: Selection, digits: Digits, n: int) -> None:
+def write_and_draw_suspects(folder: Path, selection: Selection, digits: Digits, n: int) -> None:
     """Write the n worst suspects as a CSV file with the truth beside, and draw the first."""
     suspects = selection.suspects(n)
-    frame = suspect_frame(suspects)
-    frame["truth"] = [NAMES[digits.y[suspect.index]] for suspect in suspects]
-    frame.to_csv(folder / "suspects.csv", index=False)
+    truth = [NAMES[digits.y[suspect.index]] for suspect in suspects]
+    write_suspects(folder / "suspects.csv", suspects, truth=truth, overwrite=True)
     first = suspects[:N_DRAWN]
     titles = [f"given: {suspect.given}\nlikelier: {suspect.likeliest}" for suspect in first]
     images = digits.images[[suspect.index for suspect in first]]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from clip_al.errors import InvalidInputError
-from clip_al.handed_in.picks_and_probabilities import read_csv
+from clip_al.handed_in.read import read_csv
 
 COLUMNS = ("labels", "accuracy")
 

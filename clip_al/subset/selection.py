@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_indices, check_int
+from clip_al.atomic import write_frame
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.subset.notebook import selection_html
 from clip_al.subset.selection_checks import (
@@ -37,7 +38,6 @@ from clip_al.subset.selection_files import (
     pack_arrays,
     read_files,
     unpack_ids,
-    write_csv,
     write_files,
     write_parquet,
 )
@@ -319,7 +319,7 @@ class Selection:
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write `to_frame` as a CSV file, in place of one that is there."""
-        write_csv(path, self.to_frame())
+        write_frame(path, self.to_frame())
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write `to_frame` as a Parquet file, in place of one that is there.

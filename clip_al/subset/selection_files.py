@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al import __version__
-from clip_al.atomic import check_new, replacing, write_bytes
+from clip_al.atomic import check_new, write_bytes
 from clip_al.errors import InvalidInputError, MissingDependencyError
 from clip_al.saved_files import SavedFile
 
@@ -133,12 +133,6 @@ def read_files(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
 def damaged(path: str | os.PathLike[str]) -> InvalidInputError:
     """Return the error of a text that is not what was saved."""
     return SAVED.unfit(path, "it is damaged or was edited")
-
-
-def write_csv(path: str | os.PathLike[str], table: pd.DataFrame, *, overwrite: bool = True) -> None:
-    """Write a table as a CSV file, by default in place of one that is there."""
-    with replacing(path, overwrite=overwrite) as file:
-        table.to_csv(file, index=False, lineterminator="\n")
 
 
 def write_parquet(path: str | os.PathLike[str], table: pd.DataFrame) -> None:

@@ -21,13 +21,13 @@ from sklearn.datasets import load_digits
 from typer.testing import CliRunner, Result
 
 import clip_al
+from clip_al import atomic
 from clip_al.cli import main as cli
 from clip_al.cli.demo import LABEL_FILES, TRAIN_FILES
 from clip_al.cli.main import app
-from clip_al.cli.options import print_json, written
+from clip_al.cli.options import print_json
 from clip_al.encode.encoder import ClipEncoder
 from clip_al.encode.table import EmbeddingTable
-from clip_al.errors import InvalidInputError
 from clip_al.subset.selection import Selection
 from clip_al.subset.selector import PRESETS
 
@@ -368,50 +368,20 @@ def test_a_demo_replaces_nothing(tmp_path: Path, name: str) -> None:
     assert [file.read_text() for file in tmp_path.iterdir()] == ["mine"]
 
 
-@pytest.mark.parametrize("writer", ["write_selection", "write_subset"])
+@pytest.mark.parametrize("wanted", [ONE, ("--ratio", "0.3", "--labels", "folders")])
 def test_an_interrupt_while_writing_leaves_the_old_file(
-    place: Path, monkeypatch: pytest.MonkeyPatch, writer: str
+    place: Path, monkeypatch: pytest.MonkeyPatch, wanted: Sequence[str]
 ) -> None:
-    def interrupted(path: Path, *_: object, **__: object) -> None:
-        Path(path).write_text("half a li")
+    def interrupted(file: object) -> None:
         raise KeyboardInterrupt
 
-    from clip_al.handed_in import labels as label_files
-    from clip_al.handed_in import picks_and_probabilities as files
-
-    monkeypatch.setattr(files if writer == "write_selection" else label_files, writer, interrupted)
-    wanted = ONE if writer == "write_selection" else ("--ratio", "0.3", "--labels", "folders")
+    monkeypatch.setattr(atomic, "sync_file", interrupted)
     Path("picks.csv").write_text("old")
     before = set(place.iterdir())
     result = run("select", "photos.table", *wanted, "-o", "picks.csv", "--force")
     assert result.exit_code == 130
     assert Path("picks.csv").read_text() == "old"
     assert set(place.iterdir()) == before
-
-
-def test_a_file_that_came_meanwhile_is_kept(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    new = written(path, False)
-    file = new.__enter__()
-    file.write_text("mine")
-    path.write_text("theirs")
-    with pytest.raises(InvalidInputError, match="must not exist yet"):
-        new.__exit__(None, None, None)
-    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.csv", "theirs")]
-    with written(path, True) as file:
-        file.write_text("mine")
-    assert path.read_text() == "mine"
-
-
-def test_a_link_stays_a_link_and_a_device_a_device(tmp_path: Path) -> None:
-    (tmp_path / "real.csv").write_text("old")
-    (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
-    with written(tmp_path / "link.csv", True) as file:
-        file.write_text("new")
-    assert (tmp_path / "link.csv").is_symlink()
-    assert (tmp_path / "real.csv").read_text() == "new"
-    with written(Path("/dev/null"), True) as file:
-        assert file == Path("/dev/null")
 
 
 # A terminal and a pipe

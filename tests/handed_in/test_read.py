@@ -1,3 +1,5 @@
+"""Tests of `clip_al.handed_in.read`."""
+
 from __future__ import annotations
 
 import re
@@ -9,8 +11,7 @@ import pytest
 
 from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
-from clip_al.handed_in.labels import read_groups, read_labels, suspect_frame, write_subset
-from clip_al.subset.selection import Selection
+from clip_al.handed_in.read import read_groups, read_indices, read_labels, read_probabilities
 
 IDS = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
 EXPECTED = [1, 0, 1, 1]  # dog, cat, dog, dog
@@ -20,6 +21,82 @@ EXPECTED = [1, 0, 1, 1]  # dog, cat, dog, dog
 def table(tmp_path: Path) -> EmbeddingTable:
     Z = np.eye(4, dtype=np.float32)
     return EmbeddingTable.from_array(tmp_path / "table", Z, IDS, model_id="toy@00000000")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("ids.txt", "c.jpg\na.jpg\n"),
+        ("ids.csv", "id,label\nc.jpg,3\na.jpg,1\n"),
+        ("index.csv", "index,label\n2,3\n0,1\n"),
+    ],
+)
+def test_indices_from_text(table: EmbeddingTable, tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    assert read_indices(tmp_path / name, table, "--labelled").tolist() == [2, 0]
+
+
+def test_indices_from_npy(table: EmbeddingTable, tmp_path: Path) -> None:
+    np.save(tmp_path / "i.npy", np.array([2, 0]))
+    assert read_indices(tmp_path / "i.npy", table, "--labelled").tolist() == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must hold at least one line; it is empty. Leave the option out instead."),
+        ("id\nb.jpgg\n", "The closest are 'b.jpg'"),
+        ("id\na.jpg\na.jpg\n", "`--labelled` must name each image once; got 0 more than once."),
+        ("index\n4\n", "`--labelled` must be in [0, 3], the positions of 4 images; got 4."),
+        ("index\n1.5\n", "must hold whole numbers; got '1.5'. Use a column `id` for names."),
+        ("name,label\na.jpg,1\n", "must have a column `id` or `index`, or be one id a line; got"),
+    ],
+)
+def test_bad_indices(table: EmbeddingTable, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(InvalidInputError, match=re.escape(message)):
+        read_indices(tmp_path / "x.csv", table, "--labelled")
+
+
+def test_probabilities_by_id_in_any_order(table: EmbeddingTable, tmp_path: Path) -> None:
+    rows = {"d.jpg": (0.4, 0.6), "a.jpg": (0.1, 0.9), "b.jpg": (0.2, 0.8), "c.jpg": (0.3, 0.7)}
+    lines = [f"{a},{name},{b}" for name, (a, b) in rows.items()]
+    (tmp_path / "p.csv").write_text("\n".join(["cat,id,dog", *lines, "0.5,other.jpg,0.5"]))
+    read = read_probabilities(tmp_path / "p.csv", table)
+    np.testing.assert_array_equal(read, [rows[name] for name in IDS])
+
+
+def test_probabilities_without_ids_are_in_order(table: EmbeddingTable, tmp_path: Path) -> None:
+    expected = np.array([[0.1, 0.9], [0.2, 0.8], [0.3, 0.7], [0.4, 0.6]])
+    pd.DataFrame(expected, columns=["cat", "dog"]).to_csv(tmp_path / "p.csv", index=False)
+    np.save(tmp_path / "p.npy", expected)
+    np.testing.assert_allclose(read_probabilities(tmp_path / "p.csv", table), expected)
+    np.testing.assert_array_equal(read_probabilities(tmp_path / "p.npy", table), expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cat,dog\n0.5,0.5\n", "must have one row for each of the 4 images; got 1."),
+        ("id,cat\na.jpg,1\n", "3 are missing, the first is 'b.jpg'. Predict on all of them."),
+        ("id,cat\na.jpg,1\na.jpg,1\n", "must name each image once; got 'a.jpg' more than once."),
+        ("cat,dog\n" + "0.5,x\n" * 4, "the column `dog` does not everywhere."),
+        ("cat,dog\n" + "2,3\n" * 4, "each row must sum to 1; got row 0, which sums to 5."),
+    ],
+)
+def test_bad_probabilities(table: EmbeddingTable, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "p.csv").write_text(text)
+    with pytest.raises(InvalidInputError, match=re.escape(message)):
+        read_probabilities(tmp_path / "p.csv", table)
+
+
+def test_a_file_that_is_no_array(table: EmbeddingTable, tmp_path: Path) -> None:
+    (tmp_path / "p.npy").write_bytes(b"text")
+    with pytest.raises(InvalidInputError, match=re.escape("as `numpy.save` writes it")):
+        read_probabilities(tmp_path / "p.npy", table)
+
+
+# Labels and groups
 
 
 @pytest.mark.parametrize(
@@ -175,45 +252,3 @@ def test_groups(table: EmbeddingTable, tmp_path: Path) -> None:
     (tmp_path / "g.csv").write_text("id,label\na.jpg,x\n")
     with pytest.raises(InvalidInputError, match="must have a column `group`, or be one group a"):
         read_groups(tmp_path / "g.csv", table)
-
-
-@pytest.fixture
-def selection() -> Selection:
-    scores = {
-        "sas": np.array([0.1, 0.2, 0.3, 0.4]),
-        "sds": np.array([4.0, 3.0, 2.0, 1.0]),
-        "label_score": np.array([-3.0, -1.0, -2.0, -4.0]),
-        "likeliest": np.array([0, 1, 1, 0]),
-        "total": np.array([1.1, 1.2, 1.3, 1.4]),
-    }
-    return Selection.from_indices(
-        [3, 1], 4, scores=scores, y=EXPECTED, class_names=["cat", "dog"], ids=IDS
-    )
-
-
-def test_a_subset_holds_what_was_chosen(selection: Selection, tmp_path: Path) -> None:
-    write_subset(tmp_path / "s.csv", selection, paths=[f"/x/{name}" for name in IDS])
-    written = pd.read_csv(tmp_path / "s.csv")
-    assert written.columns.tolist() == ["index", "id", "path", "label", "sas", "sds", "total"]
-    assert written.iloc[0].tolist() == [1, "b.jpg", "/x/b.jpg", "cat", 0.2, 3.0, 1.2]
-    assert written.iloc[1].tolist() == [3, "d.jpg", "/x/d.jpg", "dog", 0.4, 1.0, 1.4]
-    assert len(written) == 2
-
-
-def test_a_subset_reads_back_as_labels(
-    selection: Selection, table: EmbeddingTable, tmp_path: Path
-) -> None:
-    write_subset(tmp_path / "s.csv", selection, paths=IDS, all_images=True)
-    written = pd.read_csv(tmp_path / "s.csv")
-    assert written["selected"].tolist() == [False, True, False, True]
-    assert written["likeliest"].tolist() == ["cat", "dog", "dog", "cat"]
-    codes, names = read_labels(tmp_path / "s.csv", table)
-    assert codes.tolist() == EXPECTED
-    assert names == ["cat", "dog"]
-
-
-def test_suspects_as_a_table(selection: Selection) -> None:
-    frame = suspect_frame(selection.suspects(2))
-    assert frame.columns.tolist() == ["index", "id", "given", "likelier", "score"]
-    assert frame.iloc[0].tolist() == [3, "d.jpg", "dog", "cat", -4.0]
-    assert frame.iloc[1].tolist() == [0, "a.jpg", "dog", "cat", -3.0]

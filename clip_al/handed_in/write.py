@@ -1,0 +1,111 @@
+"""What people take away in files: picks, subsets, suspects; each written whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from clip_al.atomic import write_frame
+from clip_al.label.concept_sampling import PickExplanation
+from clip_al.subset.selection import Selection
+from clip_al.subset.selection_summaries import Suspect
+
+
+def write_picks(
+    path: str | Path,
+    explanations: Sequence[PickExplanation],
+    *,
+    ids: Sequence[str] | NDArray[Any],
+    paths: Sequence[str] | NDArray[Any] | None = None,
+    metric: NDArray[np.float64] | None = None,
+    metric_name: str = "margin",
+    overwrite: bool = False,
+) -> None:
+    """Write picks to a CSV file, best first, one line an image.
+
+    Parameters
+    ----------
+    path : str or Path
+        Put in place at once, when complete.
+    explanations : sequence of PickExplanation
+        The picks in order.
+    ids, paths : sequence of str
+        Of all images, by position.
+    metric : ndarray of shape (n_picks,), optional
+        A number for each pick, in the same order.
+    metric_name : str
+        Its column.
+    overwrite : bool
+        Replace a file that is there.
+    """
+    frame = pd.DataFrame(
+        {
+            "rank": np.arange(1, len(explanations) + 1),
+            "index": [pick.index for pick in explanations],
+            "id": [ids[pick.index] for pick in explanations],
+        }
+    )
+    if paths is not None:
+        frame["path"] = [paths[pick.index] for pick in explanations]
+    if metric is not None:
+        frame[metric_name] = metric
+    frame["concepts"] = ["; ".join(pick.concepts) for pick in explanations]
+    frame["added_concepts"] = ["; ".join(pick.added) for pick in explanations]
+    write_frame(path, frame, overwrite=overwrite)
+
+
+def write_subset(
+    path: str | Path,
+    selection: Selection,
+    *,
+    paths: Sequence[str] | NDArray[Any],
+    all_images: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Write the chosen images to a CSV file, by position, one line an image.
+
+    Parameters
+    ----------
+    path : str or Path
+        Put in place at once, when complete.
+    selection : Selection
+        With ids.
+    paths : sequence of str
+        Of all images, by position.
+    all_images : bool
+        Write the others too, with a column ``selected`` and all that is known of each.
+    overwrite : bool
+        Replace a file that is there.
+    """
+    frame = selection.to_frame().rename(columns={"given": "label"})
+    frame.insert(2, "path", list(paths))
+    if not all_images:
+        wanted = ["index", "id", "path", "label", "group", "sas", "sds", "total"]
+        shown = [name for name in wanted if name in frame.columns]
+        frame = frame.loc[frame["selected"], shown]
+    write_frame(path, frame, overwrite=overwrite)
+
+
+def suspect_frame(suspects: Sequence[Suspect]) -> pd.DataFrame:
+    """Return suspects as a table: index, id, given and likelier label, score."""
+    rows = [(s.index, s.id, s.given, s.likeliest, s.score) for s in suspects]
+    return pd.DataFrame(rows, columns=["index", "id", "given", "likelier", "score"])
+
+
+def write_suspects(
+    path: str | Path,
+    suspects: Sequence[Suspect],
+    *,
+    truth: Sequence[str] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write suspects to a CSV file, worst first; where the right labels are known, these too."""
+    frame = suspect_frame(suspects)
+    if truth is not None:
+        frame["truth"] = list(truth)
+    write_frame(path, frame, overwrite=overwrite)
