@@ -235,8 +235,10 @@ def _move_replacement(folder: Path) -> None:
 
 
 def remove_work_files(folder: Path) -> None:
-    """Remove what only an unfinished table needs."""
-    for name in (IMAGES, PROGRESS):
+    """Remove what only an unfinished table needs, and what a kill left half-written."""
+    written = (META, INDEX, SKIPPED, IMAGES)
+    left = {n for n in _file_names(folder) if n.endswith(TEMPORARY) and n.startswith(written)}
+    for name in (IMAGES, PROGRESS, *left):
         (folder / name).unlink(missing_ok=True)
 
 
