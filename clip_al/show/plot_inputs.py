@@ -1,23 +1,17 @@
-"""What `plots` is given: positions, rounds, titles; checked, and names made fit to be drawn.
-
-Imports `checks`, `concepts`, `selection`; pandas for rounds.
-"""
+"""What `plots` is given: positions and titles; checked, and names made fit to be drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clip_al.arrays.checks import check_indices
 from clip_al.concepts.profiles import ConceptProfiles
-from clip_al.errors import InvalidInputError, InvalidTypeError
+from clip_al.errors import InvalidInputError
 from clip_al.subset.selection import Selection
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LONGEST = 40
 
@@ -35,53 +29,6 @@ def positions_of(rows: Any, n: int, name: str) -> NDArray[np.int64]:
     if positions.size == 0:
         raise InvalidInputError(f"`{name}` must hold at least one image; got none. Pass some.")
     return positions
-
-
-def rounds_frame(rounds: Any) -> pd.DataFrame:
-    """Return rounds as a table with the columns name, labels and accuracy, checked."""
-    import pandas as pd
-
-    if isinstance(rounds, Mapping):
-        parts = [
-            pd.DataFrame({"name": str(name), "labels": labels, "accuracy": accuracies})
-            for name, (labels, accuracies) in _equally_long(rounds)
-        ]
-        frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    elif isinstance(rounds, pd.DataFrame):
-        frame = rounds
-    else:
-        raise InvalidTypeError(
-            "`rounds` must be a DataFrame or a mapping of names to (labels, accuracies); got "
-            f"{type(rounds).__name__}. Pass `pandas.read_csv(…)`, say."
-        )
-    missing = [name for name in ("labels", "accuracy") if name not in frame.columns]
-    if missing or frame.empty:
-        raise InvalidInputError(
-            "`rounds` must have rows with the columns 'labels' and 'accuracy'; got "
-            f"{len(frame)} rows with {', '.join(map(repr, frame.columns)) or 'no columns'}. "
-            "Rename the columns."
-        )
-    names = frame["name"].astype(str) if "name" in frame.columns else ""
-    checked = frame[["labels", "accuracy"]].apply(pd.to_numeric, errors="coerce")
-    bad = ~np.isfinite(checked).all(axis=1) | ~checked["accuracy"].between(0, 1)
-    if bad.any():
-        row = frame.loc[bad].iloc[0]
-        raise InvalidInputError(
-            "`rounds` must hold finite numbers, and accuracies in [0, 1]; got "
-            f"{row['labels']} labels with accuracy {row['accuracy']}. Divide per cents by 100."
-        )
-    table: pd.DataFrame = checked.assign(name=names)
-    return table
-
-
-def _equally_long(curves: Mapping[str, Any]) -> Iterator[tuple[str, tuple[list[Any], list[Any]]]]:
-    for name, (labels, accuracies) in curves.items():
-        if len(labels) != len(accuracies):
-            raise InvalidInputError(
-                f"`rounds[{name!r}]` must be as many labels as accuracies; got {len(labels)} and "
-                f"{len(accuracies)}. Pass one accuracy a round."
-            )
-        yield name, (list(labels), list(accuracies))
 
 
 def titles_of(

@@ -17,11 +17,11 @@ from clip_al.arrays.checks import check_choice, check_int
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.encode.images import ImageSource, image_source
 from clip_al.errors import InvalidInputError, UnreadableImageError
-from clip_al.show.plot_inputs import one_line, positions_of, rounds_frame, titles_of
+from clip_al.show.learning_curves import read_rounds
+from clip_al.show.plot_inputs import one_line, positions_of, titles_of
 from clip_al.subset.selection import Selection
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
 ORDERS = ("frequent", "difference")
@@ -103,16 +103,16 @@ def concept_coverage(
     return ax
 
 
-def learning_curves(rounds: pd.DataFrame | Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
+def learning_curves(rounds: Any, *, ax: Axes | None = None) -> Axes:
     """Draw accuracy against the number of labels, one curve a name.
 
     Parameters
     ----------
-    rounds : DataFrame, or mapping of str to pairs
+    rounds : path of a CSV file, DataFrame, list of dict, or mapping of str to pairs
         Columns ``labels`` (how many) and ``accuracy`` (in [0, 1]), and optionally ``name``;
         several rows of one name and number of labels are repetitions, drawn as their mean
         and a band of one standard deviation. Or each curve's labels and accuracies under its
-        name: ``{"CBD": ([20, 40], [0.6, 0.7])}``. Not modified.
+        name: ``{"CBD": ([20, 40], [0.6, 0.7])}``. Not modified. `write_report` takes the same.
     ax : matplotlib Axes, optional
         Where to draw; a new figure's by default.
 
@@ -126,7 +126,7 @@ def learning_curves(rounds: pd.DataFrame | Mapping[str, Any], *, ax: Axes | None
         Where a column is missing, there is no row, or a number is not finite or an accuracy
         outside [0, 1].
     """
-    frame = rounds_frame(rounds)
+    frame = read_rounds(rounds)
     ax = _axes(ax, (6, 4))
     drawn: list[Any] = []
     names = list(dict.fromkeys(frame["name"]))

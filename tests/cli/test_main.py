@@ -502,7 +502,10 @@ def test_twenty_suspects_or_all(digits_place: Path, tmp_path: Path) -> None:
             "and scores. Leave it out.",
         ),
         (["subset.json", "--model", "mini"], "`--model` must come with a table;"),
-        (["nothing.json"], "`path` must name a saved selection; 'nothing.json' is missing."),
+        (
+            ["nothing.json"],
+            "nothing.json must be a file that `Selection.save` wrote; it is missing.",
+        ),
         (["."], "`--labels` must come with a table; got none. Pass a file, or `folders`; or a"),
         ([".", "--labels", "folders"], "'.' holds other things."),
     ],

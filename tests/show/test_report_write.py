@@ -26,7 +26,6 @@ from clip_al.errors import (
     UnreadableImageError,
 )
 from clip_al.label.concept_sampling import CBDSampling
-from clip_al.show.learning_curves import read_rounds
 from clip_al.show.report.data import (
     ADDED,
     CHOSEN,
@@ -416,18 +415,6 @@ def test_suspects_follow_the_estimate_of_wrong_labels():
     assert find_suspects(Selection.from_indices([0], 3), None).size == 0
 
 
-def test_rounds_of_several_curves_from_a_file(tmp_path):
-    path = tmp_path / "rounds.csv"
-    path.write_text("name,labels,accuracy\nb,10,0.5\na,10,0.4\nb,20,0.6\n")
-    assert read_rounds(path) == [
-        {"name": "b", "labels": [10, 20], "accuracy": [0.5, 0.6]},
-        {"name": "a", "labels": [10], "accuracy": [0.4]},
-    ]
-    path.write_text("labels,accuracy\n10,high\n")
-    with pytest.raises(InvalidInputError, match=r"must hold numbers .* '10' and 'high' in row 1"):
-        read_rounds(path)
-
-
 def test_nested_settings_have_names_with_dots():
     found = describe_settings({"a": {"b": 1, "c": {}}, "d": "x", "e": None})
     assert found == [("a.b", "1"), ("a.c", "{}"), ("d", "x"), ("e", "null")]
@@ -523,7 +510,7 @@ def test_picks_without_concepts_get_them_from_the_table(place, tmp_path):
         (("table/index.txt", "--table", "table"), "SELECTION must be a .json"),
         (("first.csv", "--labelled", "x"), "`--labelled` must come with `--table`; got it with"),
         (("one.json", "--labels", "folders"), "`--labels` must come with a selection in .csv"),
-        (("none.json",), "none.json' is missing"),
+        (("none.json",), "none.json must be a file that `Selection.save` wrote; it is missing"),
     ],
 )
 def test_bad_arguments(arguments, message, place, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from clip_al.arrays.checks import check_choice, check_indices, check_int
 from clip_al.atomic import check_new, write_bytes
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.label.query_inputs import check_profiles
-from clip_al.show.learning_curves import read_rounds
+from clip_al.show.learning_curves import mean_curves, read_rounds
 from clip_al.show.report.data import (
     Shown,
     choose_shown,
@@ -91,8 +91,9 @@ def write_report(
         Further scores, in the order of `picks`, for instance ``{"margin": metrics}``.
     against : Selection, optional
         Another one of the same images; the page shows what this one adds and removes.
-    rounds : path, DataFrame or list of dict, optional
-        Learning curves: ``labels``, ``accuracy`` and, for several, ``name``.
+    rounds : path of a CSV file, DataFrame, list of dict or mapping, optional
+        Learning curves, as `plots.learning_curves` takes them: ``labels``, ``accuracy`` in
+        [0, 1] and, for several, ``name``. Of repetitions the mean is shown.
     suspects : int, optional
         How many of the labels most in doubt are shown; by default as many as look wrong, from 20
         to 500.
@@ -141,7 +142,7 @@ def write_report(
     max_images = check_int(max_images, "max_images", largest=MAX_IMAGES)
     if suspects is not None:
         suspects = check_int(suspects, "suspects", smallest=0, largest=n)
-    curves = [] if rounds is None else read_rounds(rounds)
+    curves = [] if rounds is None else mean_curves(read_rounds(rounds))
     known = check_indices([] if labelled is None else labelled, n, "labelled")
     _check_picks(selection, picks, pick_scores)
 
