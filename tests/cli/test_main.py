@@ -504,7 +504,7 @@ def test_twenty_suspects_or_all(digits_place: Path, tmp_path: Path) -> None:
         (["subset.json", "--model", "mini"], "`--model` must come with a table;"),
         (
             ["nothing.json"],
-            "nothing.json must be a file that `Selection.save` wrote; it is missing.",
+            "nothing.json must be a file that `Selection.save` wrote; it is m",
         ),
         (["."], "`--labels` must come with a table; got none. Pass a file, or `folders`; or a"),
         ([".", "--labels", "folders"], "'.' holds other things."),
