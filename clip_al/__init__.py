@@ -1,5 +1,23 @@
 """clip_al: which images to label, and which to train on.
 
+What is public is `clip_al.NAME` of the names below, the modules `clip_al.plots`,
+`clip_al.uncertainty`, `clip_al.diversity`, `clip_al.scores`, `clip_al.neighbors` and
+`clip_al.errors` with what they document, `clip_al.integrations.X` for each host X, and the
+command `clip-al`. Nothing else is: inner modules may move between two releases.
+
+====================  ====================================================================
+images to embeddings  `ClipEncoder`, `EmbeddingTable`, `encode_shard`, `DeviceEmbeddings`
+concepts              `ConceptVocabulary`, `ConceptProfiles`, `ConceptStatistics`
+diversity             `concept_diversity`, `ConceptCounts`, `geometric_diversity`
+what to label         `CBDMarginSampling`, `CBDSampling`, `AlignmentDiversitySampling`,
+                      `pick_by_geometric_diversity`, `PickExplanation`
+what to train on      `ClipSelector`, `SelectionOptimizer`, `DatasetAdapter`,
+                      `CrossFitAdapter`, `estimate_label_noise`, `LabelNoise`
+what was chosen       `Selection`, `Suspect`, `SelectionReport`, `Comparison`, `write_report`
+training              `SelectedSubsetSampler`, `DistributedSelectedSubsetSampler`
+errors                `ClipAlError`, the base of all in `clip_al.errors`
+====================  ====================================================================
+
 Public names load on first use, so that ``import clip_al`` is quick and pulls in none of
 torch, open_clip, modAL, faiss or matplotlib.
 """
@@ -14,50 +32,45 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "ClipEncoder": "encode.encoder",
     "EmbeddingTable": "encode.table",
-    "DeviceEmbeddings": "arrays.device",
     "encode_shard": "encode.table_shards",
+    "DeviceEmbeddings": "arrays.device",
     "ConceptVocabulary": "concepts.vocabulary",
     "ConceptProfiles": "concepts.profiles",
     "ConceptStatistics": "concepts.profiles",
     "ConceptCounts": "concepts.diversity",
-    "ConceptGram": "concepts.diversity",
     "concept_diversity": "concepts.diversity",
     "geometric_diversity": "concepts.diversity",
-    "spectral_diversity": "concepts.diversity",
-    "margin": "label.uncertainty",
-    "entropy": "label.uncertainty",
-    "least_confidence": "label.uncertainty",
-    "ensemble_variance": "label.uncertainty",
-    "pick_by_geometric_diversity": "label.greedy",
     "CBDMarginSampling": "label.concept_sampling",
     "CBDSampling": "label.concept_sampling",
     "PickExplanation": "label.concept_sampling",
-    "mean_neighbour_distances": "score.neighbors",
-    "neighbour_graph": "score.neighbors",
-    "CrossFitAdapter": "adapt.cross_fit",
-    "DatasetAdapter": "adapt.adapter",
-    "class_prototypes": "score.alignment_diversity",
-    "sample_diversity_scores": "score.alignment_diversity",
-    "semantic_alignment_scores": "score.alignment_diversity",
-    "standardize_scores": "score.alignment_diversity",
+    "AlignmentDiversitySampling": "label.alignment_sampling",
+    "pick_by_geometric_diversity": "label.greedy",
     "LabelNoise": "score.label_noise",
     "estimate_label_noise": "score.label_noise",
-    "Selection": "subset.selection",
-    "SelectionOptimizer": "subset.optimizer",
+    "DatasetAdapter": "adapt.adapter",
+    "CrossFitAdapter": "adapt.cross_fit",
     "ClipSelector": "subset.selector",
-    "AlignmentDiversitySampling": "label.alignment_sampling",
+    "SelectionOptimizer": "subset.optimizer",
+    "Selection": "subset.selection",
+    "Suspect": "subset.selection_summaries",
+    "SelectionReport": "subset.selection_summaries",
+    "Comparison": "subset.selection_summaries",
     "SelectedSubsetSampler": "samplers.sampler",
-    "write_report": "show.report.write",
     "DistributedSelectedSubsetSampler": "samplers.distributed",
-    "check_shards": "samplers.distributed",
+    "write_report": "show.report.write",
     "ClipAlError": "errors",
-    "InvalidInputError": "errors",
-    "InvalidTypeError": "errors",
-    "MissingDependencyError": "errors",
-    "ModelMismatchError": "errors",
-    "SkippedImagesWarning": "errors",
-    "UnreadableImageError": "errors",
 }
+"""Name -> the module that it is in."""
+
+_MODULES = {
+    "diversity": "concepts.diversity",
+    "errors": "errors",
+    "neighbors": "score.neighbors",
+    "plots": "show.plots",
+    "scores": "score.alignment_diversity",
+    "uncertainty": "label.uncertainty",
+}
+"""Public name of a module -> the module."""
 
 __all__ = [
     "AlignmentDiversitySampling",
@@ -66,8 +79,8 @@ __all__ = [
     "ClipAlError",
     "ClipEncoder",
     "ClipSelector",
+    "Comparison",
     "ConceptCounts",
-    "ConceptGram",
     "ConceptProfiles",
     "ConceptStatistics",
     "ConceptVocabulary",
@@ -76,91 +89,67 @@ __all__ = [
     "DeviceEmbeddings",
     "DistributedSelectedSubsetSampler",
     "EmbeddingTable",
-    "InvalidInputError",
-    "InvalidTypeError",
     "LabelNoise",
-    "MissingDependencyError",
-    "ModelMismatchError",
     "PickExplanation",
     "SelectedSubsetSampler",
     "Selection",
     "SelectionOptimizer",
-    "SkippedImagesWarning",
-    "UnreadableImageError",
-    "check_shards",
-    "class_prototypes",
+    "SelectionReport",
+    "Suspect",
     "concept_diversity",
+    "diversity",
     "encode_shard",
-    "ensemble_variance",
-    "entropy",
+    "errors",
     "estimate_label_noise",
     "geometric_diversity",
-    "least_confidence",
-    "margin",
-    "mean_neighbour_distances",
-    "neighbour_graph",
+    "neighbors",
     "pick_by_geometric_diversity",
-    "sample_diversity_scores",
-    "semantic_alignment_scores",
-    "spectral_diversity",
-    "standardize_scores",
+    "plots",
+    "scores",
+    "uncertainty",
     "write_report",
 ]
 
 if TYPE_CHECKING:
+    from clip_al import errors
     from clip_al.adapt.adapter import DatasetAdapter
     from clip_al.adapt.cross_fit import CrossFitAdapter
     from clip_al.arrays.device import DeviceEmbeddings
-    from clip_al.concepts.diversity import (
-        ConceptCounts,
-        ConceptGram,
-        concept_diversity,
-        geometric_diversity,
-        spectral_diversity,
-    )
+    from clip_al.concepts import diversity
+    from clip_al.concepts.diversity import ConceptCounts, concept_diversity, geometric_diversity
     from clip_al.concepts.profiles import ConceptProfiles, ConceptStatistics
     from clip_al.concepts.vocabulary import ConceptVocabulary
     from clip_al.encode.encoder import ClipEncoder
     from clip_al.encode.table import EmbeddingTable
     from clip_al.encode.table_shards import encode_shard
-    from clip_al.errors import (
-        ClipAlError,
-        InvalidInputError,
-        InvalidTypeError,
-        MissingDependencyError,
-        ModelMismatchError,
-        SkippedImagesWarning,
-        UnreadableImageError,
-    )
+    from clip_al.errors import ClipAlError
+    from clip_al.label import uncertainty
     from clip_al.label.alignment_sampling import AlignmentDiversitySampling
     from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling, PickExplanation
     from clip_al.label.greedy import pick_by_geometric_diversity
-    from clip_al.label.uncertainty import ensemble_variance, entropy, least_confidence, margin
-    from clip_al.samplers.distributed import DistributedSelectedSubsetSampler, check_shards
+    from clip_al.samplers.distributed import DistributedSelectedSubsetSampler
     from clip_al.samplers.sampler import SelectedSubsetSampler
-    from clip_al.score.alignment_diversity import (
-        class_prototypes,
-        sample_diversity_scores,
-        semantic_alignment_scores,
-        standardize_scores,
-    )
+    from clip_al.score import alignment_diversity as scores
+    from clip_al.score import neighbors
     from clip_al.score.label_noise import LabelNoise, estimate_label_noise
-    from clip_al.score.neighbors import mean_neighbour_distances, neighbour_graph
+    from clip_al.show import plots
     from clip_al.show.report.write import write_report
     from clip_al.subset.optimizer import SelectionOptimizer
     from clip_al.subset.selection import Selection
+    from clip_al.subset.selection_summaries import Comparison, SelectionReport, Suspect
     from clip_al.subset.selector import ClipSelector
 
 
 def __getattr__(name: str) -> Any:
-    if name == "plots":  # a room of its own: `clip_al.show.plots.image_grid`
-        return importlib.import_module("clip_al.show.plots")
-    if name not in _PUBLIC:
+    if name in _MODULES:
+        value: Any = importlib.import_module(f"clip_al.{_MODULES[name]}")
+    elif name in _PUBLIC:
+        value = getattr(importlib.import_module(f"clip_al.{_PUBLIC[name]}"), name)
+    else:
         raise AttributeError(f"module 'clip_al' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"clip_al.{_PUBLIC[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC])
+    return [*__all__, "__version__"]

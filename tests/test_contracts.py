@@ -574,7 +574,7 @@ def test_the_direction_of_a_score(name):
 
 
 def test_the_direction_of_the_variance_of_an_ensemble():
-    values = clip_al.ensemble_variance(
+    values = clip_al.uncertainty.ensemble_variance(
         [[[0.5, 0.5], [0.6, 0.4], [1.0, 0.0]], [[0.5, 0.5], [0.4, 0.6], [0.0, 1.0]]]
     )
     assert (np.diff(values) > 0).all()
@@ -617,7 +617,9 @@ def test_a_score_follows_a_permutation_of_labelled_images(rng, Z, y, vocabulary,
 
 @every_labelled_score
 def test_a_score_needs_a_label_for_each_image(Z, y, vocabulary, name):
-    with pytest.raises(clip_al.InvalidInputError, match=r"one label for each of the 60 images"):
+    with pytest.raises(
+        clip_al.errors.InvalidInputError, match=r"one label for each of the 60 images"
+    ):
         labelled_score(name, Z, y[:-1], vocabulary.embeddings[:K])
 
 
@@ -630,9 +632,9 @@ def test_a_score_of_a_table_is_that_of_its_rows(Z, y, vocabulary, name):
 
 def test_the_direction_of_scores_of_labelled_images():
     Z = np.array([[1.0, 0.0], [0.8, 0.6], [0.99, 0.14]])
-    sas = clip_al.semantic_alignment_scores(Z, [0, 0, 0], np.eye(2))
+    sas = clip_al.scores.semantic_alignment_scores(Z, [0, 0, 0], np.eye(2))
     assert np.argsort(sas).tolist() == [1, 2, 0]
-    sds = clip_al.sample_diversity_scores(Z, [0, 0, 0], 1)
+    sds = clip_al.scores.sample_diversity_scores(Z, [0, 0, 0], 1)
     assert sds.argmax() == 1
 
 

@@ -86,13 +86,14 @@ def name_of(path, root=PACKAGE):
     return ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
 
 
+PUBLIC = {**clip_al._PUBLIC, **clip_al._MODULES}
 MODULES = {name_of(path) for path in FILES} - {"__init__"}
 
 
 def arrows():
     """Module -> the modules it imports."""
     return {
-        name_of(path): imported(path.read_text(), name_of(path), MODULES, clip_al._PUBLIC)
+        name_of(path): imported(path.read_text(), name_of(path), MODULES, PUBLIC)
         for path in FILES
         if path != PACKAGE / "__init__.py"
     }

@@ -39,7 +39,7 @@ def test_importing_the_package_loads_nothing_heavy():
 
 
 def test_nor_do_the_parts_that_need_none_of_it():
-    names = "ConceptVocabulary, ConceptProfiles, CBDMarginSampling, CBDSampling, margin"
+    names = "ConceptVocabulary, ConceptProfiles, CBDMarginSampling, CBDSampling, uncertainty"
     assert loaded_by(f"from clip_al import {names}; import clip_al.encode.encoder") == []
 
 
@@ -51,12 +51,13 @@ def test_the_guard_fires():
 
 
 def type_checking_imports(tree):
-    """Names that a module imports for type checkers only, and from which module of ours."""
+    """Names that a module imports for type checkers only, and what of ours they are."""
     found = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and is_type_checking(node.test):
             for part in node.body:
-                found |= {alias.name: part.module for alias in part.names}
+                for alias in part.names:
+                    found[alias.asname or alias.name] = f"{part.module}.{alias.name}"
     return found
 
 
@@ -64,7 +65,7 @@ def is_type_checking(test):
     return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
 
 
-@pytest.mark.parametrize("name", clip_al.__all__)
+@pytest.mark.parametrize("name", clip_al._PUBLIC)
 def test_every_public_name_resolves_to_its_module(name):
     value = getattr(clip_al, name)
     assert value.__name__ == name
@@ -72,18 +73,48 @@ def test_every_public_name_resolves_to_its_module(name):
     assert value.__doc__
 
 
+@pytest.mark.parametrize("name", clip_al._MODULES)
+def test_every_public_module_is_there(name):
+    module = getattr(clip_al, name)
+    assert module.__name__ == f"clip_al.{clip_al._MODULES[name]}"
+    assert module.__doc__
+
+
+@pytest.mark.parametrize("name", ["margin", "entropy", "standardize_scores", "InvalidInputError"])
+def test_names_that_a_module_has_are_not_beside_it(name):
+    with pytest.raises(AttributeError, match=f"has no attribute '{name}'"):
+        getattr(clip_al, name)
+
+
 def test_all_is_the_table_of_public_names_in_order():
-    assert sorted(clip_al._PUBLIC) == clip_al.__all__
+    assert sorted([*clip_al._PUBLIC, *clip_al._MODULES]) == clip_al.__all__
+
+
+def test_the_docstring_says_what_is_public():
+    for name in clip_al._PUBLIC:
+        assert f"`{name}`" in clip_al.__doc__
+    for name in clip_al._MODULES:
+        assert f"`clip_al.{name}`" in clip_al.__doc__
+
+
+def test_the_reference_has_every_public_name():
+    page = (PACKAGE.parent / "docs" / "reference.md").read_text()
+    lines = {line.removeprefix("::: ") for line in page.splitlines() if line.startswith("::: ")}
+    known = {f"clip_al.{module}.{name}" for name, module in clip_al._PUBLIC.items()}
+    known |= {f"clip_al.{module}" for module in clip_al._MODULES.values()}
+    assert known <= lines | {"clip_al.errors.ClipAlError"}  # stands in the page of its module
+    assert {line for line in lines - known if ".integrations." not in line} == set()
 
 
 def test_type_checkers_see_the_same_names():
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
-    expected = {name: f"clip_al.{module}" for name, module in clip_al._PUBLIC.items()}
+    expected = {name: f"clip_al.{module}.{name}" for name, module in clip_al._PUBLIC.items()}
+    expected |= {name: f"clip_al.{module}" for name, module in clip_al._MODULES.items()}
     assert type_checking_imports(tree) == expected
 
 
 def test_dir_lists_the_public_names():
-    assert set(clip_al.__all__) <= set(dir(clip_al))
+    assert dir(clip_al) == sorted([*clip_al.__all__, "__version__"])
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -32,8 +32,8 @@ from clip_al import (
     ConceptStatistics,
     ConceptVocabulary,
     concept_diversity,
-    spectral_diversity,
 )
+from clip_al.concepts.diversity import spectral_diversity
 
 Rows = NDArray[np.int64]
 

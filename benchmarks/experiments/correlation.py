@@ -46,7 +46,8 @@ from benchmarks.experiments.correlation_page import (
 )
 from benchmarks.harness.cells import Cell, Experiment, Options, Size, Values
 from benchmarks.harness.environment import time_in_turns
-from clip_al import ConceptProfiles, concept_diversity, geometric_diversity, spectral_diversity
+from clip_al import ConceptProfiles, concept_diversity, geometric_diversity
+from clip_al.concepts.diversity import spectral_diversity
 
 M_VALUES = (1, 2, 5, 10, 20, 50)
 CONSTANTS = {

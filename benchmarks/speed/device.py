@@ -45,11 +45,10 @@ from clip_al import (
     ConceptVocabulary,
     DatasetAdapter,
     DeviceEmbeddings,
-    sample_diversity_scores,
-    semantic_alignment_scores,
 )
 from clip_al.arrays.device import device_slices
 from clip_al.arrays.labels import group_by_class
+from clip_al.score.alignment_diversity import sample_diversity_scores, semantic_alignment_scores
 
 PROFILES, SAS, SDS = "profiles", "SAS (contrastive)", "SDS"
 UPLOAD, EPOCH, FIT = "array to device", "adapter, one epoch", "ClipSelector.fit"

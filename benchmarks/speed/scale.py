@@ -60,11 +60,10 @@ from clip_al import (
     ConceptProfiles,
     ConceptVocabulary,
     SelectionOptimizer,
-    sample_diversity_scores,
-    semantic_alignment_scores,
 )
 from clip_al.arrays.blocks import map_blocks
 from clip_al.arrays.labels import group_by_class
+from clip_al.score.alignment_diversity import sample_diversity_scores, semantic_alignment_scores
 from clip_al.score.neighbors import unit_rows
 from clip_al.score.neighbors_approximate import indexed_distances, sampled_distances
 

@@ -39,16 +39,14 @@ from benchmarks.harness.environment import (
     time_once,
     write_json_lines,
 )
-from clip_al import (
-    ClipSelector,
-    DatasetAdapter,
-    SelectionOptimizer,
+from clip_al import ClipSelector, DatasetAdapter, SelectionOptimizer
+from clip_al.arrays.blocks import block_rows, map_blocks
+from clip_al.arrays.labels import group_by_class
+from clip_al.score.alignment_diversity import (
+    label_log_probabilities,
     sample_diversity_scores,
     semantic_alignment_scores,
 )
-from clip_al.arrays.blocks import block_rows, map_blocks
-from clip_al.arrays.labels import group_by_class
-from clip_al.score.alignment_diversity import label_log_probabilities
 
 N_CLASSES = 10
 WIDTH = 512

@@ -104,8 +104,8 @@ def draw_descent(path: Path) -> None:
     digits, _, Z, _ = profile_digits()
     encoder = clip_al.ClipEncoder("mini", progress=False)
     classes = encoder.encode_texts(list(WORDS), templates=["A photo of {}"])
-    sas_n = clip_al.semantic_alignment_scores(Z, digits.target, classes, alignment="cosine")
-    total_n = sas_n + 0.3 * clip_al.sample_diversity_scores(Z, digits.target, k=0.1)
+    sas_n = clip_al.scores.semantic_alignment_scores(Z, digits.target, classes, alignment="cosine")
+    total_n = sas_n + 0.3 * clip_al.scores.sample_diversity_scores(Z, digits.target, k=0.1)
     n, n_wanted = len(total_n), round(0.3 * len(total_n))
     exact = np.zeros(n, dtype=bool)
     exact[np.argsort(-total_n, kind="stable")[:n_wanted]] = True

@@ -63,7 +63,7 @@ def test_alignment_equals(data, device, alignment, adapted):
     adapter = clip_al.DatasetAdapter(epochs=2, device=device).fit(Z, y, T) if adapted else None
     on_device = clip_al.DeviceEmbeddings(Z, device)
     expected, got = (
-        clip_al.semantic_alignment_scores(rows, y, T, alignment=alignment, adapter=adapter)
+        clip_al.scores.semantic_alignment_scores(rows, y, T, alignment=alignment, adapter=adapter)
         for rows in (Z, on_device)
     )
     assert got.dtype == np.float32
@@ -82,7 +82,7 @@ def test_likeliest_class_is_the_first_of_ties(device):
 def test_diversity_equals(data, device, k, exact_up_to):
     Z, y, _ = data
     expected, got = (
-        clip_al.sample_diversity_scores(rows, y, k, exact_up_to=exact_up_to)
+        clip_al.scores.sample_diversity_scores(rows, y, k, exact_up_to=exact_up_to)
         for rows in (Z, clip_al.DeviceEmbeddings(Z, device))
     )
     np.testing.assert_allclose(got, expected, atol=1e-4)
@@ -91,20 +91,22 @@ def test_diversity_equals(data, device, k, exact_up_to):
 def test_identical_images_are_at_distance_0(device):
     rows = np.random.default_rng(3).standard_normal((1, D))
     on_device = clip_al.DeviceEmbeddings(np.repeat(rows, 4, axis=0), device, dtype="float16")
-    assert not clip_al.mean_neighbour_distances(on_device, 2).any()
+    assert not clip_al.neighbors.mean_neighbour_distances(on_device, 2).any()
 
 
 def test_prototypes_noise_and_graph_equal(data, device):
     Z, y, T = data
     on_device = clip_al.DeviceEmbeddings(Z, device)
     np.testing.assert_allclose(
-        clip_al.class_prototypes(on_device, y, K), clip_al.class_prototypes(Z, y, K), atol=1e-6
+        clip_al.scores.class_prototypes(on_device, y, K),
+        clip_al.scores.class_prototypes(Z, y, K),
+        atol=1e-6,
     )
     expected = clip_al.estimate_label_noise(Z, y, T)
     got = clip_al.estimate_label_noise(on_device, y, T)
     assert got.wrong_fraction == pytest.approx(expected.wrong_fraction, abs=1e-4)
-    graph = clip_al.neighbour_graph(on_device, y, K, 3)
-    expected_graph = clip_al.neighbour_graph(Z, y, K, 3)
+    graph = clip_al.neighbors.neighbour_graph(on_device, y, K, 3)
+    expected_graph = clip_al.neighbors.neighbour_graph(Z, y, K, 3)
     np.testing.assert_array_equal(graph.indices, expected_graph.indices)
 
 
@@ -186,7 +188,7 @@ def test_a_table_keeps_its_names_and_model(tmp_path):
     foreign = clip_al.ConceptVocabulary.from_names(["a", "b"]).with_embeddings(
         np.eye(2, table.shape[1]), model="another"
     )
-    with pytest.raises(clip_al.ModelMismatchError, match="another"):
+    with pytest.raises(clip_al.errors.ModelMismatchError, match="another"):
         clip_al.ConceptProfiles.from_embeddings(kept, foreign, 1)
 
 
@@ -216,9 +218,9 @@ def test_bad_types_and_devices(data):
     with pytest.raises(InvalidInputError, match="must be that of the embeddings, cpu; got cuda"):
         device_of(kept, "cuda")
     with pytest.raises(InvalidInputError, match="embeddings an array, for the backend 'numpy'"):
-        clip_al.sample_diversity_scores(kept, y, backend="numpy")
+        clip_al.scores.sample_diversity_scores(kept, y, backend="numpy")
     with pytest.raises(InvalidTypeError, match=r"Wrap it in `clip_al.DeviceEmbeddings`"):
-        clip_al.mean_neighbour_distances(torch.from_numpy(Z).bfloat16())
+        clip_al.neighbors.mean_neighbour_distances(torch.from_numpy(Z).bfloat16())
 
 
 def test_without_a_gpu_nothing_is_sent(data):

@@ -317,7 +317,7 @@ def test_bad_arguments_of_a_query(strategy, Z, change, error):
 
 
 def test_embeddings_of_another_width_are_refused(strategy, Z):
-    with pytest.raises((ModelMismatchError, clip_al.InvalidInputError), match="columns"):
+    with pytest.raises((ModelMismatchError, clip_al.errors.InvalidInputError), match="columns"):
         wrap(strategy).query(Z[:, :8], labels(), classifier())
 
 

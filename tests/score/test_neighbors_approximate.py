@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from clip_al import ClipSelector, sample_diversity_scores
+from clip_al import ClipSelector
 from clip_al.errors import InvalidInputError, MissingDependencyError
+from clip_al.score.alignment_diversity import sample_diversity_scores
 from clip_al.score.neighbors import mean_neighbour_distances
 from clip_al.score.neighbors_approximate import indexed_distances, sampled_distances
 from tests.reference import random_unit
