@@ -58,9 +58,9 @@ class DeviceEmbeddings:
 
     Examples
     --------
-    >>> from clip_al.score.alignment_diversity import sample_diversity_scores
+    >>> import clip_al
     >>> Z = DeviceEmbeddings([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]], device="cpu")
-    >>> sample_diversity_scores(Z, [0, 0, 0], k=1).round(3)
+    >>> clip_al.scores.sample_diversity_scores(Z, [0, 0, 0], k=1).round(3)
     array([1.414, 0.   , 0.   ], dtype=float32)
     """
 
