@@ -57,7 +57,8 @@ def read_rounds(rounds: Any) -> pd.DataFrame:
             "divide per cents by 100."
         )
     names = table["name"].astype(str) if "name" in table.columns else ""
-    return numbers.assign(name=names)[["name", *COLUMNS]]
+    curves: pd.DataFrame = numbers.assign(name=names)[["name", *COLUMNS]]
+    return curves
 
 
 def mean_curves(frame: pd.DataFrame) -> list[dict[str, Any]]:
