@@ -16,6 +16,25 @@ settings.register_profile(
 settings.load_profile("clip_al")
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """Threads gain nothing on small networks, and wait for each other on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def mini():
+    """The encoder that ships with the package."""
+    from clip_al import ClipEncoder
+
+    return ClipEncoder("mini", device="cpu", progress=False)
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)

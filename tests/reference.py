@@ -193,3 +193,8 @@ def shortfall(scores_of, vectors, picks, chosen=()):
         best = max(scores[i] for i in range(len(vectors)) if i not in picks[:step])
         worst = max(worst, best - scores[pick])
     return worst
+
+
+def top(scores, k):
+    """Positions of the k highest by a full sort, ties by lowest index, ascending."""
+    return sorted(sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:k])

@@ -20,6 +20,7 @@ from clip_al import (
     ConceptCounts,
     ConceptProfiles,
 )
+from tests.helpers import Table, learner_of
 from tests.reference import contents, make_vocabulary, random_probabilities, random_unit
 
 N, D, V, K = 60, 12, 40, 3
@@ -59,21 +60,6 @@ every_strategy = pytest.mark.parametrize("name", STRATEGIES)
 every_aligned_strategy = pytest.mark.parametrize("name", ALIGNED)
 every_concept_strategy = pytest.mark.parametrize("name", CONCEPT)
 every_cold_strategy = pytest.mark.parametrize("name", COLD)
-
-
-class Table:
-    """An EmbeddingTable, as far as strategies look at it."""
-
-    model_id = "toy"
-
-    def __init__(self, embeddings):
-        self.embeddings = embeddings
-
-    def __len__(self):
-        return len(self.embeddings)
-
-    def __getitem__(self, rows):
-        return self.embeddings[rows]
 
 
 def make(name, vocabulary, **settings):
@@ -320,20 +306,10 @@ def test_a_real_learner_is_taught_row_numbers(Z, y, start, vocabulary, name):
 # Where the labelled set comes from
 
 
-class Bare:
-    """A learner without a training set, as skorch's and modAL's deep ones are."""
-
-    def __init__(self, P):
-        self.P = P
-
-    def predict_proba(self, X):
-        return self.P[: len(X)]
-
-
 @every_concept_strategy
 def test_a_learner_without_a_training_set(Z, vocabulary, probabilities, name):
     strategy = make(name, vocabulary)
-    bare, none = Bare(probabilities), Bare(probabilities)
+    bare, none = learner_of(probabilities), learner_of(probabilities)
     none.X_training = None
     first, second = strategy(bare, Z, 4), strategy(none, Z, 4)
     check_picks(*first, 4, N)
@@ -371,7 +347,7 @@ def test_a_committee_queries_too(Z, y, start, vocabulary, name):
 @every_concept_strategy
 def test_the_labelled_set_is_one_however_it_is_given(Z, vocabulary, probabilities, name):
     strategy = make(name, vocabulary)
-    learner, part = Bare(probabilities), [3, 30, 44]
+    learner, part = learner_of(probabilities), [3, 30, 44]
     profiles = strategy.profile(Z)
     picks = [
         strategy(learner, Z, 5, labelled=labelled)[0].tolist()
@@ -393,7 +369,7 @@ def test_the_labelled_set_counts_as_chosen(cls, weighting, target):
     vocabulary = make_vocabulary(np.eye(3))
     X = np.array([[1, 0.2, 0], [1, 0.2, 0], [0, 1, 0.2], [0.2, 0, 1]])
     strategy = cls(vocabulary, m=1, weighting=weighting, target=target, standardize=False)
-    learner = Bare(np.full((4, 2), 0.5))
+    learner = learner_of(np.full((4, 2), 0.5))
     assert strategy(learner, X, 1)[0].tolist() == [0]
     learner.X_training = X[[0, 1]]
     assert strategy(learner, X, 2)[0].tolist() == [2, 3]

@@ -14,7 +14,6 @@ from sklearn.datasets import load_digits
 
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.concepts.vocabulary import ConceptVocabulary
-from clip_al.encode.encoder import ClipEncoder
 from clip_al.subset.selection import Selection
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "labelling-loop.md"
@@ -39,12 +38,11 @@ LOOP = define()
 
 
 @pytest.fixture(scope="module")
-def pool():
+def pool(mini):
     images = np.round(load_digits().images[:N] * (255 / 16)).astype(np.uint8)
-    encoder = ClipEncoder("mini", progress=False)
-    Z = encoder.encode_images(images)
+    Z = mini.encode_images(images)
     return Z, ConceptProfiles.from_embeddings(
-        Z, ConceptVocabulary.from_names(WORDS).encode(encoder), 3
+        Z, ConceptVocabulary.from_names(WORDS).encode(mini), 3
     )
 
 
@@ -127,10 +125,11 @@ def test_a_crash_in_the_middle_of_saving(pool, whole, tmp_path):
 
 KILLED = """
 import os, signal, sys
+import clip_al
 from tests import test_labelling_loop as loop
 
 Z, names = loop.np.load("Z.npy"), loop.WORDS
-vocabulary = loop.ConceptVocabulary.from_names(names).encode(loop.ClipEncoder("mini"))
+vocabulary = loop.ConceptVocabulary.from_names(names).encode(clip_al.ClipEncoder("mini"))
 pool = Z, loop.ConceptProfiles.from_embeddings(Z, vocabulary, 3)
 asked = []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import re
 
 import numpy as np
 import pytest
@@ -20,12 +19,9 @@ from clip_al.adapt.cross_fit import CrossFitAdapter
 from clip_al.adapt.losses import LOSSES
 from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from tests.adapters import D, K, N, make, same, shifted
+from tests.adapt.adapters import D, K, N, make, same, shifted
+from tests.helpers import exactly
 from tests.reference import contents
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
 
 
 def accuracy(Z, y, T):

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 from sklearn.base import clone
 
 from clip_al.adapt.cross_fit import CrossFitAdapter
 from clip_al.errors import InvalidInputError
-from tests.adapters import K, N, make, same, shifted
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
+from tests.adapt.adapters import K, N, make, same, shifted
+from tests.helpers import exactly
 
 
 @pytest.mark.parametrize("n_splits", [2, 3])

@@ -10,7 +10,7 @@ from clip_al.adapt import training as module
 from clip_al.adapt.losses import LOSSES
 from clip_al.adapt.training import split_rows
 from clip_al.errors import InvalidInputError
-from tests.adapters import K, N, make, same, shifted
+from tests.adapt.adapters import K, N, make, same, shifted
 
 # What it learns
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 
 from clip_al.arrays import checks
 from clip_al.errors import InvalidInputError, InvalidTypeError
+from tests.helpers import exactly
 from tests.reference import contents, random_probabilities, random_unit
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
-
 
 # check_embeddings
 

@@ -150,11 +150,10 @@ def test_strategies_pick_the_same(data, vocabulary, device):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_the_bytes_keep_the_ranking_nearly(dtype):
+def test_half_the_bytes_keep_the_ranking_nearly(mini, dtype):
     images = (load_digits().images[:400] * 255 / 16).astype(np.uint8)
-    encoder = clip_al.ClipEncoder("mini", device="cpu")
-    vocabulary = clip_al.ConceptVocabulary.load("general").encode(encoder)
-    Z = encoder.encode_images(images)
+    vocabulary = clip_al.ConceptVocabulary.load("general").encode(mini)
+    Z = mini.encode_images(images)
     full = clip_al.ConceptProfiles.from_embeddings(Z, vocabulary)
     half = clip_al.ConceptProfiles.from_embeddings(
         clip_al.DeviceEmbeddings(Z, "cpu", dtype=dtype), vocabulary, statistics=full.statistics
@@ -178,10 +177,9 @@ def test_rows_are_read_as_unit_rows():
     assert kept.shape == (4, 4)
 
 
-def test_a_table_keeps_its_names_and_model(tmp_path):
+def test_a_table_keeps_its_names_and_model(mini, tmp_path):
     images = (load_digits().images[:20] * 255 / 16).astype(np.uint8)
-    encoder = clip_al.ClipEncoder("mini", device="cpu")
-    table = clip_al.EmbeddingTable.create(tmp_path / "t", images, encoder)
+    table = clip_al.EmbeddingTable.create(tmp_path / "t", images, mini)
     kept = clip_al.DeviceEmbeddings(table, "cpu")
     assert list(kept.ids) == list(table.ids)
     assert kept.model_id == table.model_id

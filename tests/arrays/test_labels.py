@@ -12,13 +12,10 @@ from hypothesis import strategies as st
 
 from clip_al.arrays.labels import encode_labels, group_by_class
 from clip_al.errors import InvalidInputError, InvalidTypeError
+from tests.helpers import exactly
 from tests.reference import contents
 
 NAMES = ["cat", "dog", "ox"]
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
 
 
 # Numbers

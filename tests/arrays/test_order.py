@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from clip_al.arrays import order
 from clip_al.arrays.labels import group_by_class
 from clip_al.arrays.order import highest_of_parts, lowest
-from tests.reference import contents
-from tests.selections import top
+from tests.reference import contents, top
 
 # lowest
 

@@ -29,3 +29,8 @@ def pytest_collection_modifyitems(config, items):
     if ours and not asked_for(config):
         items[:] = [item for item in items if not item.path.is_relative_to(HERE)]
         config.hook.pytest_deselected(items=ours)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread(one_thread):
+    """Everywhere here: networks are small, and what is timed is timed alone."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 
 import numpy as np
 import pytest
@@ -20,15 +19,12 @@ from clip_al.concepts.diversity import (
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from tests import reference
+from tests.helpers import exactly
 from tests.reference import contents, random_profiles, random_unit
 
 WEIGHTINGS = ["binary", "softmax"]
 weightings = pytest.mark.parametrize("weighting", WEIGHTINGS)
 sets = {"seed": st.integers(0, 2**16), "n": st.integers(1, 12), "m": st.integers(1, 6)}
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
 
 
 def part_of(rng, n):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 
 import numpy as np
 import pytest
@@ -16,18 +15,8 @@ from clip_al.concepts.profiles import ConceptProfiles, ConceptStatistics
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
 from tests import reference
+from tests.helpers import Table, exactly
 from tests.reference import contents, make_vocabulary, quarter_unit, random_unit
-
-
-class Table:
-    """What of an EmbeddingTable is used here."""
-
-    def __init__(self, embeddings, model_id):
-        self.embeddings, self.model_id = embeddings, model_id
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
 
 
 def expected_similarities(Z, vocabulary, standardize):

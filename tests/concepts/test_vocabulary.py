@@ -16,6 +16,7 @@ import pytest
 
 from clip_al.concepts.vocabulary import DEFAULT_TEMPLATES, ConceptVocabulary
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
+from tests.helpers import exactly
 
 DATA = Path(os.environ.get("CLIP_AL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 GROUPS = {
@@ -64,10 +65,6 @@ class HashEncoder:
     def encode_texts(self, texts, *, templates):
         self.calls.append((list(texts), tuple(templates)))
         return np.stack([self.encode_one(text) for text in texts])
-
-
-def exactly(message: str) -> str:
-    return "^" + re.escape(message) + "$"
 
 
 def write(folder: Path, text: str, name: str = "words.txt") -> Path:

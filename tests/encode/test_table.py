@@ -1,5 +1,4 @@
 import copy
-import gzip
 import json
 import os
 import pickle
@@ -7,15 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from torch.utils.data import TensorDataset
 
 import clip_al.encode.table as embeddings_module
@@ -28,47 +24,10 @@ from clip_al.errors import (
     SkippedImagesWarning,
     UnreadableImageError,
 )
+from tests.encode.deaths import Killed, files, interrupt, let_die, wait_for
+from tests.encode.tiny_clip import write_tiny_clip
 
 N_IMAGES = 60
-SIDE = 16
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Threads gain nothing on so small a model, and wait for each other on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def write_tiny_clip(folder, seed=0):
-    config = {
-        "embed_dim": 16,
-        "vision_cfg": {
-            "image_size": SIDE, "patch_size": 8, "width": 32, "layers": 1, "head_width": 16,
-        },
-        "text_cfg": {
-            "context_length": 8, "vocab_size": 515, "width": 16, "heads": 1, "layers": 1,
-        },
-    }  # fmt: skip
-    folder.mkdir(parents=True)
-    file = {"model_cfg": config, "preprocess_cfg": {"size": SIDE}}
-    (folder / "open_clip_config.json").write_text(json.dumps(file))
-    torch.manual_seed(seed)
-    save_file(open_clip.CLIP(**config).state_dict(), folder / "open_clip_model.safetensors")
-    (folder / "bpe_merges.txt.gz").write_bytes(gzip.compress(b"#version\nd o", mtime=0))
-    return f"local-dir:{folder}"
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return write_tiny_clip(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def encoder(tiny):
-    return ClipEncoder(tiny, batch_size=8, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -100,10 +59,6 @@ def damaged(folder):
     for name, content in BAD.items():
         (folder / name).write_bytes(content)
     return folder
-
-
-def files(directory):
-    return {file.name: file.read_bytes() for file in directory.iterdir()}
 
 
 # --- create and open -----------------------------------------------------------------------
@@ -480,26 +435,6 @@ def test_a_missing_path_in_a_list_is_skipped(tmp_path, folder, encoder):
 # --- interruption --------------------------------------------------------------------------
 
 
-class Killed(BaseException):
-    pass
-
-
-def interrupt(monkeypatch, directory, folder, encoder, after):
-    """Run `create` until `after` batches were encoded."""
-    batches = ClipEncoder.iter_embeddings
-
-    def some(self, *args, **kwargs):
-        for i, batch in enumerate(batches(self, *args, **kwargs)):
-            if i == after:
-                raise Killed
-            yield batch
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ClipEncoder, "iter_embeddings", some)
-        with pytest.raises(Killed):
-            EmbeddingTable.create(directory, folder, encoder)
-
-
 def create(directory, folder, encoder):
     with pytest.warns(SkippedImagesWarning):
         return EmbeddingTable.create(directory, folder, encoder, errors="skip")
@@ -520,23 +455,6 @@ def test_an_interrupted_run_encodes_only_the_rest(tmp_path, damaged, encoder, ti
     create(tmp_path / "table", damaged, ClipEncoder(tiny, batch_size=5, device="cpu"))
     assert starts == [(24, 8)]
     assert files(tmp_path / "table") == whole
-
-
-def let_die(patch, step):
-    """Make every call that changes a file fail after the first `step` of them."""
-    steps = iter(range(step))
-
-    def mortal(function):
-        def call(*args, **kwargs):
-            if next(steps, None) is None:
-                raise Killed
-            return function(*args, **kwargs)
-
-        return call
-
-    patch.setattr(os, "fsync", mortal(os.fsync))
-    for name in ("replace", "unlink", "touch", "mkdir"):
-        patch.setattr(Path, name, mortal(getattr(Path, name)))
 
 
 def test_death_at_any_step_leaves_a_table_that_can_be_finished(
@@ -632,13 +550,6 @@ model, table, folder = sys.argv[1:]
 encoder = clip_al.ClipEncoder(model, batch_size=8, device="cpu", n_workers=1)
 clip_al.EmbeddingTable.create(table, folder, encoder, errors="skip")
 """
-
-
-def wait_for(condition, seconds=500.0):  # to import torch on a machine that is busy otherwise
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.02)
 
 
 @pytest.mark.timeout(600)

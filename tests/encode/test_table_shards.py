@@ -31,17 +31,11 @@ from clip_al.errors import (
     SkippedImagesWarning,
     UnreadableImageError,
 )
-from tests.benchmarks.toy_images import one_thread  # noqa: F401  a fixture of the whole module
-from tests.encode.test_table import Killed, files, interrupt, let_die, wait_for, write_tiny_clip
+from tests.encode.deaths import Killed, files, interrupt, let_die, wait_for
+from tests.encode.tiny_clip import write_tiny_clip
 
 N_IMAGES = 45
 BAD = ("00.png", "20.png", "44.png")
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    model = write_tiny_clip(tmp_path_factory.mktemp("models") / "tiny")
-    return ClipEncoder(model, batch_size=8, device="cpu")
 
 
 def write_images(folder, n=N_IMAGES, ending="png", size=(12, 10)):

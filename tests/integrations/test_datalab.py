@@ -9,10 +9,10 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 
-from clip_al import ClipEncoder, ClipSelector, EmbeddingTable, Selection, SelectionOptimizer
+from clip_al import ClipSelector, EmbeddingTable, Selection, SelectionOptimizer
 from clip_al.errors import InvalidInputError, MissingDependencyError
 from clip_al.integrations import datalab
-from tests.class_images import images_near
+from tests.helpers import images_near
 from tests.reference import random_unit
 
 pytest.importorskip("cleanlab", reason="needs clip_al[cleanlab]")
@@ -24,11 +24,11 @@ WRONG, TWINS = np.arange(40), np.array([[50, 398], [51, 399]])
 
 
 @pytest.fixture(scope="module")
-def digits():
+def digits(mini):
     """Embeddings of 400 digits, two of them there twice, and labels, the first forty wrong."""
     data = load_digits()
     images = (data.images[:400] * 15.9).astype(np.uint8)
-    Z = ClipEncoder("mini", progress=False).encode_images(list(images))
+    Z = mini.encode_images(list(images))
     y = data.target[:400].copy()
     Z[TWINS[:, 1]], y[TWINS[:, 1]] = Z[TWINS[:, 0]], y[TWINS[:, 0]]
     y[WRONG] = (y[WRONG] + 1) % 10
@@ -36,9 +36,8 @@ def digits():
 
 
 @pytest.fixture(scope="module")
-def selector(digits):
-    encoder = ClipEncoder("mini", progress=False)
-    texts = encoder.encode_texts([f"the digit {name}" for name in NAMES])
+def selector(mini, digits):
+    texts = mini.encode_texts([f"the digit {name}" for name in NAMES])
     names = [f"{i:03}.png" for i in range(400)]
     return ClipSelector(0.3, class_embeddings=texts, class_names=NAMES).fit(*digits, ids=names)
 
@@ -174,11 +173,10 @@ def test_of_duplicates_one_is_kept(lab):
     assert kept[~lab.issues["is_near_duplicate_issue"].to_numpy()].all()
 
 
-def test_the_duplicate_that_is_kept_is_the_one_with_the_better_label(digits):
+def test_the_duplicate_that_is_kept_is_the_one_with_the_better_label(mini, digits):
     Z, y = (part.copy() for part in digits)
     y[50] = (y[50] + 1) % 10  # now the lower index is the wrong one
-    encoder = ClipEncoder("mini", progress=False)
-    texts = encoder.encode_texts(NAMES[:10])
+    texts = mini.encode_texts(NAMES[:10])
     selector = ClipSelector(0.3, class_embeddings=texts).fit(Z, y)
     lab = datalab.audit(selector, Z)
     assert datalab.unflagged(lab, ["near_duplicate"])[[50, 398]].tolist() == [False, True]
@@ -197,10 +195,10 @@ def test_chains_of_duplicates_are_one_group():
     assert datalab.unflagged(lab, ["near_duplicate"])[[0, 3, 6]].tolist() == [True, False, False]
 
 
-def test_a_selection_of_what_is_left_is_that_of_the_array_call(digits, lab):
+def test_a_selection_of_what_is_left_is_that_of_the_array_call(mini, digits, lab):
     Z, y = digits
     rows = np.flatnonzero(datalab.unflagged(lab))
-    texts = ClipEncoder("mini", progress=False).encode_texts(NAMES[:10])
+    texts = mini.encode_texts(NAMES[:10])
     part = ClipSelector(0.5, class_embeddings=texts).fit_select(Z[rows], y[rows])
     selection = Selection.from_indices(rows[part.indices], len(Z), scores=datalab.issue_scores(lab))
     assert not set(selection.indices) & set(np.flatnonzero(lab.issues["is_label_issue"]))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from clip_al import CBDMarginSampling, ClipEncoder, ClipSelector, Selection
+from clip_al import CBDMarginSampling, ClipSelector, Selection
 from clip_al.errors import InvalidInputError, InvalidTypeError, MissingDependencyError
 from clip_al.integrations.fiftyone import add_picks, add_selection, tagged
 
@@ -45,13 +45,12 @@ def dataset(host):
 
 
 @pytest.fixture(scope="module")
-def selection():
+def selection(mini):
     data = load_digits()
     images = (data.images[:N] * 15.9).astype(np.uint8)
-    encoder = ClipEncoder("mini", progress=False)
     names = [f"digit {i}" for i in range(10)]
-    selector = ClipSelector(0.3, class_names=names, encoder=encoder, k=3)
-    return selector.fit_select(encoder.encode_images(list(images)), data.target[:N], ids=PATHS)
+    selector = ClipSelector(0.3, class_names=names, encoder=mini, k=3)
+    return selector.fit_select(mini.encode_images(list(images)), data.target[:N], ids=PATHS)
 
 
 def field(dataset, name):

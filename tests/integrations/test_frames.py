@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
 
-from clip_al import CBDMarginSampling, ClipEncoder, EmbeddingTable, Selection
+from clip_al import CBDMarginSampling, EmbeddingTable, Selection
 from clip_al.errors import InvalidInputError, InvalidTypeError, MissingDependencyError
 from clip_al.integrations import parquet
 from clip_al.integrations.frames import embeddings_of, join_selection
@@ -166,9 +166,9 @@ def test_a_file_gives_the_table_of_the_array(tmp_path, monkeypatch, Z, kind, dty
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "z.parquet"]
 
 
-def test_real_images_go_through_and_are_picked_alike(tmp_path, probabilities):
+def test_real_images_go_through_and_are_picked_alike(mini, tmp_path, probabilities):
     digits = load_digits().images[:60]
-    Z = ClipEncoder("mini", progress=False).encode_images(list((digits * 15.9).astype(np.uint8)))
+    Z = mini.encode_images(list((digits * 15.9).astype(np.uint8)))
     frame = pd.DataFrame({"id": np.arange(60) * 10, "embedding": list(Z)})
     frame.to_parquet(tmp_path / "z.parquet")
     table = table_from_parquet(tmp_path / "t", tmp_path / "z.parquet", model_id="mini")

@@ -45,20 +45,15 @@ def dataset():
 
 
 @pytest.fixture(scope="module")
-def encoder():
-    return clip_al.ClipEncoder("mini", progress=False)
-
-
-@pytest.fixture(scope="module")
-def expected(encoder):
-    return encoder.encode_images(IMAGES)
+def expected(mini):
+    return mini.encode_images(IMAGES)
 
 
 # Encoding
 
 
-def test_a_column_is_encoded_as_its_images_are(dataset, encoder, expected):
-    np.testing.assert_array_equal(encode_column(dataset, encoder), expected)
+def test_a_column_is_encoded_as_its_images_are(dataset, mini, expected):
+    np.testing.assert_array_equal(encode_column(dataset, mini), expected)
 
 
 def test_images_are_decoded_one_at_a_time(dataset):
@@ -83,45 +78,45 @@ def blackened(rows):
     ],
     ids=["transform", "torch", "numpy", "undecoded", "photo"],
 )
-def test_neither_format_nor_transform_changes_an_embedding(dataset, encoder, expected, change):
+def test_neither_format_nor_transform_changes_an_embedding(dataset, mini, expected, change):
     changed = change(dataset)
     form, features = changed.format, dict(changed.features)
     column = "photo" if "photo" in features else "image"
-    np.testing.assert_array_equal(encode_column(changed, encoder, column), expected)
+    np.testing.assert_array_equal(encode_column(changed, mini, column), expected)
     assert changed.format == form
     assert changed.features == features
 
 
-def test_a_shuffled_dataset_is_encoded_in_its_order(dataset, encoder, expected):
+def test_a_shuffled_dataset_is_encoded_in_its_order(dataset, mini, expected):
     shuffled = dataset.shuffle(seed=0)
     rows = [IDS.index(name) for name in shuffled["name"]]
-    np.testing.assert_allclose(encode_column(shuffled, encoder), expected[rows], atol=1e-5)
+    np.testing.assert_allclose(encode_column(shuffled, mini), expected[rows], atol=1e-5)
 
 
-def test_a_column_of_paths(tmp_path, encoder, expected):
+def test_a_column_of_paths(tmp_path, mini, expected):
     paths = [str(tmp_path / f"{i}.png") for i in range(N)]
     for path, image in zip(paths, IMAGES, strict=True):
         image.save(path)
     column = datasets.Dataset.from_dict({"file": paths})
     assert images_of(column, "file") == paths
-    np.testing.assert_array_equal(encode_column(column, encoder, "file"), expected)
+    np.testing.assert_array_equal(encode_column(column, mini, "file"), expected)
 
 
-def test_into_a_table_with_ids_of_a_column_and_back(tmp_path, dataset, encoder, expected):
+def test_into_a_table_with_ids_of_a_column_and_back(tmp_path, dataset, mini, expected):
     folder = tmp_path / "digits.table"
-    table = encode_column(dataset, encoder, directory=folder, ids=dataset["name"])
+    table = encode_column(dataset, mini, directory=folder, ids=dataset["name"])
     np.testing.assert_array_equal(table[:], expected)
     assert table.ids.tolist() == IDS
-    again = encode_column(dataset, encoder, directory=folder, ids=dataset["name"])
+    again = encode_column(dataset, mini, directory=folder, ids=dataset["name"])
     assert again.ids.tolist() == IDS
     with pytest.raises(InvalidInputError):
-        encode_column(dataset.select(range(9)), encoder, directory=folder, ids=IDS[:9])
+        encode_column(dataset.select(range(9)), mini, directory=folder, ids=IDS[:9])
 
 
-def test_an_unreadable_image_is_named_and_the_others_kept(encoder, expected):
+def test_an_unreadable_image_is_named_and_the_others_kept(mini, expected):
     broken = [*IMAGES[:3], None, {"bytes": b"no image", "path": None}, *IMAGES[5:]]
     with pytest.raises(UnreadableImageError, match=r"2 are not: image 3 .*image 4 ") as caught:
-        encode_column(make(image=broken), encoder)
+        encode_column(make(image=broken), mini)
     rows = np.flatnonzero(np.isfinite(caught.value.embeddings).all(axis=1))
     assert rows.tolist() == [i for i in range(N) if i not in (3, 4)]
     np.testing.assert_allclose(caught.value.embeddings[rows], expected[rows], atol=1e-5)
@@ -139,24 +134,24 @@ def test_labels_and_names_of_classes(dataset):
 # The same picks as the array call, and back
 
 
-def test_picks_are_those_of_the_array_call_and_select_leads_back(dataset, encoder, expected):
-    vocabulary = make_vocabulary(encoder.encode_texts(["a", "one", "round", "line", "dark"]))
+def test_picks_are_those_of_the_array_call_and_select_leads_back(dataset, mini, expected):
+    vocabulary = make_vocabulary(mini.encode_texts(["a", "one", "round", "line", "dark"]))
     strategy = clip_al.CBDSampling(vocabulary, m=2)
-    picks = strategy.select(encode_column(dataset, encoder), 9)
+    picks = strategy.select(encode_column(dataset, mini), 9)
     np.testing.assert_array_equal(picks, strategy.select(expected, 9))
     subset = dataset.select(np.sort(picks))
     assert list(subset["name"]) == [IDS[i] for i in np.sort(picks)]
     np.testing.assert_array_equal(subset[4]["image"], IMAGES[np.sort(picks)[4]])
 
 
-def test_a_selection_is_that_of_the_array_call(dataset, encoder, expected):
+def test_a_selection_is_that_of_the_array_call(dataset, mini, expected):
     y, names = labels_of(dataset)
 
     def choose(Z, y):
-        selector = clip_al.ClipSelector(0.4, class_names=names, encoder=encoder, random_state=0)
+        selector = clip_al.ClipSelector(0.4, class_names=names, encoder=mini, random_state=0)
         return selector.fit_select(Z, y)
 
-    selection = choose(encode_column(dataset, encoder), y)
+    selection = choose(encode_column(dataset, mini), y)
     assert selection == choose(expected, Y)
     assert list(dataset.select(selection.indices)["name"]) == [IDS[i] for i in selection.indices]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from clip_al import CBDMarginSampling, ClipEncoder, ConceptProfiles, ConceptVocabulary
+from clip_al import CBDMarginSampling, ConceptProfiles, ConceptVocabulary
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.integrations.label_studio import (
     Annotations,
@@ -83,15 +83,14 @@ def test_tasks_are_the_picks_of_the_array_call_in_their_order(Z, vocabulary, pro
         assert prediction["score"] == pytest.approx(probabilities[pick].max())
 
 
-def test_real_images_get_zero_shot_labels(tmp_path):
+def test_real_images_get_zero_shot_labels(mini, tmp_path):
     from scipy.special import softmax
 
-    encoder = ClipEncoder("mini", progress=False)
     images = (load_digits().images[:40] * 15.9).astype(np.uint8)
-    Z = encoder.encode_images(list(images))
-    T = encoder.encode_texts(NAMES)
+    Z = mini.encode_images(list(images))
+    T = mini.encode_texts(NAMES)
     likely = softmax(100 * Z @ T.T, axis=1)
-    vocabulary = ConceptVocabulary.from_names(["line", "circle", "dot"]).encode(encoder)
+    vocabulary = ConceptVocabulary.from_names(["line", "circle", "dot"]).encode(mini)
     picks = CBDMarginSampling(vocabulary, m=2).select(Z, 5, probabilities=likely)
     tasks = make_tasks(picks, IDS[:40], URLS[:40], class_names=NAMES, probabilities=likely)
     write_tasks(tmp_path / "tasks.json", tasks)

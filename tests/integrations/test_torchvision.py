@@ -47,40 +47,35 @@ def folder(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def encoder():
-    return clip_al.ClipEncoder("mini", progress=False)
-
-
-@pytest.fixture(scope="module")
-def expected(encoder):
-    return encoder.encode_images([Image.fromarray(p.astype(np.uint8)) for p in PIXELS])
+def expected(mini):
+    return mini.encode_images([Image.fromarray(p.astype(np.uint8)) for p in PIXELS])
 
 
 def black(image):
     return torch.zeros_like(ToTensor()(image))
 
 
-def test_embeddings_are_those_of_the_stored_images_whatever_the_transform(encoder, expected):
+def test_embeddings_are_those_of_the_stored_images_whatever_the_transform(mini, expected):
     dataset = Digits(transform=black, target_transform=lambda label: label + 100)
-    np.testing.assert_array_equal(encoder.encode_images(images_of(dataset)), expected)
+    np.testing.assert_array_equal(mini.encode_images(images_of(dataset)), expected)
     assert dataset[3][0].max() == 0
     assert dataset[3][1] == Y[3] + 100
-    assert not np.allclose(encoder.encode_images(dataset), expected)
+    assert not np.allclose(mini.encode_images(dataset), expected)
 
 
-def test_a_joint_transform_is_left_aside_too(encoder, expected):
+def test_a_joint_transform_is_left_aside_too(mini, expected):
     dataset = Digits(transforms=lambda image, label: (black(image), label))
-    np.testing.assert_array_equal(encoder.encode_images(images_of(dataset)), expected)
+    np.testing.assert_array_equal(mini.encode_images(images_of(dataset)), expected)
     assert dataset[0][0].max() == 0
 
 
-def test_an_image_folder_gives_its_paths_and_a_table_their_names(folder, tmp_path, encoder):
+def test_an_image_folder_gives_its_paths_and_a_table_their_names(folder, tmp_path, mini):
     dataset = ImageFolder(folder, transform=black)
     paths = images_of(dataset)
     assert paths == [path for path, _ in dataset.imgs]
-    table = clip_al.EmbeddingTable.create(tmp_path / "digits.table", paths, encoder)
+    table = clip_al.EmbeddingTable.create(tmp_path / "digits.table", paths, mini)
     assert table.ids.tolist() == paths
-    by_hand = encoder.encode_images([Image.open(path) for path in paths])
+    by_hand = mini.encode_images([Image.open(path) for path in paths])
     np.testing.assert_array_equal(table[:], by_hand)
 
 
@@ -118,10 +113,10 @@ def test_without_classes_there_are_no_names():
     assert labels_of(dataset)[1] is None
 
 
-def test_a_split_is_that_part_of_the_whole(folder, encoder, expected):
+def test_a_split_is_that_part_of_the_whole(folder, mini, expected):
     rows = [70, 3, 41, 5]
     part = Subset(Digits(transform=black), rows)
-    np.testing.assert_allclose(encoder.encode_images(images_of(part)), expected[rows], atol=1e-5)
+    np.testing.assert_allclose(mini.encode_images(images_of(part)), expected[rows], atol=1e-5)
     np.testing.assert_array_equal(labels_of(part)[0], Y[rows])
     whole = ImageFolder(folder)
     of_files = Subset(Subset(whole, range(10, 60)), torch.tensor(rows[1:]))
@@ -129,10 +124,10 @@ def test_a_split_is_that_part_of_the_whole(folder, encoder, expected):
     assert labels_of(of_files)[0].tolist() == [whole.targets[10 + i] for i in rows[1:]]
 
 
-def test_picks_are_those_of_the_array_call_and_a_subset_keeps_their_order(encoder, expected):
+def test_picks_are_those_of_the_array_call_and_a_subset_keeps_their_order(mini, expected):
     dataset = Digits(transform=ToTensor())
-    Z = encoder.encode_images(images_of(dataset))
-    vocabulary = make_vocabulary(encoder.encode_texts(["a", "one", "round", "line", "dark"]))
+    Z = mini.encode_images(images_of(dataset))
+    vocabulary = make_vocabulary(mini.encode_texts(["a", "one", "round", "line", "dark"]))
     picks = clip_al.CBDSampling(vocabulary, m=2).select(Z, 9)
     np.testing.assert_array_equal(picks, clip_al.CBDSampling(vocabulary, m=2).select(expected, 9))
     subset = Subset(dataset, picks.tolist())
@@ -140,15 +135,15 @@ def test_picks_are_those_of_the_array_call_and_a_subset_keeps_their_order(encode
     torch.testing.assert_close(subset[4][0], dataset[int(picks[4])][0])
 
 
-def test_a_selection_is_that_of_the_array_call(encoder, expected):
+def test_a_selection_is_that_of_the_array_call(mini, expected):
     dataset = Digits(transform=ToTensor())
     y, names = labels_of(dataset)
 
     def choose(Z, y, names):
-        selector = clip_al.ClipSelector(0.4, class_names=names, encoder=encoder, random_state=0)
+        selector = clip_al.ClipSelector(0.4, class_names=names, encoder=mini, random_state=0)
         return selector.fit_select(Z, y)
 
-    found = choose(encoder.encode_images(images_of(dataset)), y, names)
+    found = choose(mini.encode_images(images_of(dataset)), y, names)
     assert found == choose(expected, Y, list(Digits.classes))
     assert found.labels.tolist() == Y.tolist()
 

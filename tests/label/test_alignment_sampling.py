@@ -18,7 +18,7 @@ from clip_al.score.alignment_diversity import (
     semantic_alignment_scores,
     standardize_scores,
 )
-from tests.class_images import NAMES, images_near
+from tests.helpers import NAMES, images_near
 from tests.reference import contents, random_unit
 
 N, K, D = 80, 4, 12

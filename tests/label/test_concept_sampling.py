@@ -5,7 +5,6 @@ What all strategies share is in `test_contracts.py`.
 
 from __future__ import annotations
 
-import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,27 +17,8 @@ from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
 from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling, PickExplanation
 from tests import reference
+from tests.helpers import Table, exactly, learner_of
 from tests.reference import make_vocabulary, random_unit
-
-
-class Table:
-    def __init__(self, embeddings, model_id="toy"):
-        self.embeddings, self.model_id = embeddings, model_id
-
-    def __len__(self):
-        return len(self.embeddings)
-
-    def __getitem__(self, rows):
-        return self.embeddings[rows]
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
-
-
-def learner(P):
-    return SimpleNamespace(predict_proba=lambda X: P)
-
 
 ANIMALS = ConceptVocabulary.from_names(["dog", "cat", "cow", "hen"]).with_embeddings(np.eye(4))
 
@@ -75,7 +55,7 @@ def test_the_hybrid_is_a_shortlist_and_a_greedy_choice(
         uncertainty=uncertainty,
     )
     labelled = Z[[1, 2]]
-    picks, metrics = strategy(learner(probabilities), Z, 6, labelled=labelled)
+    picks, metrics = strategy(learner_of(probabilities), Z, 6, labelled=labelled)
 
     score = getattr(reference, uncertainty)(probabilities)
     score = score if uncertainty == "margin" else -score
@@ -151,7 +131,7 @@ def test_an_ensemble_is_most_unsure_where_its_models_disagree():
 
 
 def test_metrics_are_the_margins_of_the_picks(Z, vocabulary, probabilities):
-    picks, metrics = CBDMarginSampling(vocabulary)(learner(probabilities), Z, 5)
+    picks, metrics = CBDMarginSampling(vocabulary)(learner_of(probabilities), Z, 5)
     np.testing.assert_allclose(metrics, reference.margin(probabilities)[picks], atol=1e-12)
 
 
@@ -513,7 +493,7 @@ def test_bad_probabilities(Z, vocabulary, way, P, message):
 
 
 def test_bad_probabilities_of_the_classifier(Z, vocabulary):
-    strategy, classifier = CBDMarginSampling(vocabulary), learner(np.full((60, 2), 0.6))
+    strategy, classifier = CBDMarginSampling(vocabulary), learner_of(np.full((60, 2), 0.6))
     with pytest.raises(InvalidInputError, match="each row must sum to 1; got row 0"):
         strategy(classifier, Z, 2)
 

@@ -15,12 +15,8 @@ from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.label import greedy
 from clip_al.label.greedy import pick_by_geometric_diversity, pick_diverse
 from tests import reference
+from tests.helpers import exactly
 from tests.reference import contents, random_profiles, random_unit
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
-
 
 # pick_diverse
 

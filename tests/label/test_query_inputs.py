@@ -14,27 +14,8 @@ from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.label import query_inputs as pool
 from tests import reference
+from tests.helpers import Table, exactly
 from tests.reference import contents, make_vocabulary, random_profiles, random_unit
-
-
-class Table:
-    """What of an EmbeddingTable is used here: rows by position, and how many."""
-
-    model_id = "toy"
-
-    def __init__(self, embeddings):
-        self.embeddings = embeddings
-
-    def __len__(self):
-        return len(self.embeddings)
-
-    def __getitem__(self, rows):
-        return self.embeddings[rows]
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
-
 
 # pool_embeddings
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import re
 import socket
 import subprocess
 import sys
@@ -23,14 +22,11 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.samplers.distributed import DistributedSelectedSubsetSampler, check_shards
 from clip_al.samplers.sampler import SelectedSubsetSampler
+from tests.helpers import exactly
 
 INDICES = [7, 3, 5, 11, 2, 13, 17]
 DATA = torch.arange(40) * 10
 WEIGHTS = [1, 2, 3, 4, 5, 6, 7]
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
 
 
 def shards(n_replicas, indices=INDICES, epoch=0, **settings):

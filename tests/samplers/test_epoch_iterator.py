@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -13,13 +12,10 @@ from hypothesis import strategies as st
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.samplers.epoch_iterator import CHUNK, EpochIterator, Shard, check_state
 from clip_al.samplers.epoch_plan import make_plan
+from tests.helpers import exactly
 
 SUBSET = make_plan(np.arange(0, 40, 2), shuffle=True)
 LARGE = make_plan(np.arange(2 * CHUNK + 3), shuffle=True)
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
 
 
 def start(plan=SUBSET, epoch=0, seed=0, **settings):

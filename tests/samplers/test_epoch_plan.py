@@ -13,13 +13,10 @@ from hypothesis import strategies as st
 
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.samplers.epoch_plan import as_positions, make_plan
+from tests.helpers import exactly
 from tests.reference import contents
 
 INDICES = [7, 3, 5, 11, 2, 13]
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
 
 
 def selection(indices, n_images, fingerprint="of a selection"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,13 +14,10 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.samplers.sampler import SelectedSubsetSampler
+from tests.helpers import exactly
 from tests.reference import contents
 
 INDICES = [7, 3, 5, 11, 2, 13]
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
 
 
 @pytest.mark.parametrize("shuffle", [True, False])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from clip_al.score.alignment_diversity import (
     semantic_alignment_scores,
     standardize_scores,
 )
+from tests.helpers import exactly
 from tests.reference import contents, cosines, quarter_unit, random_unit
 
 gpu = pytest.mark.gpu
@@ -69,10 +69,6 @@ def slow_standardised(scores, y):
 
 def tenth(n):
     return max(1, math.floor(0.1 * n + 0.5))
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
 
 
 class Turned:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import sys
 
 import numpy as np
@@ -16,6 +15,7 @@ from clip_al import EmbeddingTable
 from clip_al.errors import InvalidInputError, InvalidTypeError, MissingDependencyError
 from clip_al.score import neighbors
 from clip_al.score.neighbors import mean_neighbour_distances, neighbour_count, neighbour_graph
+from tests.helpers import exactly
 from tests.reference import contents, quarter_unit, random_unit
 
 BACKENDS = ["numpy", "torch", "faiss"]
@@ -50,10 +50,6 @@ def slow_graph(Z, y, k):
         for j in sorted(others, key=lambda j: (-(Z[i] @ Z[j]), j))[:k]:
             out[i, j] = Z[i] @ Z[j]
     return out
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
 
 
 def dense(graph):

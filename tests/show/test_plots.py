@@ -17,13 +17,12 @@ from sklearn.datasets import load_digits
 
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.concepts.vocabulary import ConceptVocabulary
-from clip_al.encode.encoder import ClipEncoder
 from clip_al.errors import InvalidInputError, UnreadableImageError
 from clip_al.show import plots
 from clip_al.subset.selection import Selection
 from clip_al.subset.selector import ClipSelector
 from tests.reference import random_unit
-from tests.selections import make
+from tests.subset.selections import make
 
 mpl.use("Agg")
 NAMES = [f"digit {i}" for i in range(10)]
@@ -35,24 +34,19 @@ def images():
 
 
 @pytest.fixture(scope="module")
-def encoder():
-    return ClipEncoder("mini", progress=False)
-
-
-@pytest.fixture(scope="module")
-def selection(images, encoder):
+def selection(images, mini):
     """Half of 300 digits, of which the first thirty have a wrong label."""
     given = load_digits().target[:300].copy()
     given[:30] = (given[:30] + 1) % 10
-    selector = ClipSelector(0.5, class_names=NAMES, encoder=encoder, random_state=0)
-    return selector.fit_select(encoder.encode_images(images), given)
+    selector = ClipSelector(0.5, class_names=NAMES, encoder=mini, random_state=0)
+    return selector.fit_select(mini.encode_images(images), given)
 
 
 @pytest.fixture(scope="module")
-def digit_profiles(images, encoder):
+def digit_profiles(images, mini):
     words = ["round", "loop", "line", "zero", "one", "two", "dark", "bright"]
-    vocabulary = ConceptVocabulary.from_names(words).encode(encoder)
-    return ConceptProfiles.from_embeddings(encoder.encode_images(images), vocabulary, 3)
+    vocabulary = ConceptVocabulary.from_names(words).encode(mini)
+    return ConceptProfiles.from_embeddings(mini.encode_images(images), vocabulary, 3)
 
 
 def new_axes():

@@ -10,7 +10,7 @@ import pytest
 
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.subset.selection import Selection
-from tests.report_inputs import (
+from tests.show.report_inputs import (
     CLASSES,
     HOSTILE_CLASS,
     HOSTILE_CONCEPT,

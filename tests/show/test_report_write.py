@@ -39,7 +39,7 @@ from clip_al.show.report.map import map_pool, spaced
 from clip_al.show.report.thumbnails import SIZES, make_thumbnails
 from clip_al.show.report.write import write_report
 from clip_al.subset.selection import Selection
-from tests.report_inputs import (
+from tests.show.report_inputs import (
     CLASSES,
     HOSTILE_CLASS,
     N_IMAGES,

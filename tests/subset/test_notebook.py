@@ -15,9 +15,9 @@ from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.subset.notebook import selection_html, selector_html
 from clip_al.subset.selection import Selection
 from clip_al.subset.selector import ClipSelector
-from tests.class_images import NAMES, images_near
+from tests.helpers import NAMES, images_near
 from tests.reference import random_unit
-from tests.selections import make
+from tests.subset.selections import make
 
 HOSTILE = '<script>alert("1")</script>'
 VOID = {"br", "hr", "img", "meta"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 
 import numpy as np
 import pytest
@@ -15,14 +14,11 @@ from sklearn.base import clone
 
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.subset.optimizer import SelectionOptimizer
-from tests.reference import contents
-from tests.selections import pairs, scores, top
+from tests.helpers import exactly
+from tests.reference import contents, top
+from tests.subset.selections import pairs, scores
 
 S = np.linspace(0, 1, 10)
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
 
 
 # Exact

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,6 +17,7 @@ from clip_al.subset.quotas import (
     share_out,
 )
 from clip_al.subset.selection_checks import encode_groups
+from tests.helpers import exactly
 from tests.reference import contents
 
 # Reference
@@ -44,10 +43,6 @@ def largest_remainder(weights, total):
 
 
 capacities = st.lists(st.integers(0, 12), min_size=1, max_size=7).filter(sum)
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
 
 
 def attribute(counts, names=None):

@@ -13,7 +13,7 @@ import pytest
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.subset.selection import Selection
 from tests.reference import contents
-from tests.selections import make
+from tests.subset.selections import make
 
 PINNED = "836ff987c60a4351d7465eefc5227094f6e8ef9ff3fcfc19572af135a85c61d5"
 

@@ -7,7 +7,7 @@ import pytest
 
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.subset.selection_checks import Groups, encode_classes, encode_groups
-from tests.selections import make
+from tests.subset.selections import make
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 import sys
 
@@ -16,11 +15,8 @@ from hypothesis import strategies as st
 
 from clip_al.errors import InvalidInputError, MissingDependencyError
 from clip_al.subset.selection import Selection
-from tests.selections import make
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
+from tests.helpers import exactly
+from tests.subset.selections import make
 
 
 @pytest.fixture

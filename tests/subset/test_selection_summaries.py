@@ -12,11 +12,8 @@ from hypothesis import strategies as st
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.subset.selection import Selection
 from clip_al.subset.selection_summaries import Suspect
-from tests.selections import NAMES, make
-
-
-def exactly(message):
-    return f"^{re.escape(message)}$"
+from tests.helpers import exactly
+from tests.subset.selections import NAMES, make
 
 
 @pytest.fixture

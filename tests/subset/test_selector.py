@@ -20,7 +20,7 @@ from clip_al.score.alignment_diversity import (
     standardize_scores,
 )
 from clip_al.score.label_noise import LabelNoise
-from tests.class_images import NAMES, images_near
+from tests.helpers import NAMES, images_near
 from tests.reference import contents, random_unit
 
 N, K, D = 240, 4, 16

@@ -14,8 +14,8 @@ from scipy import sparse
 from clip_al.errors import InvalidInputError
 from clip_al.subset.optimizer import SelectionOptimizer
 from clip_al.subset.solvers import descend
-from tests.reference import contents
-from tests.selections import pairs, random_graph, scores, top
+from tests.reference import contents, top
+from tests.subset.selections import pairs, random_graph, scores
 
 # Reference
 

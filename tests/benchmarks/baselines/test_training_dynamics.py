@@ -17,7 +17,7 @@ from benchmarks.baselines.grand import BLOCK, grand_scores, image_gradients
 from benchmarks.baselines.moso import mean_gradient, moso_scores
 from benchmarks.training.networks import in_float32, make_network
 from benchmarks.training.training import to_input, train
-from tests.benchmarks.toy_images import colours, one_thread  # noqa: F401 - the fixture, used by all
+from tests.benchmarks.toy_images import colours
 
 K = 3
 NAMES = ["cnn", "resnet", "vit"]

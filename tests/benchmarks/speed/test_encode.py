@@ -11,7 +11,6 @@ from PIL import Image
 from benchmarks.harness.environment import Timing
 from benchmarks.speed import encode
 from clip_al.encode.encoder import ClipEncoder
-from tests.benchmarks.toy_images import one_thread  # noqa: F401  a fixture of the whole module
 
 TINY = ["--model", "mini", "--device", "cpu", "--images", "12", "--batch-size", "5", "--runs", "1"]
 

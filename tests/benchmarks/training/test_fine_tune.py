@@ -14,7 +14,7 @@ from benchmarks.data.label_flips import flip_labels
 from benchmarks.training import fine_tune
 from benchmarks.training.fine_tune import Data, loop_accuracy, modal_accuracy, random_indices
 from clip_al import ClipEncoder, ClipSelector, ConceptProfiles
-from tests.benchmarks.toy_images import colours, one_thread  # noqa: F401 - the fixture, used by all
+from tests.benchmarks.toy_images import colours
 from tests.reference import make_vocabulary, random_unit
 
 D = 12

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from benchmarks.training.networks import NETWORKS, SmallCNN, SmallResNet, in_float32, make_network
-from tests.benchmarks.toy_images import one_thread  # noqa: F401 - a fixture that all tests here use
 
 NAMES = sorted(NETWORKS)
 

@@ -24,7 +24,7 @@ from benchmarks.training.training import (
     to_input,
     train,
 )
-from tests.benchmarks.toy_images import colours, one_thread  # noqa: F401 - the fixture, used by all
+from tests.benchmarks.toy_images import colours
 
 NAMES = sorted(NETWORKS)
 

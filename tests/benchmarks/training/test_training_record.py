@@ -10,7 +10,7 @@ from benchmarks.training import training_record
 from benchmarks.training.networks import SmallViT, make_network
 from benchmarks.training.training import BATCH_SIZE, learning_rate, predict, train
 from benchmarks.training.training_record import record_training
-from tests.benchmarks.toy_images import colours, one_thread  # noqa: F401 - the fixture, used by all
+from tests.benchmarks.toy_images import colours
 
 N, K = 100, 3
 

@@ -37,11 +37,6 @@ def scores(rng, n, kind="uniform"):
     return rng.standard_normal(n), rng.standard_normal(n)
 
 
-def top(scores, k):
-    """Positions of the k highest by a full sort, ties by lowest index, ascending."""
-    return sorted(sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:k])
-
-
 def pairs(rng, n_pairs):
     """Near duplicates 2p, 2p + 1: almost one score, an edge of cosine 0.99 both ways."""
     total = np.repeat(np.linspace(0.4, 0.8, n_pairs), 2) + 1e-3 * rng.random(2 * n_pairs)

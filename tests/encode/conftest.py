@@ -1,0 +1,24 @@
+"""The small encoder that all tests of this folder use."""
+
+from __future__ import annotations
+
+import pytest
+
+from clip_al import ClipEncoder
+from tests.encode.tiny_clip import write_tiny_clip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread(one_thread):
+    """Everywhere here."""
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """Name of a model of 32 × 32 pixels and width 16."""
+    return write_tiny_clip(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def encoder(tiny):
+    return ClipEncoder(tiny, batch_size=8, device="cpu")
