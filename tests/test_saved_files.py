@@ -23,7 +23,7 @@ from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
 from clip_al.show.report.write import write_report
-from tests.selections import make as make_selection
+from tests.subset.selections import make as make_selection
 
 
 @dataclasses.dataclass

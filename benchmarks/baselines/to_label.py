@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.baselines.badge import pick_by_badge
-from benchmarks.baselines.ensemble_variance import pick_by_variance
 from benchmarks.baselines.facility_location import pick_facilities
-from benchmarks.baselines.greedy_gd import pick_by_volume
 from benchmarks.baselines.k_center import pick_k_centers
 from benchmarks.baselines.random_images import pick_at_random
 from benchmarks.baselines.tasks import Indices, LabellingTask, ToLabel
@@ -15,7 +13,9 @@ from benchmarks.baselines.uncertainty import (
     pick_by_gini,
     pick_by_least_confidence,
     pick_by_margin,
+    pick_by_variance,
 )
+from clip_al import pick_by_geometric_diversity
 from clip_al.arrays.checks import check_n_instances
 
 
@@ -38,6 +38,19 @@ def _typiclust(task: LabellingTask, n_wanted: int) -> Indices:
     return pick_typical(task.emb_nd, n_wanted, labelled_emb_ld=task.labelled_emb_ld, seed=task.seed)
 
 
+def _greedy_gd(task: LabellingTask, n_wanted: int) -> Indices:
+    """Pick the set of largest ``log det (Z Zᵀ + 0.001 I)``; what is labelled does not count.
+
+    References
+    ----------
+    Aghababaeyan, Abdellatif, Briand, Ramesh, Bagherzadeh: "Black-Box Testing of Deep Neural
+    Networks through Test Case Diversity", IEEE TSE 2023 (the measure); Chen, Zhang,
+    Zhou: "Fast Greedy MAP Inference for Determinantal Point Process to Improve
+    Recommendation Diversity", NeurIPS 2018 (the greedy step).
+    """
+    return pick_by_geometric_diversity(task.emb_nd, n_wanted)
+
+
 TO_LABEL: dict[str, ToLabel] = {
     name: _checked(pick)
     for name, pick in {
@@ -50,7 +63,7 @@ TO_LABEL: dict[str, ToLabel] = {
         "k-center": _k_center,
         "BADGE": lambda task, b: pick_by_badge(task.prob_nk, task.features_nf, b, task.seed),
         "TypiClust": _typiclust,
-        "greedy GD": lambda task, b: pick_by_volume(task.emb_nd, b),
+        "greedy GD": _greedy_gd,
         "facility location": lambda task, b: pick_facilities(
             task.emb_nd, b, labelled_emb_ld=task.labelled_emb_ld
         ),

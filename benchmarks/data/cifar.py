@@ -1,8 +1,7 @@
-"""CIFAR-10 from the team's data folder, and embeddings of it that are computed once."""
+"""CIFAR-10 from the team's data folder."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tarfile
 import tempfile
@@ -10,10 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
-
-from clip_al import ClipEncoder
 
 ARCHIVE = "cifar10.tar.xz"
 CLASSES = (
@@ -63,19 +59,3 @@ def load_cifar(root: Path, split: str, first: int, last: int) -> tuple[np.ndarra
                 images.append(np.asarray(image.convert("RGB")))
             labels.append(k)
     return np.stack(images), np.array(labels)
-
-
-def cached_embeddings(
-    encoder: ClipEncoder, images: NDArray[np.uint8], cache: Path = CACHE
-) -> NDArray[np.float32]:
-    """Encode images, or read what an earlier run with this model and these pixels wrote."""
-    name = hashlib.sha256(images.tobytes() + encoder.model_id.encode()).hexdigest()[:16]
-    path = cache / f"embeddings-{name}.npy"
-    if not path.is_file():
-        cache.mkdir(parents=True, exist_ok=True)
-        # A name of its own: another process may be at the same images.
-        with tempfile.NamedTemporaryFile(dir=cache, suffix=".npy", delete=False) as file:
-            np.save(file, encoder.encode_images(images))
-        Path(file.name).replace(path)
-    embeddings: NDArray[np.float32] = np.load(path)
-    return embeddings

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.data.diverse_sets import Source, principal_components, unit_rows, with_copies
+from benchmarks.data.diverse_sets import Source, principal_components, with_copies
 from benchmarks.data.pools import embed_images, load_pool
+from benchmarks.data.rows import unit_rows
 from benchmarks.harness.cells import Options
 from benchmarks.training.networks import make_network
 from benchmarks.training.training import predict, train

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky
 from scipy.stats import spearmanr
 
+from benchmarks.data.rows import unit_rows
 from clip_al import (
     ConceptCounts,
     ConceptProfiles,
@@ -262,11 +263,6 @@ def rank_correlation(values: Sequence[float], others: Sequence[float]) -> float:
     if np.ptp(values) == 0 or np.ptp(others) == 0:
         return 0.0
     return float(spearmanr(values, others).statistic)
-
-
-def unit_rows(rows: NDArray[Any]) -> NDArray[Any]:
-    """Scale rows to unit length."""
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def principal_components(

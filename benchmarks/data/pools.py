@@ -5,14 +5,17 @@ Also what is done to a pool before anyone chooses: a long tail, and near-duplica
 
 from __future__ import annotations
 
+import hashlib
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from benchmarks.data.cifar import CLASSES, cached_embeddings, data_folder
+from benchmarks.data.cifar import CACHE, CLASSES, data_folder
 from benchmarks.data.pool_sources import (
     CIFAR_SPLITS,
     DIGITS,
@@ -20,6 +23,7 @@ from benchmarks.data.pool_sources import (
     digits_splits,
     folder_splits,
 )
+from benchmarks.harness.cells import Options
 from clip_al import ClipEncoder
 from clip_al.arrays.checks import check_indices, check_int, check_number
 from clip_al.errors import InvalidInputError
@@ -129,9 +133,26 @@ def load_pool(
     )
 
 
-def embed_images(images: NDArray[np.uint8], encoder: ClipEncoder) -> NDArray[np.float32]:
+@lru_cache(maxsize=1)
+def encoder_of(options: Options) -> ClipEncoder:
+    """Return the CLIP model, loaded once."""
+    return ClipEncoder(options.model, options.pretrained)
+
+
+def embed_images(
+    images: NDArray[np.uint8], encoder: ClipEncoder, cache: Path = CACHE
+) -> NDArray[np.float32]:
     """Return unit embeddings (n, d), float32; read from a file if these pixels were encoded."""
-    return cached_embeddings(encoder, images)
+    name = hashlib.sha256(images.tobytes() + encoder.model_id.encode()).hexdigest()[:16]
+    path = cache / f"embeddings-{name}.npy"
+    if not path.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        # A name of its own: another process may be at the same images.
+        with tempfile.NamedTemporaryFile(dir=cache, suffix=".npy", delete=False) as file:
+            np.save(file, encoder.encode_images(images))
+        Path(file.name).replace(path)
+    embeddings: NDArray[np.float32] = np.load(path)
+    return embeddings
 
 
 def embed_classes(classes: Sequence[str], encoder: ClipEncoder) -> NDArray[np.float32]:

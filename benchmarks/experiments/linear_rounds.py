@@ -23,6 +23,7 @@ from benchmarks.baselines.uncertainty import pick_by_margin
 from benchmarks.data.pools import (
     embed_classes,
     embed_images,
+    encoder_of,
     load_pool,
     long_tailed,
     with_near_duplicates,
@@ -42,7 +43,6 @@ from clip_al import (
     AlignmentDiversitySampling,
     CBDMarginSampling,
     CBDSampling,
-    ClipEncoder,
     ConceptProfiles,
 )
 
@@ -146,18 +146,12 @@ def cells(size: Size) -> list[Cell]:
     return found
 
 
-@lru_cache(maxsize=1)
-def encoder_of(model: str, pretrained: str | None) -> ClipEncoder:
-    """Load the CLIP model once."""
-    return ClipEncoder(model, pretrained)
-
-
 @lru_cache(maxsize=2)
 def draw(
     pool_name: str, per_class: int, tail: int, copied: float, seed: int, options: Options
 ) -> Drawn:
     """Draw a pool; the test images are all there are."""
-    encoder = encoder_of(options.model, options.pretrained)
+    encoder = encoder_of(options)
     source = "digits" if pool_name == "digits" else "cifar10"
     pool = load_pool(source, data=options.data, seed=seed)
     test_emb = embed_images(pool.test_images, encoder)

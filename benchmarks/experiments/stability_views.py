@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from benchmarks.baselines.tasks import Indices
 from benchmarks.data.label_flips import flip_labels
-from benchmarks.data.pools import Pool, embed_classes, embed_images
+from benchmarks.data.pools import Pool, embed_classes, embed_images, encoder_of
+from benchmarks.data.rows import unit_rows
 from benchmarks.harness.cells import Options
 from benchmarks.training.networks import make_network
 from benchmarks.training.subsets import OURS, PROXY_SEED, Condition, load_condition
 from benchmarks.training.training import predict, train
-from clip_al import ClipEncoder, ClipSelector
+from clip_al import ClipSelector
 
 PROJECTION_SEED = 103  # kept apart from the seeds of everything that looks at the images
 
@@ -149,7 +150,7 @@ def embeddings_of(
         d = emb_nd.shape[1]
         rng = np.random.default_rng((PROJECTION_SEED, view.selector_seed))
         basis = np.linalg.qr(rng.standard_normal((d, d // 2)))[0].astype(np.float32)
-        emb_nd, class_emb_kd = unit(emb_nd @ basis), unit(class_emb_kd @ basis)
+        emb_nd, class_emb_kd = unit_rows(emb_nd @ basis), unit_rows(class_emb_kd @ basis)
     return emb_nd, class_emb_kd
 
 
@@ -163,22 +164,12 @@ def network_features(
     k, seed = len(pool.classes), PROXY_SEED + view.selector_seed
     model = make_network(network, k, seed=seed, image_size=pool.images.shape[1])
     train(model, pool.images, given_n, n_steps=n_steps, seed=seed, device=options.device)
-    features_nf = unit(predict(model, pool.images)[1])
-    return features_nf, unit(np.stack([features_nf[given_n == c].mean(axis=0) for c in range(k)]))
+    features_nf = unit_rows(predict(model, pool.images)[1])
+    return features_nf, unit_rows(
+        np.stack([features_nf[given_n == c].mean(axis=0) for c in range(k)])
+    )
 
 
 def mirrored(pool: Pool) -> NDArray[np.uint8]:
     """Return the images of a pool, left and right exchanged."""
     return np.ascontiguousarray(pool.images[:, :, ::-1])
-
-
-def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return rows at length 1."""
-    scaled: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return scaled
-
-
-@lru_cache(maxsize=1)
-def encoder_of(options: Options) -> ClipEncoder:
-    """Return the CLIP model, loaded once."""
-    return ClipEncoder(options.model, options.pretrained)

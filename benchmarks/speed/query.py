@@ -41,6 +41,7 @@ from modAL.uncertainty import margin_sampling
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from benchmarks.data.rows import unit_rows
 from benchmarks.harness.environment import (
     GIB,
     Timing,
@@ -113,19 +114,17 @@ def make_pool(n: int, d: int, v: int, n_labelled: int, seed: int) -> Pool:
     centre_cd = 0.9 * rng.standard_normal((N_CLASSES * CLUSTERS_PER_CLASS, d)) * spectrum_d
     cluster_n = rng.integers(len(centre_cd), size=n + n_labelled)
     noise_nd = rng.standard_normal((n + n_labelled, d)) * spectrum_d
-    Z = _unit(shared_d + centre_cd[cluster_n] + noise_nd)
+    Z = unit_rows(shared_d + centre_cd[cluster_n] + noise_nd).astype(np.float32)
     text = rng.standard_normal((v, d)) * spectrum_d
     text += 0.7 * centre_cd[rng.integers(len(centre_cd), size=v)] - 0.5 * shared_d
     names = [f"concept {i}" for i in range(v)]
-    vocabulary = ConceptVocabulary.from_names(names).with_embeddings(_unit(text))
+    vocabulary = ConceptVocabulary.from_names(names).with_embeddings(
+        unit_rows(text).astype(np.float32)
+    )
     y = cluster_n[n:] // CLUSTERS_PER_CLASS
     classifier = LogisticRegression(max_iter=200).fit(Z[n:], y)
     profiles = ConceptProfiles.from_embeddings(Z[:n], vocabulary, m=min(10, v))
     return Pool(Z[:n], Z[n:], y, classifier, vocabulary, profiles)
-
-
-def _unit(rows: NDArray[np.float64]) -> NDArray[np.float32]:
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def time_queries(pool: Pool, n_picks: int, n_runs: int) -> dict[str, Timing]:

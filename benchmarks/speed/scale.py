@@ -45,6 +45,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from benchmarks.data.rows import unit_rows
 from benchmarks.harness.environment import (
     GIB,
     MIB,
@@ -63,8 +64,8 @@ from clip_al import (
 )
 from clip_al.arrays.blocks import map_blocks
 from clip_al.arrays.labels import group_by_class
+from clip_al.score import neighbors
 from clip_al.score.alignment_diversity import sample_diversity_scores, semantic_alignment_scores
-from clip_al.score.neighbors import unit_rows
 from clip_al.score.neighbors_approximate import indexed_distances, sampled_distances
 
 ROWS = 65_536  # of the file that are drawn at a time
@@ -123,13 +124,11 @@ def make_data(folder: Path, n: int, args: argparse.Namespace) -> Data:
     Z.flush()
     P.flush()
     names = [f"concept {i}" for i in range(args.concepts)]
-    vocabulary = ConceptVocabulary.from_names(names).with_embeddings(_unit(text))
+    vocabulary = ConceptVocabulary.from_names(names).with_embeddings(
+        unit_rows(text).astype(np.float32)
+    )
     files = [np.load(folder / f"{name}-{n}.npy", mmap_mode="r") for name in "ZP"]
-    return Data(files[0], files[1], y, _unit(T), vocabulary)
-
-
-def _unit(X: NDArray[Any]) -> NDArray[np.float32]:
-    return (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)
+    return Data(files[0], files[1], y, unit_rows(T).astype(np.float32), vocabulary)
 
 
 def steps(data: Data, budget: int) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -261,7 +260,7 @@ def ask_peer(name: str, n: int, args: argparse.Namespace) -> Cost | str:
 def _run_peer(name: str, n: int, args: argparse.Namespace, answers: Any) -> None:
     rng = np.random.default_rng(args.seed)
     n_classes = 10
-    Z = _unit(rng.standard_normal((n, args.width), dtype=np.float32))
+    Z = unit_rows(rng.standard_normal((n, args.width), dtype=np.float32)).astype(np.float32)
     y = rng.integers(n_classes, size=200)
     budget = max(1, n // 100)
     PEERS[name](Z[:300], y, 3)  # imports and compiles
@@ -366,8 +365,10 @@ def compare_approximations(n: int, args: argparse.Namespace) -> list[dict[str, A
     """Print time and agreement of approximate SDS with the exact one, in a class of n images."""
     rng = np.random.default_rng(args.seed)
     centres = rng.standard_normal((50, args.width))
-    Z = _unit(centres[rng.integers(50, size=n)] + 1.5 * rng.standard_normal((n, args.width)))
-    unit_nd, members = unit_rows(Z, np.arange(n)), np.arange(n)
+    Z = unit_rows(
+        centres[rng.integers(50, size=n)] + 1.5 * rng.standard_normal((n, args.width))
+    ).astype(np.float32)
+    unit_nd, members = neighbors.unit_rows(Z, np.arange(n)), np.arange(n)
     for size in (300, 2000):  # compiles
         sample_diversity_scores(Z[:size], np.zeros(size, int), exact_up_to=200)
     found: dict[str, Any] = {}

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
+from benchmarks.data.rows import unit_rows
 from benchmarks.harness.environment import (
     GIB,
     Timing,
@@ -75,11 +76,7 @@ def make_data(n: int, seed: int) -> Data:
     y = true.copy()
     turned = rng.choice(n, n // 5, replace=False)
     y[turned] = (y[turned] + rng.integers(1, N_CLASSES, len(turned))) % N_CLASSES
-    return Data(_unit(Z), y, _unit(T))
-
-
-def _unit(X: NDArray[Any]) -> NDArray[np.float32]:
-    return (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)
+    return Data(unit_rows(Z).astype(np.float32), y, unit_rows(T).astype(np.float32))
 
 
 def score_functions(data: Data) -> Functions:

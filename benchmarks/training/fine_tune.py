@@ -41,12 +41,12 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from benchmarks.data.cifar import (
     CACHE,
     CLASSES,
-    cached_embeddings,
     cifar_root,
     data_folder,
     load_cifar,
 )
 from benchmarks.data.label_flips import flip_labels
+from benchmarks.data.pools import embed_images
 from benchmarks.harness.environment import print_environment, print_table, write_json_lines
 from benchmarks.training.networks import Network, SmallCNN, seeded
 from benchmarks.training.training import (
@@ -98,7 +98,7 @@ def load(
     return Data(
         images,
         y,
-        cached_embeddings(encoder, images),
+        embed_images(images, encoder),
         encoder.encode_texts(CLASSES, templates=["a photo of a {}"]),
         *load_cifar(root, "test", 0, test_per_class),
     )

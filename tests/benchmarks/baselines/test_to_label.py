@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 
 import numpy as np
@@ -12,9 +12,7 @@ import pytest
 
 from benchmarks.baselines import facility_location, typiclust
 from benchmarks.baselines.badge import pick_by_badge
-from benchmarks.baselines.ensemble_variance import pick_by_variance
 from benchmarks.baselines.facility_location import coverage, pick_facilities
-from benchmarks.baselines.greedy_gd import pick_by_volume
 from benchmarks.baselines.k_center import pick_k_centers
 from benchmarks.baselines.random_images import pick_at_random
 from benchmarks.baselines.tasks import LabellingTask
@@ -25,6 +23,7 @@ from benchmarks.baselines.uncertainty import (
     pick_by_gini,
     pick_by_least_confidence,
     pick_by_margin,
+    pick_by_variance,
 )
 from clip_al.errors import InvalidInputError
 from tests import reference
@@ -408,8 +407,9 @@ def test_no_more_clusters_than_the_most(monkeypatch):
 
 def test_each_pick_adds_the_largest_volume():
     emb_nd = random_unit(np.random.default_rng(0), 30, 8)
+    task = replace(make_task(), emb_nd=emb_nd)
     slow = reference.greedy(lambda v, c: reference.gd_scores(v, c, 1e-3), emb_nd, 12)
-    assert pick_by_volume(emb_nd, 12).tolist() == slow
+    assert TO_LABEL["greedy GD"](task, 12).tolist() == slow
 
 
 # Facility location

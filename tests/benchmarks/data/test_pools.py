@@ -270,7 +270,7 @@ def test_folders_that_cannot_be_a_pool_are_named(tmp_path):
 
 
 def test_embeddings_are_those_of_the_encoder_and_kept(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(pools.cached_embeddings, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(pools.embed_images, "__defaults__", (tmp_path,))
     encoder, images = ClipEncoder("mini"), digits.images[:3]
     emb_nd = embed_images(images, encoder)
     assert np.array_equal(emb_nd, encoder.encode_images(images))

@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 
 from benchmarks.data import diverse_features, diverse_sets, vocabularies
 from benchmarks.data.diverse_sets import COPIES_EACH, DRAW, DRAWS, GRADED, Source
+from benchmarks.data.rows import unit_rows
 from benchmarks.experiments import correlation, correlation_page
 from benchmarks.harness.cells import SIZES, Options, UnavailableError, frame
 from clip_al import ConceptProfiles
@@ -38,7 +39,7 @@ def toy(monkeypatch):
 
     def embed(images, encoder):
         flat = images.reshape(len(images), -1) - 100.0
-        return diverse_sets.unit_rows(flat @ directions).astype(np.float32)
+        return unit_rows(flat @ directions).astype(np.float32)
 
     monkeypatch.setattr(diverse_features, "embed_images", embed)
     monkeypatch.setattr(correlation, "vocabulary_of", lambda name, options: words)
@@ -118,7 +119,7 @@ def test_principal_components_span_what_svd_finds(rng):
         ]
     )  # fmt: skip
     flat -= flat[:15].mean(axis=0)
-    expected = diverse_sets.unit_rows(flat @ np.linalg.svd(flat[:15])[2][:3].T)
+    expected = unit_rows(flat @ np.linalg.svd(flat[:15])[2][:3].T)
     np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-4)
 
 

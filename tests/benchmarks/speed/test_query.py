@@ -1,9 +1,8 @@
-"""The benchmark scripts run, and what they print and write has the promised form."""
+"""The timing of a query runs, and what it prints and returns has the promised form."""
 
 import numpy as np
 import pytest
 
-from benchmarks.harness import environment
 from benchmarks.speed import query
 
 TINY_QUERY = ["--pool", "300", "--width", "16", "--picks", "5", "--concepts", "40"]
@@ -16,19 +15,19 @@ def query_records():
     return query.main(TINY_QUERY)
 
 
-def test_query_speed_times_every_method(query_records):
+def test_it_times_every_method(query_records):
     names = [record["name"] for record in query_records if record["kind"] == "query"]
     for word in ("CBD + margin", "ranked batch", "CoreSet", "BADGE", "TypiClust", "greedy GD"):
         assert any(word in name for name in names), word
     assert all(r["timing"].median_s > 0 for r in query_records if "timing" in r)
 
 
-def test_query_speed_takes_margin_as_its_unit(query_records):
+def test_it_takes_margin_as_its_unit(query_records):
     ratio = {r["name"]: r["ratio"] for r in query_records if r["kind"] == "query"}
     assert ratio[query.BASELINE] == 1.0
 
 
-def test_query_speed_prints_where_and_with_what(query_records):
+def test_it_prints_where_and_with_what(query_records):
     facts = query_records[0]
     assert facts["seed"] == 0
     assert facts["cores"] >= 1
@@ -48,37 +47,3 @@ def test_pools_of_one_seed_are_one_pool():
     first, second = (query.make_pool(50, 8, 20, 30, seed=3) for _ in range(2))
     np.testing.assert_array_equal(first.Z, second.Z)
     assert np.allclose(np.linalg.norm(first.Z, axis=1), 1, atol=1e-6)
-
-
-def test_more_memory_than_allowed_is_refused():
-    with environment.memory_limit(64 * environment.MIB):
-        np.ones(1 * environment.MIB)
-        with pytest.raises(MemoryError):
-            np.ones(64 * environment.MIB)
-    assert np.ones(64 * environment.MIB).size == 64 * environment.MIB
-
-
-def test_peak_memory_sees_what_is_freed_again():
-    result, n_bytes = environment.peak_memory(lambda: float(np.ones(8 * environment.MIB).sum()))
-    assert result == 8 * environment.MIB
-    if n_bytes is None:
-        pytest.skip("this system does not reset its memory mark")
-    assert 0.9 <= n_bytes / (64 * environment.MIB) <= 1.5
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(12.345, "12.3 s"), (789.0, "789 s"), (0.0123, "12.3 ms"), (4.5e-5, "45.0 µs")],
-)
-def test_seconds_have_three_digits(seconds, text):
-    assert environment.format_seconds(seconds) == text
-
-
-def test_table_is_markdown(capsys):
-    environment.print_table(["what", "s"], [["a", 1.5], ["longer", 22]])
-    assert capsys.readouterr().out.splitlines()[:4] == [
-        "| what   |   s |",
-        "| ------ | --: |",
-        "| a      | 1.5 |",
-        "| longer |  22 |",
-    ]

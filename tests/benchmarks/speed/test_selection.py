@@ -1,13 +1,13 @@
-"""The speed benchmarks of data selection run and measure what they say."""
+"""The timing of data selection runs and measures what it says."""
 
 from __future__ import annotations
 
 import pytest
 
-from benchmarks.speed import sampler, selection
+from benchmarks.speed import selection
 
 
-def test_selection_speed_measures_all_but_the_slow():
+def test_it_measures_all_but_the_slow():
     arguments = ["--images", "400", "--runs", "1", "--epochs", "1", "--skip-slow"]
     records = selection.main(arguments)
     names = [r["what"] for r in records if "what" in r]
@@ -23,8 +23,3 @@ def test_facility_location_of_both_libraries_runs():
     found = selection._limited(functions, 2 * 2**30)
     assert len(found) == 2
     assert all(timing.median_s > 0 for timing in found.values())
-
-
-def test_sampler_speed_takes_torch_as_its_unit(capsys):
-    sampler.main(["--indices", "1000", "--runs", "1"])
-    assert "SubsetRandomSampler" in capsys.readouterr().out
