@@ -282,3 +282,19 @@ def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_architecture_names_every_module_and_only_files_that_exist() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    package = ROOT / "clip_al"
+    table, changes = re.findall(r"^\|.*?(?=\n\n)", page, re.MULTILINE | re.DOTALL)[:2]
+    rows = [re.findall(r"`([\w/]+)`", row) for row in table.splitlines()[2:]]
+    named = {f"{row[0].removeprefix('clip_al/')}{name}" for row in rows for name in row[1:]}
+    for file in package.rglob("*.py"):
+        place = file.relative_to(package)
+        if file.name != "__init__.py" and "ray" not in place.parts and "report" not in place.parts:
+            assert str(place.with_suffix("")) in named, f"{place} is not on the page"
+    for name in re.findall(r"`([\w/]+\.(?:py|js|html|css|txt))`", changes):
+        assert (package / name).is_file(), f"the page names {name}"
+    for name in re.findall(r"`([A-Z_]{4,})` (?:in|of) `([\w/]+\.py)`", changes):
+        assert re.search(rf"^{name[0]}\b", (package / name[1]).read_text(), re.MULTILINE), name
