@@ -17,7 +17,7 @@ PACKAGE = Path(clip_al.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = (
     "torch", "open_clip", "modAL", "faiss", "matplotlib", "ray", "plotly", "jinja2",
-    "lightning", "skactiveml", "datasets", "fiftyone", "cleanlab",
+    "lightning", "skactiveml", "datasets", "fiftyone", "cleanlab", "torchdata", "torchvision",
 )  # fmt: skip
 
 
@@ -41,6 +41,19 @@ def test_importing_the_package_loads_nothing_heavy():
 def test_nor_do_the_parts_that_need_none_of_it():
     names = "ConceptVocabulary, ConceptProfiles, CBDMarginSampling, CBDSampling, uncertainty"
     assert loaded_by(f"from clip_al import {names}; import clip_al.encode.encoder") == []
+
+
+ARRAYS = "import numpy as np; T = np.eye(3, 8); y = np.arange(60) % 3; Z = T[y]; import clip_al"
+
+
+def test_nor_does_a_selector_without_an_adapter_also_where_it_is_fitted():
+    fit = "s = clip_al.ClipSelector(0.5, class_embeddings=T).fit_select(Z, y)"
+    assert loaded_by(f"{ARRAYS}; {fit}; assert len(s.indices) == 30") == []
+
+
+def test_a_selector_with_an_adapter_loads_torch():
+    fit = "clip_al.ClipSelector(0.5, class_embeddings=T, adapter=True).fit(Z, y)"
+    assert "torch" in loaded_by(f"{ARRAYS}; {fit}")
 
 
 def test_the_guard_fires():

@@ -1,15 +1,20 @@
-"""Which adapter a selector fits or uses, from what was asked for. Imports `cross_fit` and above."""
+"""Which adapter a selector fits or uses, from what was asked for.
+
+The adapters, and torch with them, are imported where one is asked for: a selector without
+an adapter needs no torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sklearn.base import clone
 
-from clip_al.adapt.adapter import DatasetAdapter
-from clip_al.adapt.cross_fit import CrossFitAdapter
 from clip_al.errors import InvalidInputError, InvalidTypeError
+
+if TYPE_CHECKING:
+    from clip_al.adapt.adapter import DatasetAdapter
 
 PAPER_ADAPTER: Mapping[str, Any] = {
     "loss": "diagonal",
@@ -56,6 +61,9 @@ def make_adapter(
     """
     if asked is False:
         return None
+    from clip_al.adapt.adapter import DatasetAdapter
+    from clip_al.adapt.cross_fit import CrossFitAdapter
+
     if isinstance(asked, CrossFitAdapter | DatasetAdapter):
         if not is_fitted(asked):
             return clone(asked)
@@ -83,6 +91,8 @@ def describe_adapter(asked: Any, fitted: Any) -> Any:
     """Return what JSON can hold of an adapter: what was asked for, or kind and settings."""
     if fitted is None or isinstance(asked, bool | str):
         return asked
+    from clip_al.adapt.cross_fit import CrossFitAdapter
+
     inner: DatasetAdapter = fitted
     folds: dict[str, Any] = {}
     if isinstance(fitted, CrossFitAdapter):
