@@ -76,6 +76,28 @@ def describe_failures(failures: Sequence[tuple[str, str]], limit: int = 10) -> s
     return f"Every image must be readable; {len(failures)} {verb} not: {named}{rest}."
 
 
+def missing_extra(need: str, extra: str, instead: str = "") -> MissingDependencyError:
+    """Return the error for an optional package that is not installed.
+
+    Parameters
+    ----------
+    need : str
+        What needs which package: "A report needs plotly".
+    extra : str
+        The extra of clip_al that brings it.
+    instead : str
+        What else the caller can do: ", or …".
+
+    Examples
+    --------
+    >>> str(missing_extra("A report needs plotly", "report"))
+    'A report needs plotly, which is not installed. Run `pip install "clip_al[report]"`.'
+    """
+    return MissingDependencyError(
+        f'{need}, which is not installed. Run `pip install "clip_al[{extra}]"`{instead}.'
+    )
+
+
 def not_finite(name: str, rows: Sequence[int]) -> InvalidInputError:
     """Return the error for rows that hold NaN or infinity; names the first five.
 

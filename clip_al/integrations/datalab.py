@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from clip_al.arrays.blocks import block_rows
 from clip_al.arrays.checks import check_embeddings
-from clip_al.errors import InvalidInputError, MissingDependencyError
+from clip_al.errors import InvalidInputError, missing_extra
 from clip_al.score.labelled_images import class_vectors_by_fold
 from clip_al.score.neighbors import unit_rows
 from clip_al.subset.selector import ClipSelector
@@ -119,9 +119,8 @@ def audit(
         from cleanlab import Datalab
         from datasets import ClassLabel, Dataset, Features, Value
     except ImportError as exc:
-        raise MissingDependencyError(
-            "clip_al.integrations.datalab needs cleanlab with Datalab, which is not installed. "
-            "Run `pip install 'clip_al[cleanlab]'`."
+        raise missing_extra(
+            "clip_al.integrations.datalab needs cleanlab with Datalab", "cleanlab"
         ) from exc
     probability_nk = class_probabilities(selector, Z)
     known = selector.selection_

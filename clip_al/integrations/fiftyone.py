@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_indices
-from clip_al.errors import InvalidInputError, InvalidTypeError, MissingDependencyError
+from clip_al.errors import InvalidInputError, InvalidTypeError, missing_extra
 
 if TYPE_CHECKING:
     from fiftyone import Dataset, DatasetView
@@ -199,10 +199,7 @@ def _check_dataset(dataset: Any) -> None:
     try:
         import fiftyone
     except ImportError as exc:
-        raise MissingDependencyError(
-            "clip_al.integrations.fiftyone needs fiftyone, which is not installed. Run "
-            "`pip install 'clip_al[fiftyone]'`."
-        ) from exc
+        raise missing_extra("clip_al.integrations.fiftyone needs fiftyone", "fiftyone") from exc
     if not isinstance(dataset, fiftyone.Dataset):
         raise InvalidTypeError(
             f"`dataset` must be a FiftyOne Dataset; got {type(dataset).__name__}. Load one with "

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from clip_al.arrays.checks import check_embeddings
-from clip_al.errors import InvalidInputError, InvalidTypeError, MissingDependencyError
+from clip_al.errors import InvalidInputError, InvalidTypeError, missing_extra
 
 if TYPE_CHECKING:
     from clip_al.subset.selection import Selection
@@ -187,7 +187,4 @@ def pyarrow_module(part: str) -> Any:
     try:
         return importlib.import_module(f"pyarrow.{part}" if part else "pyarrow")
     except ImportError as exc:
-        raise MissingDependencyError(
-            "Arrow and Parquet need pyarrow, which is not installed. Run "
-            "`pip install 'clip_al[parquet]'`."
-        ) from exc
+        raise missing_extra("Arrow and Parquet need pyarrow", "parquet") from exc

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from clip_al.encode.encoder import ClipEncoder
 from clip_al.encode.table import EmbeddingTable
-from clip_al.errors import InvalidInputError, InvalidTypeError, MissingDependencyError
+from clip_al.errors import InvalidInputError, InvalidTypeError, missing_extra
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -85,8 +85,8 @@ def _only(dataset: Any, column: str) -> Any:
     try:
         import datasets
     except ImportError as exc:
-        raise MissingDependencyError(
-            "`datasets` is needed and not installed. Run `pip install 'clip_al[huggingface]'`."
+        raise missing_extra(
+            "clip_al.integrations.hugging_face needs datasets", "huggingface"
         ) from exc
     if not isinstance(dataset, datasets.Dataset):
         raise InvalidTypeError(

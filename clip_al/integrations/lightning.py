@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from torch.utils.data import DataLoader
-from torchdata.stateful_dataloader import StatefulDataLoader
 
 from clip_al.arrays.checks import check_indices
-from clip_al.errors import InvalidInputError, MissingDependencyError
+from clip_al.errors import InvalidInputError, missing_extra
 from clip_al.samplers.distributed import DistributedSelectedSubsetSampler
 from clip_al.samplers.sampler import SelectedSubsetSampler, world_size
 
 try:
     from lightning.pytorch import LightningDataModule
+    from torchdata.stateful_dataloader import StatefulDataLoader
 except ImportError as exc:
-    raise MissingDependencyError(
-        "Lightning is needed and not installed. Run `pip install 'clip_al[lightning]'`."
+    raise missing_extra(
+        "clip_al.integrations.lightning needs Lightning and torchdata", "lightning"
     ) from exc
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import clone
 
 from clip_al.arrays.order import lowest
-from clip_al.errors import MissingDependencyError
+from clip_al.errors import missing_extra
 from clip_al.label.alignment_sampling import AlignmentDiversitySampling
 from clip_al.label.concept_sampling import UNCERTAINTIES, CBDMarginSampling
 from clip_al.label.query_inputs import target_vector
@@ -16,8 +16,8 @@ from clip_al.label.query_inputs import target_vector
 try:
     from skactiveml import base, utils
 except ImportError as exc:
-    raise MissingDependencyError(
-        "scikit-activeml is needed and not installed. Run `pip install 'clip_al[activeml]'`."
+    raise missing_extra(
+        "clip_al.integrations.scikit_activeml needs scikit-activeml", "activeml"
     ) from exc
 
 

@@ -24,7 +24,7 @@ from clip_al.arrays.blocks import block_rows, map_blocks, one_blas_thread, unit_
 from clip_al.arrays.checks import check_choice, check_embeddings, check_int
 from clip_al.arrays.device import device_of, is_on_device
 from clip_al.arrays.labels import encode_labels, group_by_class
-from clip_al.errors import InvalidInputError, InvalidTypeError, MissingDependencyError
+from clip_al.errors import InvalidInputError, InvalidTypeError, missing_extra
 
 BACKENDS = ("auto", "faiss", "torch", "numpy")
 SMALLEST_SQUARE = 4e-6
@@ -434,9 +434,8 @@ def _nearest_faiss(unit_nd: NDArray[np.float32], count: int) -> Nearest:
     try:
         import faiss
     except ImportError as exc:
-        raise MissingDependencyError(
-            "The backend 'faiss' needs faiss, which is not installed. "
-            "Run `pip install clip_al[cpu]`, or pass backend='numpy'."
+        raise missing_extra(
+            "The backend 'faiss' needs faiss", "cpu", ", or pass backend='numpy'"
         ) from exc
     step = block_rows(count + 1)
     for start in range(0, len(unit_nd), step):

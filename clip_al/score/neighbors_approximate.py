@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from clip_al.arrays.blocks import block_rows
 from clip_al.arrays.device import device_of
-from clip_al.errors import MissingDependencyError
+from clip_al.errors import missing_extra
 from clip_al.score.neighbors import (
     CACHED_ROWS,
     ITSELF,
@@ -215,8 +215,9 @@ def _faiss() -> Any:
     try:
         import faiss
     except ImportError as exc:
-        raise MissingDependencyError(
-            "A count of neighbours in a large class needs faiss, which is not installed. Run "
-            "`pip install clip_al[cpu]`, pass `k` as a fraction, or leave `exact_up_to` out."
+        raise missing_extra(
+            "A count of neighbours in a large class needs faiss",
+            "cpu",
+            ", pass `k` as a fraction, or leave `exact_up_to` out",
         ) from exc
     return faiss

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from clip_al.arrays.checks import check_choice, check_int
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.encode.images import ImageSource, image_source
-from clip_al.errors import InvalidInputError, UnreadableImageError
+from clip_al.errors import InvalidInputError, UnreadableImageError, missing_extra
 from clip_al.show.learning_curves import read_rounds
 from clip_al.show.plot_inputs import one_line, positions_of, titles_of
 from clip_al.subset.selection import Selection
@@ -291,8 +291,10 @@ def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
     """Return the axes given, or those of a new figure of pyplot, which notebooks show."""
     if ax is not None:
         return ax
-    from matplotlib import pyplot
-
+    try:
+        from matplotlib import pyplot
+    except ImportError as exc:
+        raise missing_extra("A plot needs matplotlib", "plots") from exc
     return pyplot.subplots(figsize=size, layout="constrained")[1]
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from clip_al import __version__
 from clip_al.atomic import check_new, write_bytes
-from clip_al.errors import InvalidInputError, MissingDependencyError
+from clip_al.errors import InvalidInputError, missing_extra
 from clip_al.saved_files import SavedFile
 
 if TYPE_CHECKING:
@@ -140,10 +140,7 @@ def write_parquet(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
     try:
         importlib.import_module("pyarrow")
     except ImportError as exc:
-        raise MissingDependencyError(
-            "Parquet needs pyarrow, which is not installed. Run `pip install "
-            "'clip_al[parquet]'`, or use `to_csv`."
-        ) from exc
+        raise missing_extra("Parquet needs pyarrow", "parquet", ", or use `to_csv`") from exc
     buffer = io.BytesIO()
     table.to_parquet(buffer, engine="pyarrow", index=False)
     write_bytes(path, buffer.getvalue())

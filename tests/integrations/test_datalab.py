@@ -227,5 +227,5 @@ def test_without_cleanlab_the_extra_is_named(monkeypatch):
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'clip_al\[cleanlab\]'"):
+    with pytest.raises(MissingDependencyError, match=r'pip install "clip_al\[cleanlab\]"'):
         datalab.audit(selector, Z)

@@ -166,5 +166,5 @@ def test_without_fiftyone_the_extra_is_named(monkeypatch):
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'clip_al\[fiftyone\]'"):
+    with pytest.raises(MissingDependencyError, match=r'pip install "clip_al\[fiftyone\]"'):
         add_picks(None, [0], PATHS)

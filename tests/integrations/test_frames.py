@@ -346,9 +346,9 @@ def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch, Z):
         raise ImportError(name)
 
     monkeypatch.setattr(importlib, "import_module", refuse)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'clip_al\[parquet\]'"):
+    with pytest.raises(MissingDependencyError, match=r'pip install "clip_al\[parquet\]"'):
         embeddings_of(table)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'clip_al\[parquet\]'"):
+    with pytest.raises(MissingDependencyError, match=r'pip install "clip_al\[parquet\]"'):
         table_from_parquet(tmp_path / "t", file, model_id="toy")
 
 

@@ -185,7 +185,7 @@ def test_only_one_split_in_full_is_taken(dataset):
 
 def test_without_the_host_the_extra_is_named(monkeypatch, dataset):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'clip_al\[huggingface\]'"):
+    with pytest.raises(MissingDependencyError, match=r'pip install "clip_al\[huggingface\]"'):
         hugging_face.images_of(dataset)
 
 

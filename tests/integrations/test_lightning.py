@@ -202,11 +202,12 @@ def test_a_selection_of_something_else_is_refused_at_once(selection, error, mess
         module(selection)
 
 
-def test_without_the_host_the_extra_is_named(monkeypatch):
+@pytest.mark.parametrize("package", ["lightning.pytorch", "torchdata.stateful_dataloader"])
+def test_without_the_host_the_extra_is_named(monkeypatch, package):
     name = "clip_al.integrations.lightning"
     monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'clip_al\[lightning\]'"):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingDependencyError, match=r'pip install "clip_al\[lightning\]"'):
         importlib.import_module(name)
 
 

@@ -190,7 +190,7 @@ def test_without_ray_the_extra_is_named(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", no_ray)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'clip_al\[ray\]'"):
+    with pytest.raises(MissingDependencyError, match=r'pip install "clip_al\[ray\]"'):
         on_ray.select(None, 0.5)
 
 

@@ -339,5 +339,5 @@ def test_without_the_host_the_extra_is_named(monkeypatch):
     name = "clip_al.integrations.scikit_activeml"
     monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "skactiveml", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'clip_al\[activeml\]'"):
+    with pytest.raises(MissingDependencyError, match=r'pip install "clip_al\[activeml\]"'):
         importlib.import_module(name)

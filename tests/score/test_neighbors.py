@@ -296,7 +296,7 @@ def test_without_faiss_its_backend_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     message = (
         "The backend 'faiss' needs faiss, which is not installed. "
-        "Run `pip install clip_al[cpu]`, or pass backend='numpy'."
+        "Run `pip install \"clip_al[cpu]\"`, or pass backend='numpy'."
     )
     with pytest.raises(MissingDependencyError, match=exactly(message)):
         mean_neighbour_distances(np.eye(3), 1, backend="faiss")

@@ -299,7 +299,9 @@ def test_no_such_folder(tmp_path):
 
 def test_a_missing_package_is_named(parts, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
-    with pytest.raises(MissingDependencyError, match=r"needs plotly.*pip install jinja2 plotly"):
+    with pytest.raises(
+        MissingDependencyError, match=r'needs plotly.*pip install "clip_al\[report\]"'
+    ):
         write_report(digit_selection(), tmp_path / "r.html", **parts)
 
 

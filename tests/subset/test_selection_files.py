@@ -245,7 +245,7 @@ def test_parquet_holds_the_table(selection, tmp_path):
 def test_parquet_without_pyarrow_names_the_extra(selection, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)  # as if it were not installed
     message = (
-        "Parquet needs pyarrow, which is not installed. Run `pip install 'clip_al[parquet]'`, or "
+        'Parquet needs pyarrow, which is not installed. Run `pip install "clip_al[parquet]"`, or '
         "use `to_csv`."
     )
     with pytest.raises(MissingDependencyError, match=exactly(message)):

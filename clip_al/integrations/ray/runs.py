@@ -17,7 +17,7 @@ from clip_al.errors import (
     ClipAlError,
     InvalidInputError,
     InvalidTypeError,
-    MissingDependencyError,
+    missing_extra,
 )
 from clip_al.integrations.ray import batches
 from clip_al.integrations.ray.threshold import FEW, Bounds, Extent, find_bounds
@@ -33,9 +33,8 @@ def ray_data() -> Any:
     try:
         import ray.data
     except ImportError as exc:
-        raise MissingDependencyError(
-            "clip_al.integrations.ray needs Ray Data, which is not installed. Run "
-            "`pip install 'clip_al[ray]'`, on every node of the cluster."
+        raise missing_extra(
+            "clip_al.integrations.ray needs Ray Data", "ray", ", on every node of the cluster"
         ) from exc
     return ray.data
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al import __version__
-from clip_al.errors import MissingDependencyError
+from clip_al.errors import missing_extra
 from clip_al.show.report.data import CHOSEN, MAX_CLASS_ROWS, MAX_CONCEPT_ROWS, SUSPECT, Shown
 from clip_al.subset.selection import Selection
 
@@ -134,6 +134,4 @@ def _import(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as exc:
         package = name.partition(".")[0]
-        raise MissingDependencyError(
-            f"A report needs {package}, which is not installed. Run `pip install jinja2 plotly`."
-        ) from exc
+        raise missing_extra(f"A report needs {package}", "report") from exc
