@@ -25,6 +25,7 @@ from clip_al.atomic import write_frame
 from clip_al.concepts.diversity import ConceptCounts, concept_diversity
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.concepts.vocabulary import ConceptVocabulary
+from clip_al.demo import check_packages
 from clip_al.encode.encoder import ClipEncoder
 from clip_al.label.concept_sampling import CBDMarginSampling, PickExplanation
 
@@ -53,7 +54,14 @@ class Digits:
 
 
 def encode_digits(console: Console) -> Digits:
-    """Load scikit-learn's digits and encode them."""
+    """Load scikit-learn's digits and encode them.
+
+    Raises
+    ------
+    MissingDependencyError
+        Where a package is not installed that the demos need later.
+    """
+    check_packages()
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
     console.print(f"Encoding {len(images):,} digits with the mini CLIP …")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from clip_al.demo import label as demo
 from clip_al.demo import train as train_demo
+from clip_al.errors import MissingDependencyError
 from clip_al.subset.selection import Selection
 
 N_ROUNDS = 2
@@ -35,6 +37,17 @@ def printed_and_result(
         console = Console(file=stream, width=100)
         result = demo.run_demo(folder, n_seeds=2, console=console, digits=digits)
     return stream.getvalue(), result
+
+
+@pytest.mark.parametrize("package", ["modAL.models", "matplotlib", "plotly"])
+def test_a_missing_package_is_named_before_anything_is_encoded(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    stream = io.StringIO()
+    with pytest.raises(MissingDependencyError, match=r'Run `pip install "clip_al\[demo\]"`\.$'):
+        demo.encode_digits(Console(file=stream))
+    assert stream.getvalue() == ""
 
 
 def test_accuracies_of_each_strategy_round_and_seed(
