@@ -149,11 +149,16 @@ def test_strategies_pick_the_same(data, vocabulary, device):
     np.testing.assert_array_equal(aligned.select(on_device, 10), aligned.select(Z, 10))
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_the_bytes_keep_the_ranking_nearly(mini, dtype):
+@pytest.fixture(scope="module")
+def real(mini):
+    """Embeddings of 400 digits, and the whole vocabulary, which takes seconds to encode."""
     images = (load_digits().images[:400] * 255 / 16).astype(np.uint8)
-    vocabulary = clip_al.ConceptVocabulary.load("general").encode(mini)
-    Z = mini.encode_images(images)
+    return mini.encode_images(images), clip_al.ConceptVocabulary.load("general").encode(mini)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_the_bytes_keep_the_ranking_nearly(real, dtype):
+    Z, vocabulary = real
     full = clip_al.ConceptProfiles.from_embeddings(Z, vocabulary)
     half = clip_al.ConceptProfiles.from_embeddings(
         clip_al.DeviceEmbeddings(Z, "cpu", dtype=dtype), vocabulary, statistics=full.statistics
