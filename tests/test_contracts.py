@@ -354,7 +354,7 @@ def test_the_labelled_set_is_one_however_it_is_given(Z, vocabulary, probabilitie
         for labelled in (
             Z[part],
             profiles.take(part),
-            ConceptCounts.from_profiles(profiles, part, weighting=strategy.weighting),
+            ConceptCounts.from_profiles(profiles, part),
         )
     ]
     learner.X_training = Z[part]

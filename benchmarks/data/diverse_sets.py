@@ -179,12 +179,12 @@ def draw_sets(source: Source, n: int, n_sets: int, seed: int) -> dict[str, list[
 def measure(profiles: ConceptProfiles, rows: Rows) -> dict[str, float]:
     """Return every measure on concept profiles of one set, by name, in the order of `MEASURES`."""
     part = profiles.take(rows)
-    counts = ConceptCounts.from_profiles(part)
+    counts = ConceptCounts.from_profiles(part, weighting="softmax")
     found = (
         concept_diversity(part),
         counts.diversity(),
         spectral_diversity(part, weighting="binary"),
-        spectral_diversity(part),
+        spectral_diversity(part, weighting="softmax"),
         counts.entropy(),
         counts.coverage(),
     )

@@ -189,7 +189,7 @@ def time_measures(cell: Cell, options: Options) -> dict[str, float]:
             "CBD softmax": lambda: concept_diversity(part, weighting="softmax"),
             GD_TEXTBOOK: lambda: textbook_geometric_diversity(emb_nd, JITTER),
             GD_SMALLER: lambda: geometric_diversity(emb_nd, jitter=JITTER),
-            "spectral softmax": lambda: spectral_diversity(part),
+            "spectral softmax": lambda: spectral_diversity(part, weighting="softmax"),
         },
         n_runs=cell["runs"],
         warm_up=2,

@@ -261,7 +261,7 @@ def diversity(
     table = open_table(table_path)
     profiles = encode_profiles(table, vocabulary, m, model, pretrained)
     rows = None if indices is None else read_indices(indices, table, "--indices")
-    counts = ConceptCounts.from_profiles(profiles, rows, weighting="binary")
+    counts = ConceptCounts.from_profiles(profiles, rows)
     Z = table.embeddings if rows is None else table[rows]
     result = {
         "images": counts.n,

@@ -17,8 +17,8 @@ from scipy import sparse
 from scipy.linalg import LinAlgError, cholesky
 from scipy.stats import entropy
 
-from clip_al.arrays.checks import check_embeddings, check_indices
-from clip_al.concepts.profiles import ConceptProfiles
+from clip_al.arrays.checks import check_choice, check_embeddings, check_indices
+from clip_al.concepts.profiles import WEIGHTINGS, ConceptProfiles
 from clip_al.errors import InvalidInputError
 
 
@@ -103,11 +103,14 @@ class ConceptCounts:
         Number of images that hold each concept.
     n : int
         Number of images.
+    weighting : {"binary", "softmax"}
+        Of the concept vectors, see `ConceptProfiles.weights`. Counts of two weightings are two
+        measures: they are not added, and a strategy takes only counts of its own.
 
     Examples
     --------
     >>> counts = ConceptCounts.empty(3)
-    >>> counts.add(np.array([[0, 1], [1, 2]]), np.full((2, 2), 0.5**0.5))
+    >>> counts.add(np.array([[0, 1], [1, 2]]))
     >>> counts.count_v
     array([1, 2, 1])
     >>> round(counts.diversity(), 3), counts.richness()
@@ -117,11 +120,15 @@ class ConceptCounts:
     sum_v: NDArray[np.float64]
     count_v: NDArray[np.int64]
     n: int
+    weighting: str = "binary"
+
+    def __post_init__(self) -> None:
+        check_choice(self.weighting, WEIGHTINGS, "weighting")
 
     @classmethod
-    def empty(cls, n_concepts: int) -> ConceptCounts:
+    def empty(cls, n_concepts: int, weighting: str = "binary") -> ConceptCounts:
         """Start with no image."""
-        return cls(np.zeros(n_concepts), np.zeros(n_concepts, dtype=np.int64), 0)
+        return cls(np.zeros(n_concepts), np.zeros(n_concepts, dtype=np.int64), 0, weighting)
 
     @classmethod
     def from_profiles(
@@ -129,20 +136,34 @@ class ConceptCounts:
         profiles: ConceptProfiles,
         indices: ArrayLike | None = None,
         *,
-        weighting: str = "softmax",
+        weighting: str = "binary",
     ) -> ConceptCounts:
         """Count the images at `indices` of `profiles`, all by default."""
-        counts = cls.empty(profiles.n_concepts)
+        counts = cls.empty(profiles.n_concepts, weighting)
         part = profiles if indices is None else profiles.take(indices)
         counts.add(part.ids, part.weights(weighting))
         return counts
 
-    def add(self, ids_nm: NDArray[Any], weights_nm: NDArray[Any]) -> None:
-        """Add n images: their concepts and the entries of their unit concept vectors."""
+    def add(self, ids_nm: NDArray[Any], weights_nm: NDArray[Any] | None = None) -> None:
+        """Add n images: their concepts and the entries of their unit concept vectors.
+
+        Parameters
+        ----------
+        ids_nm : ndarray of shape (n, m), int
+            Concepts of each image.
+        weights_nm : ndarray of shape (n, m), float, optional
+            What `ConceptProfiles.weights` gives for the weighting of these counts; left out,
+            1/√m each, where that is "binary".
+
+        Raises
+        ------
+        InvalidInputError
+            Where the weights are of another weighting.
+        """
         self._change(ids_nm, weights_nm, 1)
 
-    def remove(self, ids_nm: NDArray[Any], weights_nm: NDArray[Any]) -> None:
-        """Remove n images that were added before."""
+    def remove(self, ids_nm: NDArray[Any], weights_nm: NDArray[Any] | None = None) -> None:
+        """Remove n images that were added before; parameters are those of `add`."""
         if len(ids_nm) > self.n:
             raise InvalidInputError(
                 f"At most the {self.n} images that were added can be removed; got {len(ids_nm)}. "
@@ -150,7 +171,20 @@ class ConceptCounts:
             )
         self._change(ids_nm, weights_nm, -1)
 
-    def _change(self, ids_nm: NDArray[Any], weights_nm: NDArray[Any], sign: int) -> None:
+    def _change(self, ids_nm: NDArray[Any], weights_nm: NDArray[Any] | None, sign: int) -> None:
+        equal = 1.0 / math.sqrt(ids_nm.shape[1])
+        if self.weighting == "binary":
+            if weights_nm is not None and not np.allclose(weights_nm, equal, atol=1e-6):
+                raise InvalidInputError(
+                    f"The weights must be 1/√m, {equal:.4f}, in counts of weighting='binary'; got "
+                    "others. Pass `profiles.weights('binary')`, or leave them out."
+                )
+            weights_nm = np.full(ids_nm.shape, equal, dtype=np.float32)
+        elif weights_nm is None:
+            raise InvalidInputError(
+                f"Counts of weighting={self.weighting!r} need the weights of each image; got none. "
+                f"Pass `profiles.weights({self.weighting!r})`."
+            )
         v = len(self.sum_v)
         flat = ids_nm.ravel()
         self.sum_v += sign * np.bincount(flat, weights=weights_nm.ravel(), minlength=v)
@@ -163,8 +197,12 @@ class ConceptCounts:
                 "Counts must be of one vocabulary to be added; got "
                 f"{len(self.sum_v)} and {len(other.sum_v)} concepts. Profile both with one."
             )
+        check_same_weighting(self, other)
         return ConceptCounts(
-            self.sum_v + other.sum_v, self.count_v + other.count_v, self.n + other.n
+            self.sum_v + other.sum_v,
+            self.count_v + other.count_v,
+            self.n + other.n,
+            self.weighting,
         )
 
     def diversity(self) -> float:
@@ -192,6 +230,8 @@ class ConceptGram:
     ----------
     gram_vv : ndarray of shape (v, v), float64
         Sum of the outer products of the concept vectors.
+    weighting : {"binary", "softmax"}
+        Of the concept vectors, see `ConceptProfiles.weights`; only those of one are added.
 
     Examples
     --------
@@ -202,6 +242,10 @@ class ConceptGram:
     """
 
     gram_vv: NDArray[np.float64] = field(repr=False)
+    weighting: str = "binary"
+
+    def __post_init__(self) -> None:
+        check_choice(self.weighting, WEIGHTINGS, "weighting")
 
     @classmethod
     def from_profiles(
@@ -209,22 +253,23 @@ class ConceptGram:
         profiles: ConceptProfiles,
         indices: ArrayLike | None = None,
         *,
-        weighting: str = "softmax",
+        weighting: str = "binary",
     ) -> ConceptGram:
         """Sum over the images at `indices`; O(n m²) time, O(v²) memory."""
-        gram = cls(np.zeros((profiles.n_concepts, profiles.n_concepts)))
+        gram = cls(np.zeros((profiles.n_concepts, profiles.n_concepts)), weighting)
         part = profiles if indices is None else profiles.take(indices)
         vectors_nv = _sparse_vectors(part, weighting)
         gram.gram_vv += (vectors_nv.T @ vectors_nv).toarray()
         return gram
 
     def add(self, vectors_nv: ArrayLike) -> None:
-        """Add dense vectors, one row an image."""
+        """Add dense vectors, one row an image, of the weighting of this sum."""
         vectors = np.asarray(vectors_nv, dtype=np.float64)
         self.gram_vv += vectors.T @ vectors
 
     def __add__(self, other: ConceptGram) -> ConceptGram:
-        return ConceptGram(self.gram_vv + other.gram_vv)
+        check_same_weighting(self, other)
+        return ConceptGram(self.gram_vv + other.gram_vv, self.weighting)
 
     def log_det(self) -> float:
         """Return log det(I + VᵀV); O(v³) time over the concepts seen."""
@@ -232,11 +277,22 @@ class ConceptGram:
         return _log_det_of_one_plus(self.gram_vv[np.ix_(seen, seen)])
 
 
+def check_same_weighting(
+    one: ConceptCounts | ConceptGram, other: ConceptCounts | ConceptGram
+) -> None:
+    """Raise where two sums of concept vectors are of two weightings."""
+    if one.weighting != other.weighting:
+        raise InvalidInputError(
+            "Sums of concept vectors must be of one weighting to be added; got "
+            f"{one.weighting!r} and {other.weighting!r}. Make both with one `weighting=`."
+        )
+
+
 def spectral_diversity(
     vectors: ConceptProfiles | ArrayLike,
     indices: ArrayLike | None = None,
     *,
-    weighting: str = "softmax",
+    weighting: str = "binary",
 ) -> float:
     """Return log det(I + VᵀV) of a set: how many directions its concept vectors fill.
 
@@ -246,7 +302,7 @@ def spectral_diversity(
         Concept profiles, or any dense features, used as they are.
     indices : array-like of int or bool, optional
         The set; everything by default.
-    weighting : {"softmax", "binary"}
+    weighting : {"binary", "softmax"}
         Entries of the concept vectors; not used for dense features.
 
     Returns

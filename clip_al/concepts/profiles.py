@@ -34,6 +34,7 @@ from clip_al.saved_files import SavedFile
 FORMAT = "clip_al.ConceptProfiles 1"
 SAVED = SavedFile("ConceptProfiles.save", "Copy it again, or profile the images again.")
 WEIGHTINGS = ("binary", "softmax")
+"""What the entries of a concept vector may be; the first is the default everywhere."""
 SMALLEST_STD = 1e-6
 RUN_LENGTH = 16
 CACHED_ROWS = 512  # of some hundred columns: what a core keeps at hand
@@ -278,12 +279,12 @@ class ConceptProfiles:
         """Return the names of one image's concepts, most similar first."""
         return [self.vocabulary.names[concept] for concept in self.ids[index]]
 
-    def weights(self, weighting: str = "softmax") -> NDArray[np.float32]:
+    def weights(self, weighting: str = "binary") -> NDArray[np.float32]:
         """Return the nonzero entries of the unit concept vectors.
 
         Parameters
         ----------
-        weighting : {"softmax", "binary"}
+        weighting : {"binary", "softmax"}
             "binary": 1/√m each, the plain reading of the paper. "softmax": proportional
             to exp(similarity), which tells apart images that share a concept strongly.
 

@@ -121,11 +121,19 @@ def count_labelled(labelled: Any, profiles: ConceptProfiles, weighting: str) -> 
     ----------
     labelled : None, ConceptCounts, ConceptProfiles or array-like of shape (l, d)
         Embeddings are profiled with the pool's statistics; an empty array is None.
+    weighting : {"binary", "softmax"}
+        Of the result; counts of another are refused.
     """
-    counts = ConceptCounts.empty(profiles.n_concepts)
+    counts = ConceptCounts.empty(profiles.n_concepts, weighting)
     if labelled is None:
         return counts
     if isinstance(labelled, ConceptCounts):
+        if labelled.weighting != weighting:
+            raise InvalidInputError(
+                f"`labelled` must be counts of the strategy's weighting, {weighting!r}; got counts "
+                f"of {labelled.weighting!r}. Make them with `ConceptCounts.from_profiles(…, "
+                f"weighting={weighting!r})`, or pass the profiles."
+            )
         return counts + labelled
     if not isinstance(labelled, ConceptProfiles):
         if len(labelled) == 0:

@@ -202,7 +202,7 @@ def test_counts_of_shards_add(weighting, seed, n, m):
 def test_what_is_added_can_be_removed(weighting, seed, n, m):
     profiles = random_profiles(np.random.default_rng(seed), n + 3, 9, m)
     counts = ConceptCounts.from_profiles(profiles, np.arange(3), weighting=weighting)
-    before = counts + ConceptCounts.empty(9)
+    before = counts + ConceptCounts.empty(9, weighting)
     more = profiles.take(np.arange(3, n + 3))
     counts.add(more.ids, more.weights(weighting))
     assert counts.n == n + 3
@@ -243,6 +243,44 @@ def test_counts_of_two_vocabularies_do_not_add():
     )
     with pytest.raises(InvalidInputError, match=exactly(message)):
         ConceptCounts.empty(3) + ConceptCounts.empty(4)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda w: ConceptCounts.empty(3, w), lambda w: ConceptGram(np.zeros((3, 3)), w)],
+    ids=["counts", "gram"],
+)
+def test_sums_of_two_weightings_do_not_add(make):
+    message = (
+        "Sums of concept vectors must be of one weighting to be added; got 'binary' and "
+        "'softmax'. Make both with one `weighting=`."
+    )
+    with pytest.raises(InvalidInputError, match=exactly(message)):
+        make("binary") + make("softmax")
+    assert (make("softmax") + make("softmax")).weighting == "softmax"
+    with pytest.raises(InvalidInputError, match="`weighting` must be one of 'binary', 'softmax'"):
+        make("tf-idf")
+
+
+def test_weights_of_another_weighting_are_not_counted(rng):
+    profiles = random_profiles(rng, 5, 9, 3)
+    counts = ConceptCounts.empty(9)
+    with pytest.raises(InvalidInputError, match=r"must be 1/√m, 0.5774, in counts of weighting="):
+        counts.add(profiles.ids, profiles.weights("softmax"))
+    with pytest.raises(InvalidInputError, match="Counts of weighting='softmax' need the weights"):
+        ConceptCounts.empty(9, "softmax").add(profiles.ids)
+    assert counts.n == 0
+
+
+def test_every_measure_has_one_default_weighting(rng):
+    profiles = random_profiles(rng, 12, 9, 3)
+    counts = ConceptCounts.from_profiles(profiles)
+    assert counts.diversity() == pytest.approx(concept_diversity(profiles), abs=1e-6)
+    gram = ConceptGram.from_profiles(profiles)
+    assert (counts.weighting, gram.weighting) == ("binary", "binary")
+    assert gram.log_det() == pytest.approx(spectral_diversity(profiles), abs=1e-6)
+    vectors = reference.concept_vectors(profiles, "binary")
+    assert spectral_diversity(profiles) == pytest.approx(spectral_diversity(vectors), abs=1e-5)
 
 
 def test_more_than_was_added_cannot_be_removed(rng):

@@ -381,7 +381,7 @@ def test_weights_are_the_entries_of_the_concept_vectors(profiles, weighting):
 def test_weights_of_extreme_similarities_are_finite(vocabulary):
     similarities = np.array([[3e4, 0.0], [-3e4, -3e4]], dtype=np.float32)
     ids = np.array([[0, 1], [2, 3]], dtype=np.int32)
-    weights = ConceptProfiles(ids, similarities, vocabulary, None).weights()
+    weights = ConceptProfiles(ids, similarities, vocabulary, None).weights("softmax")
     np.testing.assert_allclose(weights, [[1.0, 0.0], [0.5**0.5, 0.5**0.5]])
 
 

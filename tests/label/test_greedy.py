@@ -129,7 +129,7 @@ def test_all_candidates_are_picked_once(rng):
 
 def test_identical_candidates_are_picked_in_order(rng):
     profiles = random_profiles(rng, 1, 8, 3).take(np.zeros(1, dtype=int))
-    ids, weights = np.repeat(profiles.ids, 6, 0), np.repeat(profiles.weights(), 6, 0)
+    ids, weights = np.repeat(profiles.ids, 6, 0), np.repeat(profiles.weights("softmax"), 6, 0)
     picks, cost = pick_diverse(ids, weights, 6, sum_v=np.zeros(8))
     assert picks.tolist() == [0, 1, 2, 3, 4, 5]
     np.testing.assert_allclose(cost, np.arange(6), atol=1e-5)
@@ -145,7 +145,7 @@ def test_a_longer_pick_starts_with_a_shorter_one(rng):
 
 def test_picking_leaves_its_inputs_alone(rng):
     profiles = random_profiles(rng, 10, 8, 3)
-    weights, sum_v, target = profiles.weights(), rng.random(8), rng.random(8)
+    weights, sum_v, target = profiles.weights("softmax"), rng.random(8), rng.random(8)
     before = contents(profiles.ids, weights, sum_v, target)
     pick_diverse(profiles.ids, weights, 5, sum_v=sum_v, n_chosen=2, target_v=target)
     assert contents(profiles.ids, weights, sum_v, target) == before

@@ -169,7 +169,7 @@ def test_nothing_labelled_counts_nothing(profiles, labelled):
 def test_counting_leaves_the_caller_his_counts(profiles):
     labelled = ConceptCounts.from_profiles(profiles, [1, 2])
     before = contents(labelled.sum_v, labelled.count_v)
-    counts = pool.count_labelled(labelled, profiles, "softmax")
+    counts = pool.count_labelled(labelled, profiles, "binary")
     part = profiles.take([3])
     counts.add(part.ids, part.weights())
     assert contents(labelled.sum_v, labelled.count_v) == before
@@ -183,6 +183,18 @@ def test_labelled_profiles_of_another_vocabulary_are_refused(profiles, rng):
     other = random_profiles(rng, 4, 9, 3)
     with pytest.raises(InvalidInputError, match=exactly(message)):
         pool.count_labelled(other, profiles, "binary")
+
+
+@pytest.mark.parametrize(("mine", "other"), [("binary", "softmax"), ("softmax", "binary")])
+def test_labelled_counts_of_another_weighting_are_refused(profiles, mine, other):
+    message = (
+        f"`labelled` must be counts of the strategy's weighting, {mine!r}; got counts of "
+        f"{other!r}. Make them with `ConceptCounts.from_profiles(…, weighting={mine!r})`, or pass "
+        "the profiles."
+    )
+    counts = ConceptCounts.from_profiles(profiles, [1, 2], weighting=other)
+    with pytest.raises(InvalidInputError, match=exactly(message)):
+        pool.count_labelled(counts, profiles, mine)
 
 
 def test_labelled_counts_of_another_vocabulary_are_refused(profiles):

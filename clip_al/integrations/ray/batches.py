@@ -398,7 +398,9 @@ def pick_shard(
     """
     share = len(batch["id"]) / n_candidates
     own = min(len(batch["id"]), math.ceil(n_picks * share))
-    part = ConceptCounts(counts.sum_v * share, counts.count_v, round(counts.n * share))
+    part = ConceptCounts(
+        counts.sum_v * share, counts.count_v, round(counts.n * share), counts.weighting
+    )
     return pick_rows(
         batch, own, vocabulary=vocabulary, weighting=weighting, counts=part, target_v=target_v
     )

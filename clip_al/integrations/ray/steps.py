@@ -203,7 +203,7 @@ def profile(
 
 
 def concept_counts(
-    dataset: Dataset, vocabulary: ConceptVocabulary, *, weighting: str = "softmax"
+    dataset: Dataset, vocabulary: ConceptVocabulary, *, weighting: str = "binary"
 ) -> ConceptCounts:
     """Count the concepts of all rows; the diversity of the dataset follows.
 
@@ -213,7 +213,7 @@ def concept_counts(
         With the columns `id`, `concepts` and `similarities`, from `profile`; runs.
     vocabulary : ConceptVocabulary
         That of the profiles.
-    weighting : {"softmax", "binary"}
+    weighting : {"binary", "softmax"}
         See `ConceptProfiles.weights`.
 
     Returns
@@ -237,8 +237,8 @@ def concept_counts(
             weighting=weighting,
         )
     )
-    counted = (ConceptCounts(p["sum"], p["count"], int(p["n"])) for p in parts)
-    return reduce(add, counted, ConceptCounts.empty(len(vocabulary)))
+    counted = (ConceptCounts(p["sum"], p["count"], int(p["n"]), weighting) for p in parts)
+    return reduce(add, counted, ConceptCounts.empty(len(vocabulary), weighting))
 
 
 def score(

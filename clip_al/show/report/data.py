@@ -239,14 +239,14 @@ def describe_coverage(
     Concepts that no image shows are left out. They come in the order of what the chosen and
     labelled ones together show more often than the pool does, in shares: over-covered first.
     """
-    pool = ConceptCounts.from_profiles(profiles, weighting="binary")
+    pool = ConceptCounts.from_profiles(profiles)
     sets = {
         "pool": pool,
-        "chosen": ConceptCounts.from_profiles(profiles, chosen, weighting="binary"),
+        "chosen": ConceptCounts.from_profiles(profiles, chosen),
     }
     after = sets["chosen"]
     if labelled.size:
-        sets["labelled"] = ConceptCounts.from_profiles(profiles, labelled, weighting="binary")
+        sets["labelled"] = ConceptCounts.from_profiles(profiles, labelled)
         after = after + sets["labelled"]
     excess_v = after.count_v / after.n - pool.count_v / pool.n
     seen = np.flatnonzero(pool.count_v)
