@@ -42,7 +42,7 @@ _PUBLIC = {
     "geometric_diversity": "concepts.diversity",
     "CBDMarginSampling": "label.concept_sampling",
     "CBDSampling": "label.concept_sampling",
-    "PickExplanation": "label.concept_sampling",
+    "PickExplanation": "label.explain",
     "AlignmentDiversitySampling": "label.alignment_sampling",
     "pick_by_geometric_diversity": "label.greedy",
     "LabelNoise": "score.label_noise",
@@ -125,7 +125,8 @@ if TYPE_CHECKING:
     from clip_al.errors import ClipAlError
     from clip_al.label import uncertainty
     from clip_al.label.alignment_sampling import AlignmentDiversitySampling
-    from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling, PickExplanation
+    from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling
+    from clip_al.label.explain import PickExplanation
     from clip_al.label.greedy import pick_by_geometric_diversity
     from clip_al.samplers.distributed import DistributedSelectedSubsetSampler
     from clip_al.samplers.sampler import SelectedSubsetSampler

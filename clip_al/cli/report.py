@@ -32,7 +32,7 @@ from clip_al.errors import InvalidInputError
 if TYPE_CHECKING:
     from clip_al.concepts.profiles import ConceptProfiles
     from clip_al.encode.table import EmbeddingTable
-    from clip_al.label.concept_sampling import PickExplanation
+    from clip_al.label.explain import PickExplanation
     from clip_al.subset.selection import Selection
 
 REPORT_EXAMPLES = """
@@ -173,14 +173,14 @@ def _explain(
     read: Read, profiles: ConceptProfiles | None, labelled: NDArray[np.int64] | None
 ) -> list[PickExplanation] | None:
     """Return the picks of a CSV file in its order, with concepts where those are known."""
-    from clip_al.label.concept_sampling import CBDSampling, PickExplanation
+    from clip_al.label.explain import PickExplanation, explain_picks
 
     if read.order is None or read.picks is not None:
         return read.picks
     if profiles is None:
         return [PickExplanation(int(index), (), ()) for index in read.order]
     seen = profiles.take(labelled) if labelled is not None and labelled.size else None
-    return CBDSampling().explain(read.order, profiles, labelled=seen)
+    return explain_picks(read.order, profiles, labelled=seen)
 
 
 def read_selection(

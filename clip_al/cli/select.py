@@ -216,6 +216,7 @@ def _pick(
     from clip_al.handed_in.read import read_indices, read_probabilities
     from clip_al.handed_in.write import write_picks
     from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling
+    from clip_al.label.explain import explain_picks
 
     empty = np.empty(0, dtype=np.int64)
     known = empty if labelled is None else read_indices(labelled, table, "--labelled")
@@ -229,7 +230,7 @@ def _pick(
         extra = {"probabilities": read_probabilities(probabilities, table)[pool]}
     with progress_bar(True, f"Picking among {len(pool):,} images", None):
         picks, metric = strategy(None, pool, budget, profiles=part, labelled=seen, **extra)
-    explanations = strategy.explain(pool[picks], profiles, labelled=seen)
+    explanations = explain_picks(pool[picks], profiles, labelled=seen)
     margins = None if probabilities is None else metric
     write_picks(
         output, explanations,

@@ -27,7 +27,8 @@ from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.demo import check_packages
 from clip_al.encode.encoder import ClipEncoder
-from clip_al.label.concept_sampling import CBDMarginSampling, PickExplanation
+from clip_al.label.concept_sampling import CBDMarginSampling
+from clip_al.label.explain import PickExplanation, explain_picks
 
 N_FIRST = 20
 N_INSTANCES = 20
@@ -190,7 +191,7 @@ def first_batch(
         labelled=profiles.take(labelled),
     )
     chosen = pool[picks]
-    explanations = strategy.explain(chosen, profiles, labelled=profiles.take(labelled))
+    explanations = explain_picks(chosen, profiles, labelled=profiles.take(labelled))
     return chosen, explanations
 
 

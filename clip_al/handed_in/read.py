@@ -17,7 +17,7 @@ from clip_al.arrays.checks import check_indices, check_probabilities
 from clip_al.arrays.labels import encode_labels
 from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
-from clip_al.label.concept_sampling import PickExplanation
+from clip_al.label.explain import PickExplanation
 
 FOLDERS = "folders"
 """In place of a file of labels: each image has the name of the folder that it is in."""

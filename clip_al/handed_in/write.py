@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from clip_al.atomic import write_frame
-from clip_al.label.concept_sampling import PickExplanation
+from clip_al.label.explain import PickExplanation
 from clip_al.subset.selection import Selection
 from clip_al.subset.selection_summaries import Suspect
 

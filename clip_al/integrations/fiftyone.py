@@ -19,7 +19,7 @@ from clip_al.errors import InvalidInputError, InvalidTypeError, missing_extra
 if TYPE_CHECKING:
     from fiftyone import Dataset, DatasetView
 
-    from clip_al.label.concept_sampling import PickExplanation
+    from clip_al.label.explain import PickExplanation
     from clip_al.subset.selection import Selection
 
 
@@ -103,7 +103,7 @@ def add_picks(
     names : sequence of str
         What `field` holds for each image of the pool.
     explanations : sequence of PickExplanation, optional
-        What `strategy.explain(indices)` returned.
+        What `strategy.explain(indices, pool)` returned.
     dataset, field, tag, prefix, overwrite
         As for `add_selection`; the fields are ``rank``, from 1, ``concepts`` and ``added``.
 
@@ -123,7 +123,7 @@ def add_picks(
         if [told.index for told in explanations] != picks.tolist():
             raise InvalidInputError(
                 "`explanations` must be of the picks, in their order; got others. Pass what "
-                "`strategy.explain(indices)` returns."
+                "`strategy.explain(indices, pool)` returns."
             )
         columns[f"{prefix}concepts"] = [list(told.concepts) for told in explanations]
         columns[f"{prefix}added"] = [list(told.added) for told in explanations]

@@ -26,7 +26,7 @@ from clip_al.errors import InvalidInputError
 from clip_al.subset.selection_checks import check_names
 
 if TYPE_CHECKING:
-    from clip_al.label.concept_sampling import PickExplanation
+    from clip_al.label.explain import PickExplanation
 
 CHOICE, IMAGE, ID = "choice", "image", "image_id"
 CONFLICTS = ("leave", "majority", "raise")
@@ -91,7 +91,7 @@ def make_tasks(
     model_version : str
         What Label Studio calls the pre-labels' model.
     explanations : sequence of PickExplanation, optional
-        What `strategy.explain(indices)` returned.
+        What `strategy.explain(indices, pool)` returned.
 
     Returns
     -------

@@ -11,7 +11,7 @@ from clip_al.arrays.order import lowest
 from clip_al.errors import missing_extra
 from clip_al.label.alignment_sampling import AlignmentDiversitySampling
 from clip_al.label.concept_sampling import UNCERTAINTIES, CBDMarginSampling
-from clip_al.label.query_inputs import target_vector
+from clip_al.label.query_inputs import count_labelled, target_vector, training_embeddings
 
 try:
     from skactiveml import base, utils
@@ -70,8 +70,10 @@ class CBDMargin(_Wrapped):
     def _utilities(self, strategy: Any, learner: Any, pool: Any, picks: Any) -> Any:
         certainty_n = UNCERTAINTIES[strategy.uncertainty](learner.predict_proba(pool))
         open_c = lowest(certainty_n, strategy.candidate_factor * len(picks))
-        profiles, chosen = strategy.profiles_, strategy.labelled_counts_
-        part, sum_v, weighting = profiles.take(open_c), chosen.sum_v.copy(), strategy.weighting
+        profiles, weighting = strategy.profile(pool), strategy.weighting
+        labelled = training_embeddings(learner, profiles, strategy.table)
+        chosen = count_labelled(labelled, profiles, weighting)
+        part, sum_v = profiles.take(open_c), chosen.sum_v.copy()
         target_v = target_vector(strategy.target, profiles, part, weighting)
         weights_cm, gain_bn = part.weights(weighting), np.full((len(picks), len(pool)), -np.inf)
         for step, place in enumerate(np.searchsorted(open_c, picks)):

@@ -2,14 +2,13 @@
 
 Each is a callable object in the shape that modAL's `ActiveLearner` takes,
 ``strategy(classifier, X, n_instances) -> (indices, metrics)``, and has `select` for use
-without modAL. What a query returns depends on its arguments and the settings alone; the
-last query's profiles are kept for `explain`.
+without modAL. What a query returns depends on its arguments and the settings alone, and
+nothing of a query is kept.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,16 +17,15 @@ from sklearn.base import BaseEstimator
 
 from clip_al.arrays.checks import (
     check_choice,
-    check_indices,
     check_int,
     check_n_instances,
 )
 from clip_al.arrays.order import lowest
-from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import WEIGHTINGS, ConceptProfiles, check_same_model
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.errors import InvalidInputError
 from clip_al.label import uncertainty
+from clip_al.label.explain import PickExplanation, explain_picks
 from clip_al.label.greedy import pick_diverse
 from clip_al.label.query_inputs import (
     answer_of,
@@ -50,25 +48,6 @@ UNCERTAINTIES = {
 }
 
 
-@dataclass(frozen=True)
-class PickExplanation:
-    """Why an image was picked.
-
-    Parameters
-    ----------
-    index : int
-        Position in the pool.
-    concepts : tuple of str
-        Its concepts, most similar first.
-    added : tuple of str
-        Those of them that neither the labelled images nor earlier picks held.
-    """
-
-    index: int
-    concepts: tuple[str, ...]
-    added: tuple[str, ...]
-
-
 class _Picks(NamedTuple):
     indices: NDArray[np.int64]
     metric: NDArray[np.float64]
@@ -84,53 +63,40 @@ class _ConceptSampling(BaseEstimator):
     standardize: bool
     table: EmbeddingTable | None
     device: Any
-    profiles_: ConceptProfiles
-    labelled_counts_: ConceptCounts
 
     def explain(
         self,
         indices: ArrayLike,
-        profiles: ConceptProfiles | None = None,
+        X: Any = None,
         *,
+        profiles: ConceptProfiles | None = None,
         labelled: Any = None,
     ) -> list[PickExplanation]:
-        """Say for each pick, in order, which concepts it added.
+        """Say for each pick, in order, which concepts it added; of any pool, at any time.
 
         Parameters
         ----------
         indices : array-like of int
             Picks, best first, as positions in the pool.
+        X : array-like of shape (n, d) or row numbers of the bound table, optional
+            The pool that was picked from, which is profiled as for the query.
         profiles : ConceptProfiles, optional
-            Of the pool that was picked from; by default that of the last query, with the
-            labelled set of that query.
+            Of the pool, in place of `X`: nothing is computed anew.
         labelled : ConceptProfiles, ConceptCounts or array-like of shape (l, d), optional
-            What was labelled before, where `profiles` is passed.
+            What was labelled before the picks: after modAL's `query` and before `teach`,
+            the learner's `X_training`, or the rows of the table that it numbers.
 
         Returns
         -------
         list of PickExplanation
-        """
-        if profiles is None:
-            if not hasattr(self, "profiles_"):
-                raise InvalidInputError(
-                    "There is no query to explain yet. Pick first, or pass `profiles=`."
-                )
-            profiles, labelled = self.profiles_, self.labelled_counts_
-        names = profiles.vocabulary.names
-        seen_v = count_labelled(labelled, profiles, self.weighting).count_v > 0
-        explanations = []
-        for index in check_indices(indices, len(profiles)):
-            ids_m = profiles.ids[index]
-            concepts = tuple(names[i] for i in ids_m)
-            added = tuple(names[i] for i in ids_m if not seen_v[i])
-            explanations.append(PickExplanation(int(index), concepts, added))
-            seen_v[ids_m] = True
-        return explanations
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the last query behind: a pickled strategy is its settings."""
-        state: dict[str, Any] = super().__getstate__()
-        return {k: v for k, v in state.items() if k not in ("profiles_", "labelled_counts_")}
+        Raises
+        ------
+        InvalidInputError
+            Where neither `X` nor `profiles` is passed, an index is out of range or repeated,
+            and as for the query.
+        """
+        return explain_picks(indices, self._profiles(X, None, profiles), labelled=labelled)
 
     def profile(self, X: Any) -> ConceptProfiles:
         """Profile a pool of embeddings as `select` and the query do."""
@@ -178,7 +144,6 @@ class _ConceptSampling(BaseEstimator):
             n_chosen=counts.n,
             target_v=target_vector(self.target, profiles, part, self.weighting),
         )
-        self.profiles_, self.labelled_counts_ = profiles, counts
         return _Picks(picks if candidates is None else candidates[picks], cost)
 
     @abstractmethod

@@ -85,7 +85,7 @@ def test_names_may_be_in_another_field(dataset, selection):
 def test_a_batch_to_label_comes_best_first(dataset, Z, vocabulary, probabilities):
     strategy = CBDMarginSampling(vocabulary, m=6)
     picks = strategy.select(Z, 7, probabilities=probabilities)
-    told = strategy.explain(picks)
+    told = strategy.explain(picks, Z)
     view = add_picks(dataset, picks, PATHS, explanations=told)
     assert view.values("filepath") == [PATHS[i] for i in picks]
     assert view.values("clip_al_rank") == list(range(1, 8))
@@ -147,7 +147,7 @@ def test_explanations_of_others_are_refused(dataset, Z, vocabulary, probabilitie
     strategy = CBDMarginSampling(vocabulary, m=6)
     picks = strategy.select(Z, 3, probabilities=probabilities)
     with pytest.raises(InvalidInputError, match="must be of the picks, in their order"):
-        add_picks(dataset, picks[::-1], PATHS, explanations=strategy.explain(picks))
+        add_picks(dataset, picks[::-1], PATHS, explanations=strategy.explain(picks, Z))
 
 
 def test_other_things_are_no_dataset(host, dataset, selection):

@@ -69,12 +69,14 @@ def test_tasks_are_the_picks_of_the_array_call_in_their_order(Z, vocabulary, pro
         URLS,
         class_names=names,
         probabilities=probabilities,
-        explanations=strategy.explain(picks),
+        explanations=strategy.explain(picks, profiles=profiles),
     )
     assert [task["data"]["image_id"] for task in tasks] == [IDS[i] for i in picks]
     assert [task["data"]["image"] for task in tasks] == [URLS[i] for i in picks]
     assert [task["data"]["rank"] for task in tasks] == list(range(1, 9))
-    for pick, told, task in zip(picks, strategy.explain(picks), tasks, strict=True):
+    for pick, told, task in zip(
+        picks, strategy.explain(picks, profiles=profiles), tasks, strict=True
+    ):
         assert task["meta"]["concepts"] == list(told.concepts) == profiles.names(pick)
         assert task["meta"]["added"] == list(told.added)
         (prediction,) = task["predictions"]

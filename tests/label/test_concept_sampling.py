@@ -15,7 +15,8 @@ from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
-from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling, PickExplanation
+from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling
+from clip_al.label.explain import PickExplanation, explain_picks
 from tests import reference
 from tests.helpers import Table, exactly, learner_of
 from tests.reference import make_vocabulary, random_unit
@@ -234,10 +235,13 @@ def test_a_pool_of_one_image_is_picked(Z, vocabulary, standardize):
 
 def test_picks_are_explained_by_what_they_add():
     strategy = plain(CBDSampling, m=2, target="uniform")
-    picks = strategy.select(images(0, 0, 2, 1), 3, labelled=images(3))
+    pool, labelled = images(0, 0, 2, 1), images(3)
+    picks = strategy.select(pool, 3, labelled=labelled)
     assert picks.tolist()[0] == 3  # all but it share a concept with the labelled image
-    assert strategy.explain(picks[:1]) == [PickExplanation(3, ("cat", "cow"), ("cat", "cow"))]
-    assert strategy.explain([0, 1, 3]) == [
+    assert strategy.explain(picks[:1], pool, labelled=labelled) == [
+        PickExplanation(3, ("cat", "cow"), ("cat", "cow"))
+    ]
+    assert strategy.explain([0, 1, 3], pool, labelled=labelled) == [
         PickExplanation(0, ("dog", "cat"), ("cat",)),
         PickExplanation(1, ("dog", "cat"), ()),
         PickExplanation(3, ("cat", "cow"), ("cow",)),
@@ -247,23 +251,33 @@ def test_picks_are_explained_by_what_they_add():
 def test_picks_of_other_profiles_are_explained():
     strategy = plain(CBDSampling)
     profiles = ConceptProfiles.from_embeddings(images(0, 2), ANIMALS, 2, standardize=False)
-    assert strategy.explain([1, 0], profiles) == [
+    assert strategy.explain([1, 0], profiles=profiles) == [
         PickExplanation(1, ("cow", "hen"), ("cow", "hen")),
         PickExplanation(0, ("dog", "cat"), ("dog", "cat")),
     ]
     labelled = ConceptProfiles.from_embeddings(images(1), ANIMALS, 2, standardize=False)
-    assert strategy.explain([0], profiles, labelled=labelled)[0].added == ("dog",)
+    for weighting in ("binary", "softmax"):
+        counts = ConceptCounts.from_profiles(labelled, weighting=weighting)
+        for seen in (labelled, counts, images(1)):
+            (told,) = strategy.explain([0], profiles=profiles, labelled=seen)
+            assert told.added == ("dog",)
+            assert explain_picks([0], profiles, labelled=seen) == [told]
 
 
-def test_explaining_repeats(Z, vocabulary):
+def test_an_explanation_knows_nothing_of_other_queries(Z, vocabulary):
     strategy = CBDSampling(vocabulary)
+    before = vars(strategy).copy()
     picks = strategy.select(Z, 5, labelled=Z[:3])
-    assert strategy.explain(picks) == strategy.explain(picks)
+    told = strategy.explain(picks, Z, labelled=Z[:3])
+    strategy.select(Z[::-1], 7)
+    assert strategy.explain(picks, Z, labelled=Z[:3]) == told
+    assert vars(strategy) == before
 
 
-def test_there_is_nothing_to_explain_before_a_query():
-    message = "There is no query to explain yet. Pick first, or pass `profiles=`."
+def test_an_explanation_needs_the_pool():
+    message = "A pool is needed; got none of `X`, `embeddings=` and `profiles=`. Pass one."
     strategy = plain(CBDSampling)
+    strategy.select(images(0, 1), 1)
     with pytest.raises(InvalidInputError, match=exactly(message)):
         strategy.explain([0])
 
@@ -271,9 +285,8 @@ def test_there_is_nothing_to_explain_before_a_query():
 @pytest.mark.parametrize(("indices", "message"), [([4], "got 4"), ([1, 1], "got 1 more than once")])
 def test_picks_that_are_not_there_cannot_be_explained(indices, message):
     strategy = plain(CBDSampling)
-    strategy.select(images(0, 1, 2, 3), 1)
     with pytest.raises(InvalidInputError, match=message):
-        strategy.explain(indices)
+        strategy.explain(indices, images(0, 1, 2, 3))
 
 
 # Bad input, the same for both

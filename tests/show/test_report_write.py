@@ -26,6 +26,7 @@ from clip_al.errors import (
     UnreadableImageError,
 )
 from clip_al.label.concept_sampling import CBDSampling
+from clip_al.label.explain import explain_picks
 from clip_al.show.report.data import (
     ADDED,
     CHOSEN,
@@ -108,7 +109,7 @@ def test_concepts_and_those_added(full, parts):
     _, page, _ = read(full)
     profiles = parts["profiles"]
     order = page["cards"]["index"][:30]
-    expected = CBDSampling().explain(order, profiles, labelled=profiles.take([1, 2]))
+    expected = explain_picks(order, profiles, labelled=profiles.take([1, 2]))
     name = page["concepts"].__getitem__
     for place, pick in enumerate(expected):
         assert tuple(map(name, page["cards"]["concepts"][place])) == pick.concepts
@@ -195,7 +196,7 @@ def test_picks_give_order_and_concepts(parts, tmp_path):
     strategy = CBDSampling()
     indices = strategy.select(profiles=parts["profiles"], n_instances=6)
     selection = Selection.from_indices(indices, N_IMAGES)
-    picks, margin = strategy.explain(indices), np.linspace(0, 1, 6)
+    picks, margin = strategy.explain(indices, profiles=parts["profiles"]), np.linspace(0, 1, 6)
     margin[2] = np.nan
     selection.report_html(tmp_path / "r.html", picks=picks, pick_scores={"margin": margin})
     _, page, _ = read(tmp_path / "r.html")

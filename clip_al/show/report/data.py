@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import ConceptProfiles
-from clip_al.label.concept_sampling import CBDSampling, PickExplanation
+from clip_al.label.explain import PickExplanation, explain_picks
 from clip_al.show.report.map import PoolMap
 from clip_al.subset.selection import Selection
 from clip_al.subset.selection_summaries import name_of
@@ -77,7 +77,7 @@ def order_picks(
         indices = indices[order]
     if explanations is None and profiles is not None:
         seen = profiles.take(labelled) if labelled.size else None
-        explanations = CBDSampling().explain(indices[:max_images], profiles, labelled=seen)
+        explanations = explain_picks(indices[:max_images], profiles, labelled=seen)
     known = explanations or []
     return Picks(
         indices,

@@ -37,7 +37,7 @@ from clip_al.subset.selection import Selection
 
 if TYPE_CHECKING:
     from clip_al.concepts.profiles import ConceptProfiles
-    from clip_al.label.concept_sampling import PickExplanation
+    from clip_al.label.explain import PickExplanation
 
 MAX_IMAGES = 10_000
 SMALLEST_MAP = 3
@@ -204,7 +204,7 @@ def _check_picks(
             raise InvalidInputError(
                 f"`picks` must explain each of the {len(selection)} chosen images; got "
                 f"{len(indices)} of which {np.isin(indices, selection.indices).sum()} are "
-                "chosen. Pass `strategy.explain(indices)`."
+                "chosen. Pass `strategy.explain(indices, pool)`."
             )
     for name, values in (scores or {}).items():
         array = np.asarray(values)
