@@ -34,7 +34,7 @@ def concept_diversity(
     indices : array-like of int or bool, optional
         Distinct positions of the set in the pool, or a mask; the whole pool by default.
     weighting : {"binary", "softmax"}
-        Entries of a concept vector: 1/√m (the paper), or by similarity.
+        Entries of a concept vector: 1/√m, the plain reading of the paper, or by similarity.
 
     Returns
     -------

@@ -190,8 +190,8 @@ class CBDMarginSampling(_ConceptSampling):
     References
     ----------
     "A Highly Efficient Diversity-based Input Selection for DNN Improvement Using VLMs",
-    arXiv 2601.08024, section III-B. The paper multiplies ranks of CBD and uncertainty; the
-    shortlist and the factor 4 are ours (decisions/0004).
+    arXiv 2601.08024. The summary of it that we have does not say how CBD and uncertainty are
+    combined; the shortlist and the factor 4 are ours (decisions/0004).
 
     Examples
     --------
@@ -322,9 +322,11 @@ class CBDSampling(_ConceptSampling):
     ----------
     vocabulary : ConceptVocabulary, optional
         With embeddings of the images' model; not needed where `profiles=` is passed.
-    m, weighting, target, standardize, table, device
-        As in `CBDMarginSampling`; the target is the pool's concepts by default, because
-        the set that is most diverse in itself is made of outliers.
+    m, weighting, standardize, table, device
+        As in `CBDMarginSampling`.
+    target : {"uniform", "pool"} or array-like of shape (v,)
+        As in `CBDMarginSampling`, without "uncertain", which needs a model. The pool's
+        concepts by default: the set that is most diverse in itself is made of outliers.
 
     Notes
     -----
@@ -358,6 +360,17 @@ class CBDSampling(_ConceptSampling):
         self.standardize = standardize
         self.table = table
         self.device = device
+
+    def _profiles(
+        self, X: Any, embeddings: Any, profiles: ConceptProfiles | None
+    ) -> ConceptProfiles:
+        if isinstance(self.target, str) and self.target == "uncertain":
+            raise InvalidInputError(
+                "`target` of CBDSampling must be 'uniform', 'pool' or a mean concept vector; got "
+                "'uncertain', and without a model no image is. Choose one of these, or take "
+                "CBDMarginSampling."
+            )
+        return super()._profiles(X, embeddings, profiles)
 
     def __call__(
         self,

@@ -158,7 +158,7 @@ def test_the_classifier_is_asked_once_with_the_pool_as_it_came(Z, vocabulary, pr
 # CBDSampling
 
 
-@pytest.mark.parametrize("target", ["uniform", "pool", "uncertain", "array"])
+@pytest.mark.parametrize("target", ["uniform", "pool", "array"])
 @pytest.mark.parametrize("weighting", ["binary", "softmax"])
 def test_the_cold_start_is_a_greedy_choice_of_the_whole_pool(Z, vocabulary, target, weighting):
     own = np.linspace(0, 0.4, 40)
@@ -176,6 +176,23 @@ def test_the_cold_start_is_a_greedy_choice_of_the_whole_pool(Z, vocabulary, targ
         return reference.target_scores(candidates, chosen, mean)
 
     assert reference.shortfall(scores, vectors, picks, vectors[[1, 2]]) < 1e-4
+
+
+@pytest.mark.parametrize("way", ["select", "query", "profile"])
+def test_without_a_model_no_image_is_uncertain(way):
+    strategy = plain(CBDSampling, target="uncertain")
+    message = (
+        "`target` of CBDSampling must be 'uniform', 'pool' or a mean concept vector; got "
+        "'uncertain', and without a model no image is. Choose one of these, or take "
+        "CBDMarginSampling."
+    )
+    ask = {
+        "select": lambda X: strategy.select(X, 1),
+        "query": lambda X: strategy(None, X, 1),
+        "profile": strategy.profile,
+    }
+    with pytest.raises(InvalidInputError, match=exactly(message)):
+        ask[way](images(0, 1))
 
 
 def test_a_target_of_ones_own_is_steered_to():
