@@ -50,7 +50,7 @@ STRATEGIES = {
     ),
     "aligned, proportional quotas": (
         AlignmentDiversitySampling,
-        {"class_balance": "proportional", "k": 3, "alpha": 0.5},
+        {"class_balance": "proportional", "n_neighbors": 3, "alpha": 0.5},
     ),
 }
 COLD = [name for name, (cls, _) in STRATEGIES.items() if cls is CBDSampling]
@@ -475,8 +475,8 @@ def test_parameters_of_aligned_strategies_are_kept_as_they_were_given(vocabulary
     strategy = make(name, vocabulary)
     params = strategy.get_params()
     assert all(params[key] is value for key, value in STRATEGIES[name][1].items())
-    bad = AlignmentDiversitySampling("?", k=-1, scale="?").get_params()
-    assert (bad["class_embeddings"], bad["k"], bad["scale"]) == ("?", -1, "?")
+    bad = AlignmentDiversitySampling("?", n_neighbors=-1, scale="?").get_params()
+    assert (bad["class_embeddings"], bad["n_neighbors"], bad["scale"]) == ("?", -1, "?")
 
 
 # A loop

@@ -61,6 +61,8 @@ def pick_facilities(
 def coverage(emb_nd: NDArray[np.float32]) -> sparse.csr_matrix:
     """Return how well image i, a row, stands for image j, a column; float64, in [0, 1]."""
     n = len(emb_nd)
-    near = neighbour_graph(emb_nd, np.zeros(n, dtype=np.int64), n_classes=1, k=N_NEIGHBOURS)
+    near = neighbour_graph(
+        emb_nd, np.zeros(n, dtype=np.int64), n_classes=1, n_neighbors=N_NEIGHBOURS
+    )
     near.data = np.clip(near.data, 0.0, MOST_SIMILAR, dtype=np.float64)
     return sparse.csr_matrix(near.T + sparse.eye_array(n))

@@ -195,7 +195,7 @@ def run_terms(cell: Cell, options: Options) -> Values:
             term_n if cell[name] else np.zeros_like(term_n)
             for name, term_n in zip(("sas", "sds"), terms, strict=True)
         ]
-        indices = select(kept, task, cell["ratio"], cell["preset"], alpha=None).indices
+        indices = select(kept, task, cell["ratio"], cell["preset"], alpha="ratio").indices
     facts = {**subset_facts(indices, material), "accuracy": None}
     if cell["steps"]:
         facts["accuracy"] = train_accuracy(
@@ -314,6 +314,7 @@ def fitted(preset: str, adapter: Any, text_weight: Any, task: TrainingTask) -> C
         adapter=known,
         text_weight=text_weight,
         solver="exact",
+        n_neighbors=0.1,  # SDS also where the preset gives it no weight
         random_state=task.seed,
     )
     return selector.fit(task.emb_nd, task.given_n)
@@ -334,10 +335,6 @@ def select(
 ) -> Selection:
     """Choose by SAS and SDS with the α, solver and quotas of a preset, or as `changes` say."""
     settings = {name: PRESETS[preset][name] for name in ("alpha", "solver", "class_balance")}
-    if settings["alpha"] == "ratio":
-        settings["alpha"] = None
-    if settings["class_balance"] == "none":
-        settings["class_balance"] = None
     optimizer = SelectionOptimizer(ratio, **{**settings, **changes})
     return optimizer.select(*terms, task.given_n, n_classes=len(task.class_emb_kd))
 

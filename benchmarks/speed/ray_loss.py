@@ -167,7 +167,7 @@ def measure_rates(
     profiled = on_ray.profile(rows, vocabulary, statistics=statistics).materialize()
     noise = LabelNoise(0.05, 0.1, N_CLASSES)
     score = partial(on_ray.score, class_embeddings=centre_kd, noise=noise)
-    scored = score(rows, k=None).materialize()
+    scored = score(rows).materialize()
     few_images = images.limit(max(n_images // 4, 1)).repartition(4).materialize()
     embed = partial(on_ray.embed, model="mini", batch_size=64, n_actors=n_workers, device="cpu")
     steps: dict[str, tuple[int, Callable[[], Any]]] = {
@@ -179,8 +179,8 @@ def measure_rates(
             lambda: on_ray.profile(rows, vocabulary, statistics=statistics).materialize(),
         ),
         "concept_counts": (n, lambda: on_ray.concept_counts(profiled, vocabulary)),
-        "score, k=None": (n, lambda: score(rows, k=None).materialize()),
-        "score, SDS": (few.count(), lambda: score(few).materialize()),
+        "score, without SDS": (n, lambda: score(rows).materialize()),
+        "score, SDS": (few.count(), lambda: score(few, n_neighbors=0.1).materialize()),
         "select": (n, lambda: on_ray.select(scored, 0.3)),
         "pick, one machine": (n, lambda: on_ray.pick(profiled, max(n // 100, 1), vocabulary)),
     }

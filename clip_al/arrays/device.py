@@ -60,7 +60,7 @@ class DeviceEmbeddings:
     --------
     >>> import clip_al
     >>> Z = DeviceEmbeddings([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]], device="cpu")
-    >>> clip_al.scores.sample_diversity_scores(Z, [0, 0, 0], k=1).round(3)
+    >>> clip_al.scores.sample_diversity_scores(Z, [0, 0, 0], n_neighbors=1).round(3)
     array([1.414, 0.   , 0.   ], dtype=float32)
     """
 

@@ -48,6 +48,7 @@ from clip_al.cli.options import (
 )
 from clip_al.errors import InvalidInputError
 from clip_al.progress import progress_bar
+from clip_al.subset.quotas import RULES
 
 if TYPE_CHECKING:
     from clip_al.concepts.profiles import ConceptProfiles
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
     from clip_al.subset.selection import Selection
 
 LABEL = "With --budget: what to label next"
-BALANCES = ("none", "proportional", "equal")
 SELECT_EXAMPLES = """
 What to label, a first batch and the next one:
   clip-al select photos.table --budget 12 -o first.csv
@@ -77,7 +77,10 @@ FOR_BUDGET = {
 FOR_RATIO = {
     **FOR_LABELS,
     "groups": "--groups",
+    "alpha": "--alpha",
+    "n_neighbors": "--n-neighbors",
     "class_balance": "--class-balance",
+    "group_balance": "--group-balance",
     "all_images": "--all",
 }
 
@@ -138,14 +141,37 @@ def select(
     preset: Preset = "default",
     adapter: Adapter = None,
     cross_fit: CrossFit = False,
+    alpha: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="Weight of diversity (SDS): a number, or ratio; 0 with the default preset.",
+            rich_help_panel=TRAIN,
+        ),
+    ] = None,
+    n_neighbors: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="Measure SDS among so many of the class: 10, or 0.1 for a tenth; left out, only "
+            "where it has a weight.",
+            rich_help_panel=TRAIN,
+        ),
+    ] = None,
     class_balance: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
-            help="Quotas: none, proportional or equal.",
+            help="Quotas per class: none, proportional or equal.",
             rich_help_panel=TRAIN,
-            autocompletion=lambda: list(BALANCES),
+            autocompletion=lambda: ["none", "proportional", "equal"],
         ),
     ] = None,
+    group_balance: Annotated[
+        str,
+        typer.Option(
+            help="Quotas per group of --groups: none, proportional or equal.",
+            rich_help_panel=TRAIN,
+            autocompletion=lambda: ["none", "proportional", "equal"],
+        ),
+    ] = "proportional",
     all_images: Annotated[
         bool,
         typer.Option("--all", help="Write the images left out too.", rich_help_panel=TRAIN),
@@ -165,8 +191,8 @@ def select(
     --probabilities they are the images that a model is unsure of and whose
     concepts differ.
 
-    With --ratio the images are those whose labels look right and that differ
-    from others of their class; the labels may hold mistakes.
+    With --ratio the images are those whose labels look right and, with --alpha, that
+    differ from others of their class; the labels may hold mistakes.
     """
     if (budget is None) == (ratio is None):
         raise InvalidInputError(
@@ -185,10 +211,11 @@ def select(
         _print_picks({**result, "output": output}, as_json)
         return
     refuse_options(ctx, FOR_BUDGET, "`--budget`", "`--ratio`")
-    _check_subset(ratio, labels, class_balance, output, all_images, force)
+    _check_subset(ratio, labels, output, all_images, force)
     selector = make_selector(
         preset, adapter, cross_fit, random_state,
-        ratio=ratio, class_balance=class_balance, device=device,
+        ratio=ratio, alpha=_alpha(alpha), n_neighbors=_neighbors(n_neighbors),
+        **_balances(class_balance, group_balance), device=device,
     )  # fmt: skip
     table = open_or_embed(images_or_table, output, encoder, skip_unreadable)
     selection = fit_selection(selector, table, str(labels), classes, groups, model, pretrained)
@@ -286,7 +313,6 @@ def _summary(selection: Selection) -> dict[str, Any]:
 def _check_subset(
     ratio: float | None,
     labels: str | None,
-    class_balance: str | None,
     output: Path,
     all_images: bool,
     force: bool,
@@ -301,8 +327,6 @@ def _check_subset(
             "`--labels` must come with `--ratio`: what to train on is chosen by image and label; "
             "got none. Pass a file, or `folders`."
         )
-    if class_balance is not None:
-        check_choice(class_balance, BALANCES, "--class-balance")
     if output.suffix not in (".json", ".csv"):
         raise InvalidInputError(
             "With `--ratio`, `--output` must end in .json (the whole selection) or .csv (the "
@@ -315,6 +339,42 @@ def _check_subset(
                 f"`--all` must come with an output in .csv; got {output}, which always holds all "
                 "images. Leave it out."
             )
+
+
+def _alpha(text: str | None) -> float | str | None:
+    """Return the weight of SDS as it was typed."""
+    if text is None or text == "ratio":
+        return text
+    try:
+        return float(text)
+    except ValueError as exc:
+        raise InvalidInputError(
+            f"`--alpha` must be a number or ratio, the share that is chosen; got {text!r}. Pass "
+            "0 to leave SDS out."
+        ) from exc
+
+
+def _neighbors(text: str | None) -> float | None:
+    """Return a count or a fraction, as it was typed: 1 is one neighbour, 1.0 all of the class."""
+    if text is None:
+        return None
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    raise InvalidInputError(
+        f"`--n-neighbors` must be a whole number or a fraction; got {text!r}. Pass 10, or 0.1 for "
+        "10 %."
+    )
+
+
+def _balances(class_balance: str | None, group_balance: str) -> dict[str, str | None]:
+    """Return the rules for quotas, checked; no rule per class leaves it to the preset."""
+    if class_balance is not None:
+        check_choice(class_balance, RULES, "--class-balance")
+    check_choice(group_balance, RULES, "--group-balance")
+    return {"class_balance": class_balance, "group_balance": group_balance}
 
 
 def _write(

@@ -95,7 +95,7 @@ class AlignmentDiversity(_Wrapped):
         return strategy, lambda _: y
 
     def _utilities(self, strategy: Any, learner: Any, pool: Any, picks: Any) -> Any:
-        alpha = len(picks) / len(pool) if strategy.alpha is None else strategy.alpha
+        alpha = len(picks) / len(pool) if strategy.alpha == "ratio" else strategy.alpha
         order, total = strategy.set_params(alpha=alpha)(learner, pool, len(pool))
         total_n = total[np.argsort(order)]
         never_n = ~np.isin(np.arange(len(pool)), picks)

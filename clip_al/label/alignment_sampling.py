@@ -28,11 +28,11 @@ from clip_al.score.alignment_diversity import (
 )
 from clip_al.score.neighbors import chosen_backend, distances_within, neighbour_count, unit_rows
 from clip_al.subset.optimizer import SelectionOptimizer
+from clip_al.subset.quotas import Rule, check_rule
+from clip_al.subset.selection_checks import check_alpha
 
 if TYPE_CHECKING:
     from clip_al.encode.table import EmbeddingTable
-
-BALANCES = ("none", "proportional", "equal")
 
 
 class AlignmentDiversitySampling(BaseEstimator):
@@ -48,18 +48,21 @@ class AlignmentDiversitySampling(BaseEstimator):
         See `semantic_alignment_scores`.
     scale : {"class", "global", "none"}
         See `standardize_scores`.
-    alpha : float, optional
-        Weight of SDS against SAS; None is the share of the pool that is asked for, as in
-        the paper.
-    k : int or float
+    alpha : float or "ratio"
+        Weight of SDS against SAS: a number, or the share of the pool that is asked for, as in
+        the paper. With 0, SDS is not measured.
+    n_neighbors : int or float
         Neighbours for SDS: a fraction of the supposed class, or a count, of which a smaller
         class gives as many as it has.
-    class_balance : {"none", "proportional", "equal"}
-        Quotas over the supposed classes. With "equal", a class with too few gives all.
+    class_balance : {"none", "proportional", "equal"}, array-like or mapping
+        Quotas over the supposed classes, see `SelectionOptimizer`.
     temperature : float, optional
         Of the contrastive alignment; None is CLIP's own, 0.01.
     table : EmbeddingTable, optional
         With it, `X` holds row numbers of the table.
+    device : str or torch.device, optional
+        Where scores are computed: by default where the embeddings are, and with NumPy on the
+        CPU for an array.
 
     Notes
     -----
@@ -86,21 +89,23 @@ class AlignmentDiversitySampling(BaseEstimator):
         class_names: Sequence[str] | None = None,
         alignment: str = "contrastive",
         scale: str = "class",
-        alpha: float | None = None,
-        k: float = 0.1,
-        class_balance: str = "equal",
+        alpha: float | str = "ratio",
+        n_neighbors: float = 0.1,
+        class_balance: Rule = "equal",
         temperature: float | None = None,
         table: EmbeddingTable | None = None,
+        device: Any = None,
     ) -> None:
         self.class_embeddings = class_embeddings
         self.class_names = class_names
         self.alignment = alignment
         self.scale = scale
         self.alpha = alpha
-        self.k = k
+        self.n_neighbors = n_neighbors
         self.class_balance = class_balance
         self.temperature = temperature
         self.table = table
+        self.device = device
 
     def __call__(
         self, classifier: Any, X: Any, n_instances: int = 1, *, embeddings: Any = None
@@ -172,7 +177,8 @@ class AlignmentDiversitySampling(BaseEstimator):
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         check_choice(self.alignment, ALIGNMENTS, "alignment")
         check_choice(self.scale, SCALES, "scale")
-        check_choice(self.class_balance, BALANCES, "class_balance")
+        check_rule(self.class_balance, "class_balance")
+        alpha = check_alpha(self.alpha)
         image_emb_nd, text_emb_kd = self._embeddings(Z)
         n, n_classes = len(image_emb_nd), len(text_emb_kd)
         n_instances = check_n_instances(n_instances, n)
@@ -183,17 +189,20 @@ class AlignmentDiversitySampling(BaseEstimator):
             text_emb_kd,
             alignment=self.alignment,
             temperature=self.temperature,
+            device=self.device,
         )
-        sds_n = _diversity(image_emb_nd, codes_n, n_classes, self.k)
+        sds_n = None
+        if alpha != 0:
+            sds_n = _diversity(image_emb_nd, codes_n, n_classes, self.n_neighbors, self.device)
+            sds_n = standardize_scores(sds_n, codes_n, self.scale)
         selection = SelectionOptimizer(
-            n_instances / n,
-            alpha=self.alpha,
-            class_balance=None if self.class_balance == "none" else self.class_balance,
+            n_instances / n, alpha=alpha, class_balance=self.class_balance
         ).select(
             standardize_scores(sas_n, codes_n, self.scale),
-            standardize_scores(sds_n, codes_n, self.scale),
+            sds_n,
             codes_n,
             n_classes=n_classes,
+            class_names=self.class_names,
         )
         total_b = selection.scores["total"][selection.indices]
         best_first = np.argsort(-total_b, kind="stable")
@@ -218,7 +227,7 @@ class AlignmentDiversitySampling(BaseEstimator):
         n, n_classes = len(image_emb_nd), len(text_emb_kd)
         if labels is None:
             any_n = np.zeros(n, dtype=np.int64)
-            return label_log_probabilities(image_emb_nd, any_n, text_emb_kd)[1]
+            return label_log_probabilities(image_emb_nd, any_n, text_emb_kd, device=self.device)[1]
         return encode_labels(
             labels,
             n_images=n,
@@ -229,19 +238,24 @@ class AlignmentDiversitySampling(BaseEstimator):
 
 
 def _diversity(
-    image_emb_nd: NDArray[Any], codes_n: NDArray[np.int64], n_classes: int, k: float
+    image_emb_nd: NDArray[Any],
+    codes_n: NDArray[np.int64],
+    n_classes: int,
+    n_neighbors: float,
+    device: Any,
 ) -> NDArray[np.float32]:
     """Return the SDS, with fewer neighbours where a supposed class has too few images.
 
     `sample_diversity_scores` refuses those; but here nobody chose the classes.
     """
     score_n = np.empty(len(codes_n), dtype=np.float32)
-    is_count = isinstance(k, numbers.Integral) and not isinstance(k, bool)
-    backend, device = chosen_backend("auto", None, image_emb_nd)
+    is_count = isinstance(n_neighbors, numbers.Integral) and not isinstance(n_neighbors, bool)
+    most = check_int(n_neighbors, "n_neighbors") if is_count else 0
+    backend, device = chosen_backend("auto", device, image_emb_nd)
     with one_blas_thread():
         for members in group_by_class(codes_n, n_classes):
             n = len(members)
-            count = min(check_int(k, "k"), max(n - 1, 0)) if is_count else neighbour_count(k, n)
+            count = min(most, max(n - 1, 0)) if is_count else neighbour_count(n_neighbors, n)
             unit_md = unit_rows(image_emb_nd, members)
             score_n[members] = distances_within(unit_md, count, backend=backend, device=device)
     return score_n

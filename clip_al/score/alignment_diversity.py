@@ -36,6 +36,26 @@ SMALLEST_SPREAD = 1e-6
 """Standard deviations below this share of the mean are rounding: all scores are alike."""
 
 
+DEFAULT_NEIGHBORS = 0.1
+"""Share of the class that SDS looks at, as in the paper, where nothing else is asked for."""
+
+
+def neighbors_for_sds(n_neighbors: float | None, alpha: float | str) -> float | None:
+    """Return among how many neighbours to measure SDS; None where it is not to be measured.
+
+    SDS costs most of the time of a selection: left to itself (None), it is measured where it
+    has a weight, with a tenth of the class, and nowhere else.
+
+    Examples
+    --------
+    >>> neighbors_for_sds(None, 0.0), neighbors_for_sds(None, "ratio"), neighbors_for_sds(5, 0.0)
+    (None, 0.1, 5)
+    """
+    if n_neighbors is None and alpha != 0:
+        return DEFAULT_NEIGHBORS
+    return n_neighbors
+
+
 def semantic_alignment_scores(
     Z: Any,
     y: ArrayLike,
@@ -186,7 +206,7 @@ def label_log_probabilities(
 def sample_diversity_scores(
     Z: Any,
     y: ArrayLike,
-    k: float = 0.1,
+    n_neighbors: float = 0.1,
     *,
     adapter: Any = None,
     backend: str = "auto",
@@ -194,7 +214,7 @@ def sample_diversity_scores(
     exact_up_to: int | None = None,
     random_state: int | None = 0,
 ) -> NDArray[np.float32]:
-    """Return the Sample Diversity Score (SDS): mean distance to the k nearest of the class.
+    """Return the Sample Diversity Score (SDS): mean distance to the nearest of the class.
 
     Parameters
     ----------
@@ -202,7 +222,7 @@ def sample_diversity_scores(
         Image embeddings, any float type, not modified.
     y : array-like of shape (n,)
         Class numbers, whole and at least 0.
-    k : int or float
+    n_neighbors : int or float
         How many neighbours, below the size of every class of two images or more, or a
         fraction of the class, which fits every class; see `neighbour_count`.
     adapter : DatasetAdapter, optional
@@ -210,10 +230,10 @@ def sample_diversity_scores(
     backend, device
         As for `mean_neighbour_distances`.
     exact_up_to : int, optional
-        Classes of more images are approximated, in time linear in their size: where `k` is a
-        fraction, an image is compared with this many of its class, drawn at random; where it
-        is a count, faiss looks it up in an inverted file, at a recall of 0.95 or more, which
-        is logged. None compares all pairs.
+        Classes of more images are approximated, in time linear in their size: for a fraction,
+        an image is compared with this many of its class, drawn at random; for a count, faiss
+        looks it up in an inverted file, at a recall of 0.95 or more, which is logged. None
+        compares all pairs.
     random_state : int, optional
         Of the approximation.
 
@@ -242,7 +262,7 @@ def sample_diversity_scores(
     Examples
     --------
     >>> Z = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
-    >>> sample_diversity_scores(Z, [0, 0, 0, 1], k=1).round(3)
+    >>> sample_diversity_scores(Z, [0, 0, 0, 1], n_neighbors=1).round(3)
     array([1.414, 0.   , 0.   , 0.   ], dtype=float32)
     """
     image_emb_nd = check_embeddings(getattr(Z, "embeddings", Z), "Z", finite=False)
@@ -252,7 +272,7 @@ def sample_diversity_scores(
     if exact_up_to is not None:
         check_int(exact_up_to, "exact_up_to", smallest=2)
     counts = [
-        neighbour_count(k, len(members), group=f"class {label}")
+        neighbour_count(n_neighbors, len(members), group=f"class {label}")
         for label, members in zip(labels, classes, strict=True)
     ]
     score_n = np.empty(len(image_emb_nd), dtype=np.float32)
@@ -261,7 +281,7 @@ def sample_diversity_scores(
             if exact_up_to is None or len(members) <= exact_up_to:
                 unit_md = unit_rows(image_emb_nd, members, adapter=adapter)
                 score_n[members] = distances_within(unit_md, count, backend=backend, device=device)
-            elif isinstance(k, numbers.Integral):
+            elif isinstance(n_neighbors, numbers.Integral):
                 unit_md = host(unit_rows(image_emb_nd, members, adapter=adapter))
                 score_n[members], recall = indexed_distances(
                     unit_md, count, random_state=random_state
@@ -269,7 +289,7 @@ def sample_diversity_scores(
                 log.info("class %s: %d images, recall %.3f", label, len(members), recall)
             else:
                 score_n[members] = sampled_distances(
-                    image_emb_nd, members, k, exact_up_to, adapter=adapter, device=device,
+                    image_emb_nd, members, n_neighbors, exact_up_to, adapter=adapter, device=device,
                     random_state=random_state,
                 )  # fmt: skip
     return score_n

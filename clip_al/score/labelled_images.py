@@ -36,8 +36,10 @@ class ImageScores:
 
     Parameters
     ----------
-    sas_n, sds_n : ndarray of shape (n,), float32
-        Alignment and diversity; higher is chosen first.
+    sas_n : ndarray of shape (n,), float32
+        Alignment; higher is chosen first.
+    sds_n : ndarray of shape (n,), float32, or None
+        Diversity, where it was measured; higher is chosen first.
     log_prob_n : ndarray of shape (n,), float32
         Log-probability of the given label, in (-inf, 0].
     likeliest_n : ndarray of shape (n,), int64
@@ -49,7 +51,7 @@ class ImageScores:
     """
 
     sas_n: NDArray[np.float32]
-    sds_n: NDArray[np.float32]
+    sds_n: NDArray[np.float32] | None
     log_prob_n: NDArray[np.float32]
     likeliest_n: NDArray[np.int64]
     right_n: NDArray[np.float32]
@@ -65,7 +67,7 @@ def score_images(
     alignment: str,
     noise_aware: bool,
     text_weight: float,
-    k: float,
+    n_neighbors: float | None,
     device: str | None = None,
     exact_up_to: int | None = None,
     random_state: int | None = 0,
@@ -89,15 +91,18 @@ def score_images(
         chance (`LabelNoise.label_log_likelihood`), and not from the image alone.
     text_weight : float
         See `blend_class_vectors`. Mean images are those of images that the adapter saw.
-    k, device, exact_up_to
+    n_neighbors : int, float or None
+        See `sample_diversity_scores`; None does not measure SDS.
+    device, exact_up_to
         See `sample_diversity_scores`.
     random_state : int, optional
         See `estimate_label_noise`.
 
     Notes
     -----
-    Time as for `sample_diversity_scores` plus O(n k d). A cross-fitted adapter takes a copy
-    of the embeddings of one fold at a time and, below a text weight of 1, of all others.
+    Time as for `sample_diversity_scores`, where SDS is measured, plus O(n k d). A cross-fitted
+    adapter takes a copy of the embeddings of one fold at a time and, below a text weight of 1,
+    of all others.
     """
     n = len(codes_n)
     sas_n, log_prob_n, right_n = (np.empty(n, dtype=np.float32) for _ in range(3))
@@ -122,15 +127,17 @@ def score_images(
             )
         right_n[scored] = noise.label_probability(log_prob_n[scored])
         noises.append(noise)
-    sds_n = sample_diversity_scores(
-        image_emb_nd,
-        codes_n,
-        k,
-        adapter=distance_space(adapter),
-        device=device,
-        exact_up_to=exact_up_to,
-        random_state=random_state,
-    )
+    sds_n = None
+    if n_neighbors is not None:
+        sds_n = sample_diversity_scores(
+            image_emb_nd,
+            codes_n,
+            n_neighbors,
+            adapter=distance_space(adapter),
+            device=device,
+            exact_up_to=exact_up_to,
+            random_state=random_state,
+        )
     return ImageScores(sas_n, sds_n, log_prob_n, likeliest_n, right_n, _mean_noise(noises))
 
 

@@ -34,12 +34,14 @@ ITSELF = -2.0  # below every cosine: an image is not its own neighbour
 SMALLEST_LENGTH = 1e-15  # below it the squares of float32 lose digits
 
 
-def neighbour_count(k: float, n_members: int, *, group: str = "the set") -> int:
-    """Return how many neighbours `k` asks for in a set of `n_members` images.
+def neighbour_count(n_neighbors: float, n_members: int, *, group: str = "the set") -> int:
+    """Return how many neighbours `n_neighbors` asks for in a set of `n_members` images.
+
+    What `n_neighbors` means here it means everywhere.
 
     Parameters
     ----------
-    k : int or float
+    n_neighbors : int or float
         An int is a count, in [1, n_members - 1]. A float in (0, 1] is a fraction of the
         set, rounded to the nearest count (a half goes up), at least 1 and, since an image
         is not its own neighbour, at most ``n_members - 1``.
@@ -58,35 +60,37 @@ def neighbour_count(k: float, n_members: int, *, group: str = "the set") -> int:
     InvalidInputError
         Where a count is below 1 or not below `n_members`, or a fraction outside (0, 1].
     InvalidTypeError
-        Where `k` is no number.
+        Where `n_neighbors` is no number.
 
     Examples
     --------
     >>> neighbour_count(10, 5000), neighbour_count(0.1, 5000), neighbour_count(0.1, 3)
     (10, 500, 1)
     """
-    if isinstance(k, bool) or not isinstance(k, numbers.Real):
+    if isinstance(n_neighbors, bool) or not isinstance(n_neighbors, numbers.Real):
         raise InvalidTypeError(
-            f"`k` must be a whole number or a fraction; got {k!r}. Pass 10, or 0.1 for 10 %."
+            f"`n_neighbors` must be a whole number or a fraction; got {n_neighbors!r}. Pass 10, or "
+            "0.1 for 10 %."
         )
-    if isinstance(k, numbers.Integral):
-        count = check_int(k, "k")
+    if isinstance(n_neighbors, numbers.Integral):
+        count = check_int(n_neighbors, "n_neighbors")
         if count >= n_members > 1:
             raise InvalidInputError(
-                f"`k` must be below the number of images of {group}, {n_members}; got {count}. "
+                f"`n_neighbors` must be below the number of images of {group}, {n_members}; got "
+                f"{count}. "
                 "Lower it, or pass a fraction such as 0.1, which fits every class."
             )
         return count if n_members > 1 else 0
-    if not 0.0 < k <= 1.0:
+    if not 0.0 < n_neighbors <= 1.0:
         raise InvalidInputError(
-            f"`k`, as a fraction of the class, must be in (0, 1]; got {k}. "
+            f"`n_neighbors`, as a fraction of the class, must be in (0, 1]; got {n_neighbors}. "
             "Pass an int for a count of neighbours."
         )
-    return min(max(1, math.floor(float(k) * n_members + 0.5)), max(0, n_members - 1))
+    return min(max(1, math.floor(float(n_neighbors) * n_members + 0.5)), max(0, n_members - 1))
 
 
 def mean_neighbour_distances(
-    Z: Any, k: float = 0.1, *, backend: str = "auto", device: Any = None
+    Z: Any, n_neighbors: float = 0.1, *, backend: str = "auto", device: Any = None
 ) -> NDArray[np.float32]:
     """Return the mean distance of each image to its k nearest others, within one set.
 
@@ -94,7 +98,7 @@ def mean_neighbour_distances(
     ----------
     Z : array-like, EmbeddingTable or DeviceEmbeddings of shape (n, d)
         Embeddings of the set, any float type, not modified; rows are scaled to unit length.
-    k : int or float
+    n_neighbors : int or float
         How many, or a fraction of the set; see `neighbour_count`.
     backend : {"auto", "numpy", "torch", "faiss"}
         All are exact. "auto" is "numpy" on the CPU, the fastest there, and "torch" elsewhere.
@@ -109,7 +113,7 @@ def mean_neighbour_distances(
     Raises
     ------
     InvalidInputError
-        Where k is not below n; where `Z` is empty, not 2-D, not finite or has a row of
+        Where a count is not below n; where `Z` is empty, not 2-D, not finite or has a row of
         zeros; where the backend does not run on the device.
     MissingDependencyError
         Where the backend is "faiss" and faiss is not installed.
@@ -124,13 +128,13 @@ def mean_neighbour_distances(
     Examples
     --------
     >>> Z = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]])
-    >>> mean_neighbour_distances(Z, k=1).round(3)
+    >>> mean_neighbour_distances(Z, n_neighbors=1).round(3)
     array([1.414, 0.   , 0.   ], dtype=float32)
     """
     image_emb_nd = check_embeddings(getattr(Z, "embeddings", Z), "Z", finite=False)
     backend, device = chosen_backend(backend, device, image_emb_nd)
     n = len(image_emb_nd)
-    count = neighbour_count(k, n)
+    count = neighbour_count(n_neighbors, n)
     unit_nd = unit_rows(image_emb_nd, np.arange(n))
     return distances_within(unit_nd, count, backend=backend, device=device)
 
@@ -139,13 +143,13 @@ def neighbour_graph(
     Z: Any,
     y: ArrayLike,
     n_classes: int,
-    k: float = 10,
+    n_neighbors: float = 10,
     *,
     adapter: Any = None,
     backend: str = "auto",
     device: Any = None,
 ) -> Any:
-    """Return the graph of each image's k nearest neighbours of the same class.
+    """Return the graph of each image's nearest neighbours of the same class.
 
     Parameters
     ----------
@@ -155,7 +159,7 @@ def neighbour_graph(
         Class numbers in [0, n_classes).
     n_classes : int
         How many classes there are; some may have no image.
-    k : int or float
+    n_neighbors : int or float
         A count, of which a smaller class gives as many as it has others, or a fraction of
         the class; see `neighbour_count`.
     adapter : DatasetAdapter, optional
@@ -178,13 +182,13 @@ def neighbour_graph(
 
     Notes
     -----
-    O(Σ n_c² d) time over classes of n_c images; O(n k) memory, and a float32 copy of one
+    O(Σ n_c² d) time over classes of n_c images; O(n · neighbours) memory, and a float32 copy of one
     class at a time.
 
     Examples
     --------
     >>> Z = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [0.0, 1.0]])
-    >>> neighbour_graph(Z, [0, 0, 0, 1], n_classes=2, k=1).toarray().round(1)
+    >>> neighbour_graph(Z, [0, 0, 0, 1], n_classes=2, n_neighbors=1).toarray().round(1)
     array([[0. , 0.6, 0. , 0. ],
            [0. , 0. , 0.8, 0. ],
            [0. , 0.8, 0. , 0. ],
@@ -196,11 +200,11 @@ def neighbour_graph(
     codes_n = encode_labels(y, n_images=n, n_classes=n_classes)
     backend, device = chosen_backend(backend, device, image_emb_nd)
     classes = group_by_class(codes_n, n_classes)
-    if isinstance(k, numbers.Integral) and not isinstance(k, bool):
-        most = check_int(k, "k")
+    if isinstance(n_neighbors, numbers.Integral) and not isinstance(n_neighbors, bool):
+        most = check_int(n_neighbors, "n_neighbors")
         counts = [min(most, max(0, len(members) - 1)) for members in classes]
     else:
-        counts = [neighbour_count(k, len(members)) for members in classes]
+        counts = [neighbour_count(n_neighbors, len(members)) for members in classes]
     start_n = np.concatenate([[0], np.cumsum(np.array(counts, dtype=np.int64)[codes_n])])
     index_type = np.int32 if max(n, start_n[-1]) < 2**31 else np.int64
     columns, cosines = np.empty(start_n[-1], index_type), np.empty(start_n[-1], np.float32)

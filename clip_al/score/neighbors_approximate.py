@@ -218,6 +218,6 @@ def _faiss() -> Any:
         raise missing_extra(
             "A count of neighbours in a large class needs faiss",
             "cpu",
-            ", pass `k` as a fraction, or leave `exact_up_to` out",
+            ", pass `n_neighbors` as a fraction, or leave `exact_up_to` out",
         ) from exc
     return faiss

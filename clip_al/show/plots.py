@@ -148,7 +148,7 @@ def learning_curves(rounds: Any, *, ax: Axes | None = None) -> Axes:
 def score_scatter(
     selection: Selection,
     *,
-    x: str = "sds",
+    x: str | None = None,
     y: str = "sas",
     n_suspects: int = 20,
     max_points: int = MAX_POINTS,
@@ -161,7 +161,8 @@ def score_scatter(
     selection : Selection
         With both scores.
     x, y : str
-        Names of scores: by default the diversity SDS and the alignment SAS.
+        Names of scores. By default y is the alignment SAS, and x the diversity SDS, where it was
+        measured (see `n_neighbors` of `ClipSelector`), or else the total.
     n_suspects : int
         How many of the likeliest mislabelled images to circle; 0 for none.
     max_points : int
@@ -184,6 +185,8 @@ def score_scatter(
     -----
     O(n log n) time, to rank the suspects.
     """
+    if x is None:
+        x = "sds" if "sds" in selection.scores else "total"
     for name in (x, y):
         if name not in selection.scores:
             raise InvalidInputError(
@@ -351,7 +354,11 @@ def _bounds(values_n: NDArray[Any]) -> tuple[float, float]:
 
 
 def _score_name(name: str) -> str:
-    known = {"sas": "SAS: agrees with its label", "sds": "SDS: differs from others of its class"}
+    known = {
+        "sas": "SAS: agrees with its label",
+        "sds": "SDS: differs from others of its class",
+        "total": "total: what it is chosen by",
+    }
     return known.get(name, one_line(name))
 
 

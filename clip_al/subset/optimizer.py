@@ -23,10 +23,18 @@ from sklearn.base import BaseEstimator
 from clip_al.arrays.checks import check_choice, check_int, check_number
 from clip_al.arrays.order import highest_of_parts
 from clip_al.errors import InvalidInputError
-from clip_al.subset.quotas import Attribute, Rule, class_attribute, group_attribute, plan_cells
+from clip_al.subset.quotas import (
+    Attribute,
+    Rule,
+    check_rule,
+    class_attribute,
+    group_attribute,
+    plan_cells,
+)
 from clip_al.subset.selection import Selection
 from clip_al.subset.selection_checks import (
     Groups,
+    check_alpha,
     check_ratio,
     check_score,
     encode_classes,
@@ -56,8 +64,9 @@ class SelectionOptimizer(BaseEstimator):
         ``sgd`` is the paper's descent, with N times its loss; it stops within `theta` of the
         ratio, or, where an image is more than that, at the number. Both return the same set,
         up to those few images.
-    alpha : float, optional
-        Weight α of SDS. None means the ratio, as in the paper.
+    alpha : float or "ratio"
+        Weight α of SDS: a number, or the share that is chosen, as in the paper. With 0, `sds`
+        may be left out.
     beta : float
         Weight β of the selection loss, > 0. The descent can deselect only images with S < β
         and take back only those with S > −β, less the price of their edges where there is
@@ -72,12 +81,12 @@ class SelectionOptimizer(BaseEstimator):
         Most steps of the descent.
     redundancy : float
         γ ≥ 0, the price of choosing near neighbours together; see Notes. Needs ``graph=``.
-    class_balance : None, "proportional", "equal", array-like or mapping
+    class_balance : {"none", "proportional", "equal"}, array-like or mapping
         Quotas per class: none; in proportion to its images; equal, where a class with too
         few gives all and the others share the rest; k counts that sum to the number to
         choose, or k shares that sum to 1; or those by class, nothing for classes left out.
         Rounded by largest remainder, so that the total is exact.
-    group_balance : None, "proportional", "equal", array-like or mapping
+    group_balance : {"none", "proportional", "equal"}, array-like or mapping
         The same over ``groups=``, where those are given. With both, the quota of each class
         is shared out over its groups by this rule (as shares or a word).
 
@@ -122,15 +131,15 @@ class SelectionOptimizer(BaseEstimator):
         ratio: float = 0.3,
         *,
         solver: str = "exact",
-        alpha: float | None = None,
+        alpha: float | str = "ratio",
         beta: float = 2.0,
         theta: float = 5e-4,
         learning_rate: float = 1e-3,
         momentum: float = 0.9,
         max_iter: int = 100_000,
         redundancy: float = 0.0,
-        class_balance: Rule | None = None,
-        group_balance: Rule | None = "proportional",
+        class_balance: Rule = "none",
+        group_balance: Rule = "proportional",
     ) -> None:
         self.ratio = ratio
         self.solver = solver
@@ -147,7 +156,7 @@ class SelectionOptimizer(BaseEstimator):
     def select(
         self,
         sas: ArrayLike,
-        sds: ArrayLike,
+        sds: ArrayLike | None = None,
         y: ArrayLike | None = None,
         *,
         n_classes: int | None = None,
@@ -163,8 +172,10 @@ class SelectionOptimizer(BaseEstimator):
 
         Parameters
         ----------
-        sas, sds : array-like of shape (n,)
-            Alignment and diversity of each image, finite; higher is chosen first.
+        sas : array-like of shape (n,)
+            Alignment of each image, finite; higher is chosen first.
+        sds : array-like of shape (n,), optional
+            Diversity, the same way; needed unless `alpha` is 0.
         y : array-like of shape (n,), optional
             Class numbers, or names. Needed for `class_balance`.
         n_classes : int, optional
@@ -186,8 +197,8 @@ class SelectionOptimizer(BaseEstimator):
         Returns
         -------
         Selection
-            Indices ascending; scores ``sas``, ``sds``, ``total``; all settings, and with them
-            ``effective_alpha`` and, for ``sgd``, ``n_iterations``.
+            Indices ascending; scores ``sas``, ``sds`` (where given), ``total``; all settings, and
+            with them ``effective_alpha`` and, for ``sgd``, ``n_iterations``.
 
         Raises
         ------
@@ -214,7 +225,7 @@ class SelectionOptimizer(BaseEstimator):
     def select_nested(
         self,
         sas: ArrayLike,
-        sds: ArrayLike,
+        sds: ArrayLike | None,
         ratios: Iterable[float],
         y: ArrayLike | None = None,
         *,
@@ -261,16 +272,18 @@ class SelectionOptimizer(BaseEstimator):
         candidates: NDArray[np.int64],
         record: dict[str, Any],
     ) -> Selection:
-        alpha = ratio if self.alpha is None else float(self.alpha)
-        total_n = data.sas_n + alpha * data.sds_n.astype(np.float64)
+        alpha = ratio if isinstance(self.alpha, str) else float(self.alpha)
+        total_n = data.sas_n.astype(np.float64)
+        if data.sds_n is not None:
+            total_n += alpha * data.sds_n.astype(np.float64)
         # A descent may have stopped short of the ratio that this one is chosen within.
         cells = plan_cells(
             min(n_wanted, len(candidates)),
             candidates,
             classes=data.classes,
-            class_rule=self.class_balance,
+            class_rule=check_rule(self.class_balance, "class_balance"),
             groups=data.groups,
-            group_rule=self.group_balance if data.groups is not None else None,
+            group_rule=None if data.groups is None else self._group_rule(),
         )
         edges = None
         if self.redundancy > 0:
@@ -291,7 +304,8 @@ class SelectionOptimizer(BaseEstimator):
         if edges is not None:
             exchange_all(chosen_n, total_n, edges, [part for part, _ in cells])
         record["effective_alpha"] = alpha
-        scores = {"sas": data.sas_n, "sds": data.sds_n, "total": total_n, **data.other_scores}
+        diversity = {} if data.sds_n is None else {"sds": data.sds_n}
+        scores = {"sas": data.sas_n, **diversity, "total": total_n, **data.other_scores}
         return Selection(
             np.flatnonzero(chosen_n),
             len(total_n),
@@ -320,6 +334,9 @@ class SelectionOptimizer(BaseEstimator):
             return found
         raise not_reached(found, total_n, n_wanted, slack, edges)
 
+    def _group_rule(self) -> Rule | None:
+        return check_rule(self.group_balance, "group_balance")
+
     def _record(self, ratio: float) -> dict[str, Any]:
         record = {**self.get_params(deep=False), "ratio": float(ratio)}
         for name in ("class_balance", "group_balance"):
@@ -329,18 +346,22 @@ class SelectionOptimizer(BaseEstimator):
 
     def _check_parameters(self, data: _Data) -> None:
         check_choice(self.solver, SOLVERS, "solver")
-        if self.alpha is not None:
-            check_number(self.alpha, "alpha")
+        if check_alpha(self.alpha) != 0 and data.sds_n is None:
+            raise InvalidInputError(
+                f"With alpha={self.alpha!r}, `sds` must be given; got none. Pass what "
+                "`sample_diversity_scores` returns, or set alpha=0."
+            )
         check_number(self.beta, "beta", above=0.0)
         check_number(self.theta, "theta", low=0.0, below=1.0)
         check_number(self.learning_rate, "learning_rate", above=0.0)
         check_number(self.momentum, "momentum", low=0.0, below=1.0)
         check_number(self.redundancy, "redundancy", low=0.0)
         check_int(self.max_iter, "max_iter")
-        if self.class_balance is not None and data.classes is None:
+        self._group_rule()
+        if check_rule(self.class_balance, "class_balance") is not None and data.classes is None:
             raise InvalidInputError(
                 "With `class_balance`, `y` must be given; got none. Pass the labels, or set "
-                "class_balance=None."
+                "class_balance='none'."
             )
         if self.redundancy > 0 and data.graph is None:
             raise InvalidInputError(
@@ -354,7 +375,7 @@ class _Data:
     """What a selection is made from, checked."""
 
     sas_n: NDArray[Any]
-    sds_n: NDArray[Any]
+    sds_n: NDArray[Any] | None
     classes: Attribute | None
     class_names: tuple[str, ...] | None
     groups: Attribute | None
@@ -377,9 +398,9 @@ def _check_data(
     label_score: Any = None,
     likeliest: Any = None,
 ) -> _Data:
-    sas_n, sds_n = check_score(sas, "sas"), check_score(sds, "sds")
+    sas_n, sds_n = check_score(sas, "sas"), None if sds is None else check_score(sds, "sds")
     n = len(sas_n)
-    if len(sds_n) != n:
+    if sds_n is not None and len(sds_n) != n:
         raise InvalidInputError(
             f"`sds` must have one score for each of the {n} images of `sas`; got {len(sds_n)}. "
             "Score the same images, in the same order."

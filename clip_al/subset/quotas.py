@@ -18,8 +18,28 @@ from clip_al.arrays.labels import group_by_class
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.subset.selection_checks import Groups
 
-RULES = ("proportional", "equal")
+RULES = ("none", "proportional", "equal")
 Rule: TypeAlias = "str | ArrayLike | Mapping[Any, float]"
+"""How to share out what is chosen: one of `RULES`, or counts or shares by value."""
+
+
+def check_rule(rule: Any, parameter: str) -> Rule | None:
+    """Return a rule of quotas, None for "none"; its numbers are checked where they are used.
+
+    Examples
+    --------
+    >>> check_rule("none", "class_balance") is None, check_rule("equal", "class_balance")
+    (True, 'equal')
+    """
+    if rule is None:
+        raise InvalidTypeError(
+            f"`{parameter}` must be {', '.join(map(repr, RULES))}, numbers or a mapping; got None. "
+            "Pass 'none' for no quotas."
+        )
+    if isinstance(rule, str):
+        return None if check_choice(rule, RULES, parameter) == "none" else rule
+    numbers: Rule = rule
+    return numbers
 
 
 def share_out(weights_k: ArrayLike, total: int, capacity_k: ArrayLike) -> NDArray[np.int64]:
@@ -141,7 +161,7 @@ def attribute_quotas(
         for more images than there are.
     """
     if isinstance(rule, str):
-        check_choice(rule, RULES, attribute.parameter)
+        check_choice(rule, RULES[1:], attribute.parameter)  # "none" has no quotas
         if rule == "equal":
             return share_equally(total, capacity_k)
         return share_out(sizes_k, total, capacity_k) if total else np.zeros_like(sizes_k)

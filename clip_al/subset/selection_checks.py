@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -218,3 +219,27 @@ def check_ratio(ratio: Any, n: int) -> int:
             f"it to {1 / n:.2g} or more."
         )
     return n_wanted
+
+
+def check_alpha(alpha: Any) -> float | str:
+    """Return the weight of SDS: a number, or "ratio" for the share that is chosen.
+
+    Raises
+    ------
+    InvalidInputError, InvalidTypeError
+        Where it is neither.
+
+    Examples
+    --------
+    >>> check_alpha(0), check_alpha("ratio")
+    (0.0, 'ratio')
+    """
+    if isinstance(alpha, str) and alpha == "ratio":
+        return alpha
+    if isinstance(alpha, bool) or not isinstance(alpha, numbers.Real):
+        error = InvalidInputError if isinstance(alpha, str) else InvalidTypeError
+        raise error(
+            f"`alpha` must be a number or 'ratio', the share that is chosen; got {alpha!r}. Pass "
+            "0 to leave SDS out."
+        )
+    return check_number(alpha, "alpha")

@@ -23,7 +23,12 @@ from clip_al.arrays.checks import check_choice, check_embeddings, check_int
 from clip_al.arrays.device import keep_on
 from clip_al.arrays.labels import encode_labels
 from clip_al.errors import InvalidTypeError
-from clip_al.score.alignment_diversity import ALIGNMENTS, SCALES, standardize_scores
+from clip_al.score.alignment_diversity import (
+    ALIGNMENTS,
+    SCALES,
+    neighbors_for_sds,
+    standardize_scores,
+)
 from clip_al.score.class_vectors import best_text_weight, check_text_weight, unit_class_embeddings
 from clip_al.score.label_noise import LabelNoise
 from clip_al.score.labelled_images import ImageScores, distance_space, score_images
@@ -31,6 +36,7 @@ from clip_al.score.neighbors import neighbour_count, neighbour_graph
 from clip_al.subset.notebook import selector_html
 from clip_al.subset.optimizer import SOLVERS, SelectionOptimizer
 from clip_al.subset.selection import Selection
+from clip_al.subset.selection_checks import check_alpha
 
 if TYPE_CHECKING:
     from clip_al.adapt.adapter import DatasetAdapter
@@ -108,18 +114,22 @@ class ClipSelector(BaseEstimator):
         its class adds diversity if it is, and harm if it is not. Contrastive SAS is the
         log-likelihood of the label, from the image or from chance.
     alpha : float or "ratio", optional
-        Weight of SDS. By default 0: images that are far from the others of their class are
-        not those to learn from first, see decisions/0009; "ratio" with the paper's preset.
+        Weight of SDS: a number, or the share that is chosen. By default 0: images that are far
+        from the others of their class are not those to learn from first, see decisions/0009;
+        "ratio" with the paper's preset.
     text_weight : float in [0, 1], or "auto", optional
         Between the mean image of a class (0) and its text (1) as what images are aligned
         with. "auto", the default, takes the weight, of five, that names most held-out labels
         in CLIP's own space. 1 with the paper's preset.
-    k : int or float
-        Neighbours for SDS: a count, or a fraction of the class.
+    n_neighbors : int or float, optional
+        Neighbours for SDS: a count, or a fraction of the class. Left out, SDS is measured only
+        where `alpha` is not 0, with a tenth of the class: it takes most of the time of a fit.
+        Pass 0.1 for the score ``sds`` beside a selection that does not go by it.
     exact_up_to : int, optional
         SDS of larger classes is approximated, see `sample_diversity_scores`; None is exact.
     class_balance : {"none", "proportional", "equal"}, array-like or mapping, optional
-        Quotas per class, see `SelectionOptimizer`.
+        Quotas per class, see `SelectionOptimizer`. "proportional" by default, "none" with the
+        paper's preset.
     group_balance, solver, redundancy
         See `SelectionOptimizer`.
     device : str, optional
@@ -143,10 +153,10 @@ class ClipSelector(BaseEstimator):
 
     Notes
     -----
-    Time: the adapter, see `DatasetAdapter`; O(Σ n_c² d) for SDS over classes of n_c images;
-    O(n k d) for the probabilities; O(n) for the choice. Memory: O(n), one class of
-    embeddings, and one block of similarities for each core; "cross-fit" copies the embeddings
-    of one fold at a time.
+    Time: the adapter, see `DatasetAdapter`; O(Σ n_c² d) for SDS over classes of n_c images,
+    where it is measured; O(n k d) for the probabilities; O(n) for the choice. Memory: O(n), one
+    class of embeddings, and one block of similarities for each core; "cross-fit" copies the
+    embeddings of one fold at a time.
 
     With ``text_weight=1`` and no adapter, images of a class whose name the model does not
     know look mislabelled. `selection_.report()` shows what became of each class and group.
@@ -192,14 +202,14 @@ class ClipSelector(BaseEstimator):
         noise_aware: bool | None = None,
         alpha: float | str | None = None,
         text_weight: float | str | None = None,
-        k: float = 0.1,
+        n_neighbors: float | None = None,
         exact_up_to: int | None = None,
         class_balance: Any = None,
         group_balance: Any = "proportional",
         solver: str | None = None,
         redundancy: float = 0.0,
         device: str | None = None,
-        random_state: int = 0,
+        random_state: int | None = 0,
         progress: bool = False,
     ) -> None:
         self.ratio = ratio
@@ -213,7 +223,7 @@ class ClipSelector(BaseEstimator):
         self.noise_aware = noise_aware
         self.alpha = alpha
         self.text_weight = text_weight
-        self.k = k
+        self.n_neighbors = n_neighbors
         self.exact_up_to = exact_up_to
         self.class_balance = class_balance
         self.group_balance = group_balance
@@ -277,7 +287,7 @@ class ClipSelector(BaseEstimator):
             alignment=settings["alignment"],
             noise_aware=settings["noise_aware"],
             text_weight=weight,
-            k=self.k,
+            n_neighbors=settings["n_neighbors"],
             device=self.device,
             exact_up_to=self.exact_up_to,
             random_state=self.random_state,
@@ -296,7 +306,7 @@ class ClipSelector(BaseEstimator):
             "preset": self.preset,
             "adapter": describe_adapter(settings["adapter"], adapter),
             **{name: settings[name] for name in ("alignment", "scale", "noise_aware")},
-            "k": self.k,
+            "n_neighbors": settings["n_neighbors"],
             "exact_up_to": self.exact_up_to,
             "text_weight": weight,
             "temperature": scores.noise.temperature,
@@ -381,8 +391,9 @@ class ClipSelector(BaseEstimator):
         check_choice(settings["alignment"], ALIGNMENTS, "alignment")
         check_choice(settings["scale"], SCALES, "scale")
         check_choice(settings["solver"], SOLVERS, "solver")
-        if isinstance(settings["alpha"], str):
-            check_choice(settings["alpha"], ("ratio",), "alpha")
+        settings["n_neighbors"] = neighbors_for_sds(
+            self.n_neighbors, check_alpha(settings["alpha"])
+        )
         if not isinstance(settings["noise_aware"], bool):
             raise InvalidTypeError(
                 f"`noise_aware` must be True or False; got {self.noise_aware!r}. Choose one."
@@ -427,9 +438,10 @@ class ClipSelector(BaseEstimator):
         n, n_classes = len(image_emb_nd), len(text_emb_kd)
         names = self.class_names
         codes_n = encode_labels(y, n_images=n, n_classes=n_classes, class_names=names)
-        for number, size in enumerate(np.bincount(codes_n)):
-            label = number if names is None else names[number]
-            neighbour_count(self.k, int(size), group=f"class {label}")
+        if settings["n_neighbors"] is not None:
+            for number, size in enumerate(np.bincount(codes_n)):
+                label = number if names is None else names[number]
+                neighbour_count(settings["n_neighbors"], int(size), group=f"class {label}")
         blank_n = np.zeros(n)
         optimizer = self._optimizer({**settings, "solver": "exact"})
         return optimizer.select(
@@ -476,13 +488,12 @@ class ClipSelector(BaseEstimator):
         return best_text_weight(image_emb_nd, codes_n, text_emb_kd, random_state=self.random_state)
 
     def _optimizer(self, settings: Mapping[str, Any]) -> SelectionOptimizer:
-        balance = settings["class_balance"]
         return SelectionOptimizer(
             self.ratio,
             solver=settings["solver"],
-            alpha=None if settings["alpha"] == "ratio" else settings["alpha"],
+            alpha=settings["alpha"],
             redundancy=self.redundancy,
-            class_balance=None if isinstance(balance, str) and balance == "none" else balance,
+            class_balance=settings["class_balance"],
             group_balance=self.group_balance,
         )
 
@@ -490,10 +501,13 @@ class ClipSelector(BaseEstimator):
 def _choose(fitted: _Fitted, ratios: Sequence[float], n_classes: int) -> list[Selection]:
     """Choose at several ratios, and record all scores as they were before scaling."""
     scores, known, scale = fitted.scores, fitted.known, fitted.settings["scale"]
-    sds_n = standardize_scores(scores.sds_n, known.labels, scale)
+    sds_n = None
+    if scores.sds_n is not None:
+        sds_n = standardize_scores(scores.sds_n, known.labels, scale)
+        sds_n = sds_n * scores.right_n if fitted.settings["noise_aware"] else sds_n
     chosen = fitted.optimizer.select_nested(
         standardize_scores(scores.sas_n, known.labels, scale),
-        sds_n * scores.right_n if fitted.settings["noise_aware"] else sds_n,
+        sds_n,
         ratios,
         known.labels,
         n_classes=n_classes,
@@ -505,7 +519,7 @@ def _choose(fitted: _Fitted, ratios: Sequence[float], n_classes: int) -> list[Se
     )
     plain: dict[str, NDArray[Any]] = {
         "sas": scores.sas_n,
-        "sds": scores.sds_n,
+        **({} if scores.sds_n is None else {"sds": scores.sds_n}),
         "label_score": scores.log_prob_n,
         "label_probability": scores.right_n,
         "likeliest": scores.likeliest_n,

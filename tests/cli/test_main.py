@@ -266,7 +266,7 @@ def test_a_subset_from_a_folder_of_class_folders(digits_place: Path, tmp_path: P
     )
     assert result.exit_code == 0, result.output
     chosen = pd.read_csv(out)
-    assert chosen.columns.tolist() == ["index", "id", "path", "label", "sas", "sds", "total"]
+    assert chosen.columns.tolist() == ["index", "id", "path", "label", "sas", "total"]
     assert len(chosen) == round(0.6 * N_DIGITS)
     assert not set(MISPLACED) & set(chosen["id"])
     assert all(Path(path).is_file() for path in chosen["path"])
@@ -308,6 +308,10 @@ def test_options_of_a_subset_arrive(digits_place: Path, tmp_path: Path) -> None:
         ("b", ["--cross-fit"], {"adapter": "cross-fit", "preset": "default"}),
         ("c", ["--preset", "paper"], {"preset": "paper", "adapter": True, "solver": "sgd"}),
         ("d", ["--no-adapter", "--random-state", 5], {"random_state": 5}),
+        ("e", ["--alpha", "ratio"], {"alpha": "ratio", "n_neighbors": 0.1}),
+        ("f", ["--alpha", 0.5, "--n-neighbors", 3], {"alpha": 0.5, "n_neighbors": 3}),
+        ("g", ["--n-neighbors", 0.2], {"alpha": 0.0, "n_neighbors": 0.2}),
+        ("h", ["--group-balance", "none"], {"group_balance": "none", "n_neighbors": None}),
     ):
         out = tmp_path / f"{name}.json"
         result = run(
@@ -386,6 +390,22 @@ def test_groups_and_the_images_left_out(digits_place: Path, tmp_path: Path) -> N
         (
             ["--ratio", 0.3, "--labels", "folders", "--class-balance", "even"],
             "`--class-balance` must be one of 'none', 'proportional', 'equal'; got 'even'.",
+        ),
+        (
+            ["--ratio", 0.3, "--labels", "folders", "--group-balance", "fair"],
+            "`--group-balance` must be one of 'none', 'proportional', 'equal'; got 'fair'.",
+        ),
+        (
+            ["--ratio", 0.3, "--labels", "folders", "--alpha", "none"],
+            "`--alpha` must be a number or ratio, the share that is chosen; got 'none'.",
+        ),
+        (
+            ["--ratio", 0.3, "--labels", "folders", "--n-neighbors", "few"],
+            "`--n-neighbors` must be a whole number or a fraction; got 'few'. Pass 10, or 0.1",
+        ),
+        (
+            ["--budget", 3, "--alpha", 0.3],
+            "`--alpha` must come with `--ratio`; got it with `--budget`. Leave it out.",
         ),
         (["--ratio", 0.3, "--labels", "nothing.csv"], "No such file or directory: 'nothing.csv'"),
     ],

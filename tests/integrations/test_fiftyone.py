@@ -49,7 +49,7 @@ def selection(mini):
     data = load_digits()
     images = (data.images[:N] * 15.9).astype(np.uint8)
     names = [f"digit {i}" for i in range(10)]
-    selector = ClipSelector(0.3, class_names=names, encoder=mini, k=3)
+    selector = ClipSelector(0.3, class_names=names, encoder=mini, n_neighbors=3)
     return selector.fit_select(mini.encode_images(list(images)), data.target[:N], ids=PATHS)
 
 

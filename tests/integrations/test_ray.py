@@ -320,7 +320,8 @@ def fitted_adapter(pool):
 SETTINGS = {
     "default": {},
     "cosine, not noise aware": {"alignment": "cosine", "noise_aware": False, "alpha": 0.5},
-    "with SDS, unscaled": {"alpha": 0.3, "scale": "none", "k": 3},
+    "with SDS, unscaled": {"alpha": 0.3, "scale": "none", "n_neighbors": 3},
+    "SDS beside it": {"n_neighbors": 0.1},
 }
 
 
@@ -337,14 +338,16 @@ def test_scores_and_choice_are_those_of_the_selector(labelled, pool, name, adapt
     expected = selector.fit_select(pool["embedding"], pool["label"])
     rows = table(scored)
     assert (rows["likeliest"] == expected.scores["likeliest"]).all()
-    for score in ("sas", "sds", "label_score", "label_probability", "total"):
+    assert ("sds" in rows) == (name != "default")
+    assert rows.keys() - {"id", "label"} == expected.scores.keys()
+    for score in expected.scores:
         np.testing.assert_allclose(rows[score], expected.scores[score], atol=2e-5, err_msg=score)
     assert table(on_ray.select(scored, 0.3))["id"].tolist() == expected.indices.tolist()
 
 
 @pytest.mark.ray
 def test_without_sds_the_embeddings_stay_where_they_are(labelled, pool):
-    rows = table(on_ray.score(labelled, pool["T"], k=None))
+    rows = table(on_ray.score(labelled, pool["T"]))
     assert set(rows) == {
         "id", "label", "sas", "label_score", "label_probability", "likeliest", "total",
     }  # fmt: skip
@@ -354,7 +357,8 @@ def test_without_sds_the_embeddings_stay_where_they_are(labelled, pool):
 def test_neither_the_cut_into_blocks_nor_their_order_changes_a_score(cluster, pool):
     columns = only(pool, "id", "embedding", "label")
     one, other = (
-        table(on_ray.score(on_cluster(cluster, columns, n, seed=n), pool["T"])) for n in (2, 5)
+        table(on_ray.score(on_cluster(cluster, columns, n, seed=n), pool["T"], n_neighbors=0.1))
+        for n in (2, 5)
     )
     assert (one["sds"] == other["sds"]).all()
     np.testing.assert_allclose(one["total"], other["total"], atol=2e-5)
@@ -363,18 +367,16 @@ def test_neither_the_cut_into_blocks_nor_their_order_changes_a_score(cluster, po
 @pytest.mark.ray
 def test_the_noise_of_a_larger_dataset_comes_from_a_sample(labelled, pool, monkeypatch):
     monkeypatch.setattr(steps, "MAX_IMAGES", 400)
-    first, again = (
-        table(on_ray.score(labelled, pool["T"], k=None))["label_probability"] for _ in range(2)
-    )
+    first, again = (table(on_ray.score(labelled, pool["T"]))["label_probability"] for _ in range(2))
     monkeypatch.setattr(steps, "MAX_IMAGES", N)
-    of_all = table(on_ray.score(labelled, pool["T"], k=None))["label_probability"]
+    of_all = table(on_ray.score(labelled, pool["T"]))["label_probability"]
     assert (first == again).all()
     assert (first != of_all).any()
     assert np.abs(first - of_all).mean() < 0.05
 
 
 BALANCES = {
-    "none": None,
+    "none": "none",
     "proportional": "proportional",
     "equal": "equal",
     "shares": [0.5, 0.0, 0.25, 0.25],
@@ -581,7 +583,7 @@ def test_empty_blocks_are_no_trouble(cluster, pool):
     n = data.count()
     assert 0 < n < N
     assert on_ray.concept_statistics(data, pool["vocabulary"]).n == n
-    scored = on_ray.score(data, pool["T"], k=None)
+    scored = on_ray.score(data, pool["T"])
     assert on_ray.select(scored, 0.5).count() == (n + 1) // 2
     profiled = on_ray.profile(data, pool["vocabulary"], M)
     assert on_ray.concept_counts(profiled, pool["vocabulary"]).n == n
@@ -609,9 +611,12 @@ def test_what_a_worker_refuses_arrives_as_our_error(cluster, pool):
     ("call", "message"),
     [
         (lambda data, pool: on_ray.select(data, 0.5), r"columns 'id', 'total', 'label'; got 'id'"),
-        (lambda data, pool: on_ray.score(data, pool["T"], k=None, alpha=1.0), "must be 0; got 1"),
+        (lambda data, pool: on_ray.score(data, pool["T"], alpha="ratio"), "scores know no ratio"),
         (lambda data, pool: on_ray.score(data, pool["T"], scale="global"), "one of 'class'"),
-        (lambda data, pool: on_ray.score(data, pool["T"], k=N), "smallest|below|neighbour"),
+        (
+            lambda data, pool: on_ray.score(data, pool["T"], n_neighbors=N),
+            "smallest|below",
+        ),
         (lambda data, pool: on_ray.profile(data, pool["vocabulary"], 31), r"in \[1, 30\]"),
         (lambda data, pool: on_ray.embed(data, errors="ignore"), "one of 'raise', 'skip'"),
     ],

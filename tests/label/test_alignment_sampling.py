@@ -127,7 +127,7 @@ def test_a_learner_of_fewer_classes_than_there_are(pool, T, truth):
 
 @pytest.mark.parametrize("alignment", ["contrastive", "cosine"])
 @pytest.mark.parametrize("scale", ["class", "global", "none"])
-@pytest.mark.parametrize("alpha", [None, 0.7])
+@pytest.mark.parametrize("alpha", ["ratio", 0.7])
 def test_picks_are_the_highest_sums(pool, T, truth, alignment, scale, alpha):
     strategy = AlignmentDiversitySampling(
         T, alignment=alignment, scale=scale, alpha=alpha, class_balance="none"
@@ -135,7 +135,7 @@ def test_picks_are_the_highest_sums(pool, T, truth, alignment, scale, alpha):
     indices, metrics = strategy(Says(truth), pool, 10)
     sas = semantic_alignment_scores(pool, truth, T, alignment=alignment)
     sds = sample_diversity_scores(pool, truth, 0.1)
-    weight = 10 / N if alpha is None else alpha
+    weight = 10 / N if alpha == "ratio" else alpha
     total = standardize_scores(sas, truth, scale) + weight * standardize_scores(
         sds, truth, scale
     ).astype(float)
@@ -161,7 +161,9 @@ def test_fewer_picks_than_classes(pool, T, truth, n_instances):
 @pytest.mark.parametrize("k", [5, np.int64(5)])
 def test_a_count_of_neighbours_takes_what_a_small_class_has(pool, T, k):
     labels = np.array([0] * 76 + [1] * 3 + [2])
-    strategy = AlignmentDiversitySampling(T, k=k, class_balance="none", alpha=1, scale="none")
+    strategy = AlignmentDiversitySampling(
+        T, n_neighbors=k, class_balance="none", alpha=1, scale="none"
+    )
     indices, metrics = strategy(Says(labels), pool, N)
     total = np.empty(N)
     total[indices] = metrics
@@ -171,6 +173,31 @@ def test_a_count_of_neighbours_takes_what_a_small_class_has(pool, T, k):
         expected = sample_diversity_scores(pool[part], np.zeros(part.sum(), int), count)
         np.testing.assert_allclose(sds[part], expected, atol=1e-4)
     assert sds[-1] == pytest.approx(0, abs=1e-6)
+
+
+def test_without_a_weight_diversity_is_not_measured(pool, T, truth, monkeypatch):
+    monkeypatch.setattr("clip_al.label.alignment_sampling._diversity", None)
+    strategy = AlignmentDiversitySampling(T, alpha=0, class_balance="none", scale="none")
+    sas = semantic_alignment_scores(pool, truth, T, alignment="contrastive")
+    expected = np.argsort(-sas, kind="stable")[:9]
+    assert strategy(Says(truth), pool, 9)[0].tolist() == expected.tolist()
+    with pytest.raises(TypeError, match="not callable"):
+        AlignmentDiversitySampling(T)(Says(truth), pool, 9)
+
+
+def test_shares_of_named_classes_are_met(pool, T, truth):
+    shares = {NAMES[0]: 0.75, NAMES[2]: 0.25}
+    strategy = AlignmentDiversitySampling(T, class_names=NAMES, class_balance=shares)
+    indices, _ = strategy(Says(np.array(NAMES)[truth]), pool, 8)
+    assert np.bincount(truth[indices], minlength=4).tolist() == [6, 0, 2, 0]
+
+
+def test_the_device_is_passed_on(pool, T, truth):
+    expected = AlignmentDiversitySampling(T)(Says(truth), pool, 9)
+    found = AlignmentDiversitySampling(T, device="cpu")(Says(truth), pool, 9)
+    assert contents(*found) == contents(*expected)
+    with pytest.raises((RuntimeError, AssertionError), match=r"device|nonsense"):
+        AlignmentDiversitySampling(T, device="nonsense")(Says(truth), pool, 9)
 
 
 def test_the_temperature_is_passed_on(pool, T, truth):
@@ -232,11 +259,12 @@ def test_what_comes_back_may_be_changed_and_inputs_are_not(pool, T, truth):
         ({"alignment": "dot"}, InvalidInputError, "`alignment` must be one of"),
         ({"scale": "log"}, InvalidInputError, "`scale` must be one of"),
         ({"class_balance": "fair"}, InvalidInputError, "`class_balance` must be one of 'none'"),
-        ({"class_balance": None}, InvalidInputError, "`class_balance` must be one of 'none'"),
-        ({"alpha": "x"}, InvalidTypeError, "`alpha` must be a number"),
-        ({"k": 0}, InvalidInputError, "`k` must be at least 1"),
-        ({"k": 1.5}, InvalidInputError, "`k`, as a fraction of the class, must be in (0, 1]"),
-        ({"k": True}, InvalidTypeError, "`k` must be a whole number or a fraction"),
+        ({"class_balance": None}, InvalidTypeError, "`class_balance` must be 'none', 'prop"),
+        ({"alpha": "x"}, InvalidInputError, "`alpha` must be a number or 'ratio'"),
+        ({"alpha": None}, InvalidTypeError, "`alpha` must be a number or 'ratio'"),
+        ({"n_neighbors": 0}, InvalidInputError, "`n_neighbors` must be at least 1"),
+        ({"n_neighbors": 1.5}, InvalidInputError, "`n_neighbors`, as a fraction of the class, mu"),
+        ({"n_neighbors": True}, InvalidTypeError, "`n_neighbors` must be a whole number or a fr"),
         ({"temperature": 0}, InvalidInputError, "`temperature` must be at least"),
         ({"class_names": NAMES[:3]}, InvalidInputError, "each of the 4 classes once; got 3 names"),
         ({"class_embeddings": np.full((4, D), np.nan)}, InvalidInputError, "must be finite; row 0"),

@@ -425,7 +425,7 @@ def test_diversity_of_adapted_images(data):
 def test_a_count_that_a_class_does_not_have_names_the_class(data):
     Z, y, _ = data
     message = (
-        "`k` must be below the number of images of class 1, 2; got 2. "
+        "`n_neighbors` must be below the number of images of class 1, 2; got 2. "
         "Lower it, or pass a fraction such as 0.1, which fits every class."
     )
     with pytest.raises(InvalidInputError, match=exactly(message)):

@@ -17,7 +17,12 @@ from clip_al.score.labelled_images import distance_space, score_images
 from tests.reference import contents, random_unit
 
 N, K, D = 200, 4, 16
-SETTINGS = {"alignment": "contrastive", "noise_aware": False, "text_weight": 1.0, "k": 0.1}
+SETTINGS = {
+    "alignment": "contrastive",
+    "noise_aware": False,
+    "text_weight": 1.0,
+    "n_neighbors": 0.1,
+}
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ def test_a_fraction_fits_every_class(k, n):
 @pytest.mark.parametrize(("k", "n"), [(5, 5), (6, 5), (2, 2)])
 def test_a_count_that_the_class_does_not_have_is_refused(k, n):
     message = (
-        f"`k` must be below the number of images of class 3, {n}; got {k}. "
+        f"`n_neighbors` must be below the number of images of class 3, {n}; got {k}. "
         "Lower it, or pass a fraction such as 0.1, which fits every class."
     )
     with pytest.raises(InvalidInputError, match=exactly(message)):
@@ -115,7 +115,7 @@ def test_a_count_that_the_class_does_not_have_is_refused(k, n):
 @pytest.mark.parametrize("k", [0.0, -0.1, 1.5, 10.0, math.nan, math.inf])
 def test_what_is_no_fraction_is_refused(k):
     message = (
-        f"`k`, as a fraction of the class, must be in (0, 1]; got {k}. "
+        f"`n_neighbors`, as a fraction of the class, must be in (0, 1]; got {k}. "
         "Pass an int for a count of neighbours."
     )
     with pytest.raises(InvalidInputError, match=exactly(message)):
@@ -124,13 +124,15 @@ def test_what_is_no_fraction_is_refused(k):
 
 @pytest.mark.parametrize("k", [0, -1])
 def test_a_count_below_one_is_refused(k):
-    with pytest.raises(InvalidInputError, match=f"`k` must be at least 1; got {k}"):
+    with pytest.raises(InvalidInputError, match=f"`n_neighbors` must be at least 1; got {k}"):
         neighbour_count(k, 100)
 
 
 @pytest.mark.parametrize("k", [True, "10", None, 1j])
 def test_what_is_no_number_is_refused(k):
-    message = f"`k` must be a whole number or a fraction; got {k!r}. Pass 10, or 0.1 for 10 %."
+    message = (
+        f"`n_neighbors` must be a whole number or a fraction; got {k!r}. Pass 10, or 0.1 for 10 %."
+    )
     with pytest.raises(InvalidTypeError, match=exactly(message)):
         neighbour_count(k, 100)
 
@@ -416,7 +418,7 @@ def test_labels_of_other_images_are_refused():
 
 @pytest.mark.parametrize("k", [0, -3])
 def test_a_graph_of_no_neighbours_is_refused(k):
-    with pytest.raises(InvalidInputError, match=f"`k` must be at least 1; got {k}"):
+    with pytest.raises(InvalidInputError, match=f"`n_neighbors` must be at least 1; got {k}"):
         neighbour_graph(np.eye(3), [0, 0, 0], 1, k)
 
 

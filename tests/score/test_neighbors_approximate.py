@@ -70,13 +70,13 @@ def test_a_part_of_the_class_ranks_images_as_all_of_it_does(clustered):
 
 def test_an_inverted_file_finds_nearly_all(clustered, caplog):
     y = np.zeros(M, int)
-    exact = sample_diversity_scores(clustered, y, k=5)
+    exact = sample_diversity_scores(clustered, y, n_neighbors=5)
     with caplog.at_level(logging.INFO, "clip_al"):
-        near = sample_diversity_scores(clustered, y, k=5, exact_up_to=100)
+        near = sample_diversity_scores(clustered, y, n_neighbors=5, exact_up_to=100)
     assert float(caplog.messages[0].split("recall ")[1]) >= 0.95
     assert np.isclose(near, exact, atol=1e-5).mean() > 0.8
     assert (near >= exact - 1e-5).all()  # what is missed is nearer than what is taken instead
-    again = sample_diversity_scores(clustered, y, k=5, exact_up_to=100)
+    again = sample_diversity_scores(clustered, y, n_neighbors=5, exact_up_to=100)
     np.testing.assert_array_equal(near, again)
 
 
@@ -96,10 +96,12 @@ def test_more_neighbours_than_a_list_holds(clustered):
 
 def test_small_classes_stay_exact(rng):
     Z, y = random_unit(rng, 60, D), np.repeat([0, 1], [45, 15])
-    exact = sample_diversity_scores(Z, y, k=4)
-    near = sample_diversity_scores(Z, y, k=0.1, exact_up_to=20)
+    exact = sample_diversity_scores(Z, y, n_neighbors=4)
+    near = sample_diversity_scores(Z, y, n_neighbors=0.1, exact_up_to=20)
     np.testing.assert_array_equal(near[y == 1], sample_diversity_scores(Z, y)[y == 1])
-    np.testing.assert_array_equal(sample_diversity_scores(Z, y, k=4, exact_up_to=45), exact)
+    np.testing.assert_array_equal(
+        sample_diversity_scores(Z, y, n_neighbors=4, exact_up_to=45), exact
+    )
 
 
 @pytest.mark.parametrize("bad", [1, 0, -5])

@@ -197,9 +197,19 @@ def test_scatter_where_all_scores_are_alike(max_points):
     render(plots.score_scatter(chosen, max_points=max_points, ax=new_axes()))
 
 
+@pytest.mark.parametrize(
+    ("scores", "x"), [(("sas", "sds", "total"), "SDS"), (("sas", "total"), "tot")]
+)
+def test_scatter_draws_diversity_where_it_was_measured(scores, x):
+    chosen = Selection.from_indices(range(3), 6, scores=dict.fromkeys(scores, np.arange(6.0)))
+    ax = plots.score_scatter(chosen, ax=new_axes())
+    assert ax.get_xlabel().startswith(x)
+    assert ax.get_ylabel().startswith("SAS")
+
+
 def test_scatter_refuses():
     with pytest.raises(InvalidInputError, match="the score 'sds'; got 'sas', 'label_score', 'lik"):
-        plots.score_scatter(make(), ax=new_axes())
+        plots.score_scatter(make(), x="sds", ax=new_axes())
     bare = Selection.from_indices([0], 6, scores={"a": np.arange(6.0), "b": np.arange(6.0)})
     with pytest.raises(InvalidInputError, match="To rank suspects"):
         plots.score_scatter(bare, x="a", y="b", ax=new_axes())

@@ -55,15 +55,54 @@ def test_alpha_is_the_ratio_unless_it_is_given():
     selection = SelectionOptimizer(0.5).select(sas, sds)
     assert selection.indices.tolist() == [0, 2]
     assert selection.settings["effective_alpha"] == 0.5
-    assert selection.settings["alpha"] is None
+    assert selection.settings["alpha"] == "ratio"
     selection = SelectionOptimizer(0.5, alpha=2.0).select(sas, sds)
     assert selection.indices.tolist() == [0, 1]
     assert selection.scores["total"].tolist() == [1.0, 2.0, 0.6, 1.0]
 
 
+def test_diversity_of_no_weight_may_be_left_out():
+    sas, sds = [0.25, 0.9, 0.1, 0.5], [0.3, 0.1, 0.9, 0.2]
+    bare = SelectionOptimizer(0.5, alpha=0).select(sas)
+    full = SelectionOptimizer(0.5, alpha=0).select(sas, sds)
+    assert bare.indices.tolist() == full.indices.tolist() == [1, 3]
+    assert bare.scores["total"].tolist() == full.scores["total"].tolist() == sas
+    assert "sds" in full.scores
+    assert "sds" not in bare.scores
+
+
+@pytest.mark.parametrize("alpha", ["ratio", 0.1, -1])
+def test_diversity_that_counts_must_be_given(alpha):
+    message = (
+        f"With alpha={alpha!r}, `sds` must be given; got none. Pass what "
+        "`sample_diversity_scores` returns, or set alpha=0."
+    )
+    with pytest.raises(InvalidInputError, match=exactly(message)):
+        SelectionOptimizer(0.5, alpha=alpha).select([0.1, 0.2])
+
+
+@pytest.mark.parametrize("parameter", ["class_balance", "group_balance"])
+def test_no_quotas_are_asked_for_by_a_word(parameter):
+    message = (
+        f"`{parameter}` must be 'none', 'proportional', 'equal', numbers or a mapping; got None. "
+        "Pass 'none' for no quotas."
+    )
+    sas, y = [0.1, 0.2, 0.3, 0.4], [0, 0, 1, 1]
+    with pytest.raises(InvalidTypeError, match=exactly(message)):
+        SelectionOptimizer(0.5, alpha=0, **{parameter: None}).select(sas, y=y, groups=y)
+    with pytest.raises(InvalidInputError, match="must be one of 'none', 'proportional', 'equal'"):
+        SelectionOptimizer(0.5, alpha=0, **{parameter: "fair"}).select(sas, y=y, groups=y)
+    words = {"class_balance": "none", "group_balance": "none"}
+    chosen = SelectionOptimizer(0.5, alpha=0, **words).select(sas, y=y, groups=y)
+    assert chosen.indices.tolist() == [2, 3]
+    words[parameter] = "proportional"
+    chosen = SelectionOptimizer(0.5, alpha=0, **words).select(sas, y=y, groups=y)
+    assert chosen.indices.tolist() == [1, 3]
+
+
 @settings(max_examples=10)
 @pytest.mark.parametrize("solver", ["exact", "sgd"])
-@pytest.mark.parametrize("class_balance", [None, "proportional", "equal"])
+@pytest.mark.parametrize("class_balance", ["none", "proportional", "equal"])
 @given(seed=st.integers(0, 2**16), n=st.integers(2, 40), ratio=st.floats(0.05, 1))
 def test_a_selection_follows_a_permutation_of_the_images(solver, class_balance, seed, n, ratio):
     rng = np.random.default_rng(seed)
@@ -138,9 +177,9 @@ def test_groups_have_proportional_quotas_unless_told(rng):
             > 0,
             minlength=2,
         ).tolist()
-        for rule in ("equal", None)
+        for rule in ("equal", "none")
     }
-    assert counts == {"equal": [10, 10], None: [0, 20]}
+    assert counts == {"equal": [10, 10], "none": [0, 20]}
     default = SelectionOptimizer(0.2).select(sas, sds, groups=groups)
     assert np.count_nonzero(default.indices < 30) == 6
 
@@ -161,7 +200,7 @@ def test_groups_share_the_quota_of_their_class(rng):
 
 @settings(max_examples=8)
 @pytest.mark.parametrize("solver", ["exact", "sgd"])
-@pytest.mark.parametrize("class_balance", [None, "proportional", "equal", [0.5, 0.3, 0.2]])
+@pytest.mark.parametrize("class_balance", ["none", "proportional", "equal", [0.5, 0.3, 0.2]])
 @given(
     seed=st.integers(0, 2**16),
     ratios=st.lists(st.sampled_from([0.1, 0.12, 0.25, 0.5, 0.55]), min_size=1, max_size=4),
@@ -248,7 +287,7 @@ def test_no_ratio_is_refused(rng):
         (
             {"class_balance": "equal"},
             "With `class_balance`, `y` must be given; got none. Pass the labels, or set "
-            "class_balance=None.",
+            "class_balance='none'.",
         ),
     ],
 )
@@ -258,7 +297,18 @@ def test_parameters_out_of_range_are_refused(parameters, message):
         optimizer.select(S, S)
 
 
-@pytest.mark.parametrize("name", ["ratio", "alpha", "beta", "redundancy"])
+@pytest.mark.parametrize("value", ["0.3", "none", True, None])
+def test_alpha_is_a_number_or_the_ratio(value):
+    message = (
+        f"`alpha` must be a number or 'ratio', the share that is chosen; got {value!r}. Pass 0 to "
+        "leave SDS out."
+    )
+    error = InvalidInputError if isinstance(value, str) else InvalidTypeError
+    with pytest.raises(error, match=exactly(message)):
+        SelectionOptimizer(alpha=value).select(S, S)
+
+
+@pytest.mark.parametrize("name", ["ratio", "beta", "redundancy"])
 @pytest.mark.parametrize("value", ["0.3", True])
 def test_parameters_of_another_type_are_refused(name, value):
     optimizer = SelectionOptimizer(**{name: value})

@@ -166,7 +166,7 @@ def test_what_is_no_rule_is_refused(rule, message):
 
 
 def test_a_rule_of_another_type_is_refused():
-    with pytest.raises(InvalidTypeError, match="must be 'proportional', 'equal', numbers or a map"):
+    with pytest.raises(InvalidTypeError, match="must be 'none', 'proportional', 'equal', numb"):
         quotas([[1, 2], [3]], 5, [6, 3, 1])
 
 

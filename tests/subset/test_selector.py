@@ -111,7 +111,7 @@ def test_the_default_is_the_standardised_alignment(images, y, T):
     )
     expected = LabelNoise(settings["temperature"], share, K).label_log_likelihood(alignment)
     np.testing.assert_allclose(scores["sas"], expected, atol=1e-4)
-    np.testing.assert_array_equal(scores["sds"], sample_diversity_scores(images, y, 0.1))
+    assert "sds" not in scores
     for label in range(K):
         members = np.flatnonzero(y == label)
         quota = int(np.isin(members, selection.indices).sum())
@@ -135,10 +135,31 @@ def test_every_ratio_is_met_to_the_image(images, y, T, ratio):
     ],
 )
 def test_weights_of_diversity(images, y, T, changes, expected):
-    scores = make(T, **changes).fit_select(images, y).scores
+    scores = make(T, n_neighbors=0.1, **changes).fit_select(images, y).scores
+    np.testing.assert_array_equal(scores["sds"], sample_diversity_scores(images, y, 0.1))
     sas, sds = (standardize_scores(scores[name], y).astype(float) for name in ("sas", "sds"))
     total = expected(sas, sds, scores["label_probability"])
     np.testing.assert_allclose(scores["total"], total, atol=1e-5)
+
+
+def test_diversity_is_measured_only_where_it_counts_or_is_asked_for(images, y, T, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("measured")
+
+    asked = make(T, n_neighbors=5).fit_select(images, y)
+    assert asked.settings["n_neighbors"] == 5
+    np.testing.assert_array_equal(asked.scores["sds"], sample_diversity_scores(images, y, 5))
+    monkeypatch.setattr("clip_al.score.labelled_images.sample_diversity_scores", refuse)
+    selector = make(T).fit(images, y)
+    assert selector.selection_.settings["n_neighbors"] is None
+    assert selector.selection_.indices.tolist() == asked.indices.tolist()
+    assert [len(s) for s in selector.select_nested([0.2, 0.5])] == [round(0.2 * N), round(0.5 * N)]
+    assert make(T, redundancy=0.1).fit_select(images, y).scores.keys() == {
+        "sas", "total", "label_score", "label_probability", "likeliest",
+    }  # fmt: skip
+    for changes in ({"alpha": "ratio"}, {"alpha": 0.1}, {"preset": "paper", "adapter": False}):
+        with pytest.raises(AssertionError, match="measured"):
+            make(T, **changes).fit(images, y)
 
 
 @pytest.mark.parametrize("scale", ["class", "global", "none"])
@@ -183,10 +204,11 @@ def test_the_papers_preset_is_the_printed_method(images, y, T):
     assert {record["learning_rate"] for record in adapter.history_} == {1e-4}
     settings, scores = selector.selection_.settings, selector.selection_.scores
     assert (settings["beta"], settings["theta"], settings["solver"]) == (2.0, 5e-4, "sgd")
-    assert (settings["alpha"], settings["effective_alpha"], settings["k"]) == (None, 0.3, 0.1)
+    assert (settings["alpha"], settings["effective_alpha"]) == ("ratio", 0.3)
+    assert settings["n_neighbors"] == 0.1
     assert (settings["momentum"], settings["learning_rate"]) == (0.9, 1e-3)
     assert settings["max_iter"] == 100_000
-    assert settings["class_balance"] is None
+    assert settings["class_balance"] == "none"
     sas = semantic_alignment_scores(images, y, T, adapter=adapter)
     sds = sample_diversity_scores(images, y, 0.1, adapter=adapter)
     np.testing.assert_allclose(scores["sas"], sas, atol=1e-6)
@@ -206,7 +228,8 @@ def test_what_is_set_goes_over_the_preset(images, y, T):
     assert settings["class_balance"] == "equal"
     assert settings["adapter"] is False
     assert settings["noise_aware"] is False
-    assert make(T, class_balance="none").fit_select(images, y).settings["class_balance"] is None
+    plain = make(T, class_balance="none").fit_select(images, y)
+    assert plain.settings["class_balance"] == "none"
 
 
 @pytest.mark.parametrize(
@@ -303,7 +326,7 @@ def test_classes_without_images_and_a_class_of_one(images, y, T):
     y[0] = 1
     y[y == 1] = 0
     y[7] = 1
-    selection = make(T, ratio=0.5, text_weight=0.5).fit_select(images, y)
+    selection = make(T, ratio=0.5, text_weight=0.5, n_neighbors=0.1).fit_select(images, y)
     assert np.isfinite(selection.scores["total"]).all()
     assert selection.scores["sds"][7] == 0
     assert len(selection) == N // 2
@@ -435,9 +458,9 @@ def test_parameters_are_kept_as_they_were_given(T):
     given = {
         "ratio": "?", "class_names": NAMES, "class_embeddings": T, "encoder": object(),
         "preset": "?", "adapter": "?", "alignment": "?", "scale": "?", "noise_aware": "?",
-        "alpha": "?", "text_weight": "?", "k": "?", "exact_up_to": "?", "class_balance": {"a": 1},
-        "group_balance": "?", "solver": "?", "redundancy": "?", "device": "?",
-        "random_state": "?", "progress": "?",
+        "alpha": "?", "text_weight": "?", "n_neighbors": "?", "exact_up_to": "?",
+        "class_balance": {"a": 1}, "group_balance": "?", "solver": "?", "redundancy": "?",
+        "device": "?", "random_state": "?", "progress": "?",
     }  # fmt: skip
     params = ClipSelector(**given).get_params()
     assert params.keys() == given.keys()
@@ -510,10 +533,11 @@ def test_choosing_before_a_fit(T, method):
         ({"solver": "adam"}, {}, InvalidInputError, "`solver` must be one of"),
         ({"noise_aware": "no"}, {}, InvalidTypeError, "`noise_aware` must be True or False"),
         ({"text_weight": 2}, {}, InvalidInputError, "`text_weight` must be in [0, 1] or 'auto'"),
-        ({"alpha": "x"}, {}, InvalidInputError, "`alpha` must be one of 'ratio'"),
+        ({"alpha": "x"}, {}, InvalidInputError, "`alpha` must be a number or 'ratio'"),
         ({"alpha": [1]}, {}, InvalidTypeError, "`alpha` must be a number"),
-        ({"k": 70}, {}, InvalidInputError, "`k` must be below the number of images of class"),
-        ({"k": 1.5}, {}, InvalidInputError, "`k`, as a fraction of the class, must be in"),
+        ({"n_neighbors": 70}, {}, InvalidInputError, "`n_neighbors` must be below the number"),
+        ({"n_neighbors": 1.5}, {}, InvalidInputError, "`n_neighbors`, as a fraction of the class"),
+        ({"group_balance": None}, {}, InvalidTypeError, "`group_balance` must be 'none', 'prop"),
         ({"redundancy": -1.0}, {}, InvalidInputError, "`redundancy` must be finite, at least 0"),
         ({"redundancy": "x"}, {}, InvalidTypeError, "`redundancy` must be a number"),
         ({"random_state": -1}, {}, InvalidInputError, "`random_state` must be at least 0"),

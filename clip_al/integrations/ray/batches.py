@@ -248,15 +248,21 @@ def align_batch(
 
 
 def rate_class(
-    group: Batch, *, k: float | None, adapter: Any, scale: str, alpha: float, noise_aware: bool
+    group: Batch,
+    *,
+    n_neighbors: float | None,
+    adapter: Any,
+    scale: str,
+    alpha: float,
+    noise_aware: bool,
 ) -> Batch:
-    """Add SDS and the total of all images of one class, which become sorted by id."""
+    """Add SDS, where it is measured, and the total of one class, which becomes sorted by id."""
     group = sorted_by_id(group)
     y = group["label"]
     rated = {name: values for name, values in group.items() if name != "embedding"}
     total_n = standardize_scores(group["sas"], y, scale).astype(np.float64)
-    if k is not None:
-        rated["sds"] = sample_diversity_scores(group["embedding"], y, k, adapter=adapter)
+    if n_neighbors is not None:
+        rated["sds"] = sample_diversity_scores(group["embedding"], y, n_neighbors, adapter=adapter)
         sds_n = standardize_scores(rated["sds"], y, scale)
         right_n = group["label_probability"] if noise_aware else np.float32(1.0)
         total_n += alpha * (sds_n * right_n).astype(np.float64)

@@ -42,11 +42,11 @@ from clip_al.integrations.ray.runs import (
 from clip_al.integrations.ray.threshold import repeated_ids
 from clip_al.label.concept_sampling import UNCERTAINTIES
 from clip_al.label.query_inputs import count_labelled, target_vector
-from clip_al.score.alignment_diversity import ALIGNMENTS
+from clip_al.score.alignment_diversity import ALIGNMENTS, neighbors_for_sds
 from clip_al.score.class_vectors import unit_class_embeddings
 from clip_al.score.label_noise import MAX_IMAGES, LabelNoise, estimate_label_noise
-from clip_al.subset.quotas import Rule, attribute_quotas, class_attribute
-from clip_al.subset.selection_checks import check_ratio
+from clip_al.subset.quotas import Rule, attribute_quotas, check_rule, class_attribute
+from clip_al.subset.selection_checks import check_alpha, check_ratio
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -248,7 +248,7 @@ def score(
     adapter: Any = None,
     alignment: str = "contrastive",
     noise_aware: bool = True,
-    k: float | None = 0.1,
+    n_neighbors: float | None = None,
     scale: str = "class",
     alpha: float = 0.0,
     noise: LabelNoise | None = None,
@@ -265,11 +265,11 @@ def score(
         Text embeddings of the classes, of the model that encoded the images.
     adapter : DatasetAdapter, optional
         Fitted, on a sample for instance.
-    alignment, noise_aware, alpha
-        As for `ClipSelector`; `alpha` is a number here.
-    k : float or None
-        Neighbours for SDS, a count or a share of the class. None leaves SDS out, and with it
-        the shuffle of all embeddings; `alpha` must then be 0.
+    alignment, noise_aware, n_neighbors
+        As for `ClipSelector`: SDS is measured where `n_neighbors` is given or `alpha` is not 0.
+        Where it is not, the embeddings are not shuffled.
+    alpha : float
+        Weight of SDS; not "ratio", as scores know no ratio.
     scale : {"class", "none"}
         Bring both scores to mean 0 and standard deviation 1 within each class, or not.
     noise : LabelNoise, optional
@@ -282,15 +282,17 @@ def score(
     -------
     Dataset
         Lazy, with `id`, `label`, `sas`, `label_score` (log-probability of the label),
-        `label_probability` (that it is right), `likeliest` (class), `sds` and `total`, which
-        `select` goes by. To rounding those of `ClipSelector` with ``text_weight=1`` and no or the
-        same fitted adapter, up to 20,000 images or with the same `noise`.
+        `label_probability` (that it is right), `likeliest` (class), `sds` (where it is measured)
+        and `total`, which `select` goes by. To rounding those of `ClipSelector` with
+        ``text_weight=1`` and no or the same fitted adapter, up to 20,000 images or with the same
+        `noise`.
 
     Raises
     ------
     InvalidInputError
         Where an argument is out of range or a column is missing; when the dataset runs, where
-        a label is no class, a row not finite or all zeros, or `k` not below the size of a class.
+        a label is no class, a row not finite or all zeros, or a count of neighbours not
+        below the size of a class.
     InvalidTypeError
         Where the adapter is not fitted, or is one a fold.
 
@@ -298,17 +300,19 @@ def score(
     -----
     SAS is taken row by row, O(n k d). Then rows are grouped by class, because SDS and the
     scale look at a whole class, which one worker must hold: n_c (4 d + 40) bytes for n_c
-    images, or n_c · 40 with ``k=None``. SDS costs O(Σ n_c² d).
+    images, or n_c · 40 where SDS is not measured. SDS costs O(Σ n_c² d).
     """
     names = ("id", "embedding", "label")
     check_columns(dataset, *names)
     check_choice(alignment, ALIGNMENTS, "alignment")
     check_choice(scale, SCALES, "scale")
-    alpha = check_number(alpha, "alpha")
-    if k is None and alpha:
+    weight = check_alpha(alpha)
+    if isinstance(weight, str):
         raise InvalidInputError(
-            f"Without SDS (k=None), `alpha` must be 0; got {alpha}. Pass k=0.1, for instance."
+            f"`alpha` must be a number here, as scores know no ratio; got {alpha!r}. Pass the "
+            "ratio that you will select."
         )
+    n_neighbors = neighbors_for_sds(n_neighbors, weight)
     adapter = _check_adapter(adapter)
     rows = dataset.select_columns(list(names))
     text_emb_kd = np.asarray(class_embeddings)
@@ -324,14 +328,14 @@ def score(
         noise=noise,
         noise_aware=noise_aware,
     )
-    if k is None:
+    if n_neighbors is None:
         aligned = aligned.drop_columns(["embedding"])
     rate = partial(
         batches.rate_class,
-        k=k,
+        n_neighbors=n_neighbors,
         adapter=adapter,
         scale=scale,
-        alpha=alpha,
+        alpha=weight,
         noise_aware=noise_aware,
     )
     return map_groups(aligned, "label", len(text_emb_kd), rate)
@@ -341,7 +345,7 @@ def select(
     dataset: Dataset,
     ratio: float,
     *,
-    class_balance: Rule | None = "proportional",
+    class_balance: Rule = "proportional",
     n_classes: int | None = None,
     column: str = "total",
 ) -> Dataset:
@@ -354,7 +358,7 @@ def select(
         needed of it, some 30 bytes a row, stays in the object store.
     ratio : float
         Share to choose, in (0, 1]; the number is rounded to the nearest, halves up.
-    class_balance : None, "proportional", "equal", array-like or mapping
+    class_balance : {"none", "proportional", "equal"}, array-like or mapping
         Quotas per class, as for `SelectionOptimizer`.
     n_classes : int, optional
         How many classes there are; by default up to the highest that occurs.
@@ -380,17 +384,18 @@ def select(
     still open in 1,024 bins a class, then opens the bin that holds the threshold; the last
     100,000 are gathered. Some four passes over 30 bytes a row; nothing is sorted.
     """
-    names = ["id", column] if class_balance is None else ["id", column, "label"]
+    rule = check_rule(class_balance, "class_balance")
+    names = ["id", column] if rule is None else ["id", column, "label"]
     check_columns(dataset, *names)
-    settings: dict[str, Any] = {"score": column, "by_class": class_balance is not None}
+    settings: dict[str, Any] = {"score": column, "by_class": rule is not None}
     keys = partial(batches.score_keys, **settings, n_classes=n_classes)
     n_groups = 0 if n_classes is None else check_int(n_classes, "n_classes")
     keyed, extent = measure_keys(map_blocks_of(dataset.select_columns(names), keys), n_groups)
     n_wanted = check_ratio(ratio, int(extent.size_g.sum()))
     quota_g = np.array([n_wanted])
-    if class_balance is not None:
+    if rule is not None:
         attribute = class_attribute(np.empty(0, np.int64), len(extent.size_g), None)
-        quota_g = attribute_quotas(class_balance, attribute, n_wanted, extent.size_g, extent.size_g)
+        quota_g = attribute_quotas(rule, attribute, n_wanted, extent.size_g, extent.size_g)
     bounds = threshold(keyed, extent, quota_g)
     with our_errors():
         chosen: Dataset = map_blocks_of(

@@ -71,7 +71,7 @@ def test_without_alignment_the_most_distant_images_are_chosen():
     task = task_of(cell)
     sds_n = ablation.terms_of(cell, task)[1]
     zeros = np.zeros(len(sds_n))
-    chosen = ablation.select((zeros, sds_n), task, 0.3, "default", alpha=None).indices
+    chosen = ablation.select((zeros, sds_n), task, 0.3, "default", alpha="ratio").indices
     for c in range(10):
         members = np.flatnonzero(task.given_n == c)
         kept = np.intersect1d(chosen, members)
