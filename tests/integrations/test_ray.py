@@ -30,7 +30,7 @@ from clip_al.errors import (
     UnreadableImageError,
 )
 from clip_al.integrations import ray as on_ray
-from clip_al.integrations.ray import batches, steps
+from clip_al.integrations.ray import batches, runs, steps
 from clip_al.integrations.ray.threshold import N_BINS, Bounds, Extent, find_bounds, sort_keys
 from tests.reference import contents, make_vocabulary, random_probabilities, random_unit
 
@@ -265,7 +265,7 @@ def only(pool, *names):
 
 def table(dataset):
     """All rows, sorted by id."""
-    return batches.sorted_by_id(on_ray.gather_rows(dataset))
+    return batches.sorted_by_id(runs.gather_rows(dataset))
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ def selection(images, mini):
     """Half of 300 digits, of which the first thirty have a wrong label."""
     given = load_digits().target[:300].copy()
     given[:30] = (given[:30] + 1) % 10
-    selector = ClipSelector(0.5, class_names=NAMES, encoder=mini, random_state=0)
+    selector = ClipSelector(0.5, class_names=NAMES, encoder=mini, n_neighbors=0.1, random_state=0)
     return selector.fit_select(mini.encode_images(images), given)
 
 
