@@ -1,4 +1,4 @@
-"""Exceptions and warnings of clip_al. Imports nothing of ours.
+"""Exceptions and warnings of clip_al.
 
 Every error is also the built-in a caller would expect (`ValueError`, `TypeError`,
 `ImportError`), so existing ``except`` clauses keep working.

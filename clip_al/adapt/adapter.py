@@ -4,7 +4,7 @@
                                                       ──transform──▶ adapted embeddings
 
 CLIP itself never runs here. Settings, fit, transform and files; the training itself is in
-`adapter_training`.
+`training`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 The texts of one class are identical, so a batch of b images has k texts, not b: every loss
 here is computed on b × k logits, also where its definition speaks of b × b. Functions of
-torch tensors, differentiable, that trust their input; the module imports nothing of ours.
+torch tensors, differentiable, that trust their input.
 """
 
 from __future__ import annotations

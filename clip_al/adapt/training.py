@@ -1,6 +1,6 @@
 """How the adapters are trained: batches, loss, validation, early stop, progress.
 
-Imports `losses`, `models` and what those import. `check_inputs` is the boundary, all else
+`check_inputs` is the boundary, all else
 trusts it and the settings, which `adapter` checks. A batch is a few rows gathered from the
 embeddings, which may lie on disk; they are never copied as a whole (but to a GPU on which
 they fit).

@@ -1,4 +1,4 @@
-"""Reading large arrays in blocks, on all cores. Imports only `errors`."""
+"""Reading large arrays in blocks, on all cores."""
 
 from __future__ import annotations
 

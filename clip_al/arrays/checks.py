@@ -1,4 +1,4 @@
-"""Validation of arrays and numbers at the public boundary. Imports only `errors` and `blocks`.
+"""Validation of arrays and numbers at the public boundary.
 
 Each check returns its value in the form that the kernels trust, never modifies it, and
 copies only where the type must change.

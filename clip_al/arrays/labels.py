@@ -1,4 +1,4 @@
-"""Class labels: checked, as codes, and grouped. Imports only `errors`."""
+"""Class labels: checked, as codes, and grouped."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def fit_selection(
     table.check_model(encoder)
     encoder.progress = False  # a few names: one display at a time
     selector.set_params(class_names=names, encoder=encoder)
-    shown: AbstractContextManager[None] = nullcontext()
+    shown: AbstractContextManager[Any] = nullcontext()
     if not selector.adapter and selector.preset == "default":  # else its training shows itself
         shown = progress_bar(True, f"Scoring {len(table):,} images", None)
     with shown:

@@ -2,8 +2,8 @@
 
 Each command is a few lines over the library. Results go to standard output and to files, with
 ``--json`` as one object; progress, warnings and errors go to standard error. Exit status: 0
-done, 1 a mistake in clip_al itself, 2 bad input, 130 interrupted. ``select`` is in
-`cli_select`, ``suspects`` in `cli_labels`, ``report`` in `cli_report`.
+done, 1 a mistake in clip_al itself, 2 bad input, 130 interrupted. ``suspects``
+is in `labels`; other commands are in modules of their name.
 """
 
 from __future__ import annotations

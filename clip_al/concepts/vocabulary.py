@@ -1,6 +1,6 @@
 """`ConceptVocabulary`: the knowledge base that images are described with.
 
-Imports `word_lists`, `checks`, `errors`. Words come from a file, a list or Visual Genome; an
+Words come from a file, a list or Visual Genome; an
 encoder of texts, or the caller, adds one embedding a concept.
 """
 

@@ -1,4 +1,4 @@
-"""Lists of words as people keep them: text files, Visual Genome. Imports only `errors`.
+"""Lists of words as people keep them: text files, Visual Genome.
 
 A list is read as `ConceptLine`s, one a concept, which know where they stand in the source.
 """

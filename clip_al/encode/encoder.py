@@ -1,4 +1,4 @@
-"""Images and texts to unit-length embeddings. Imports `models`, `images`, `checks`.
+"""Images and texts to unit-length embeddings.
 
 torch and open_clip are imported on first use, never with this module.
 """

@@ -1,4 +1,4 @@
-"""What can be encoded: folders, files, PIL images, arrays, torch Datasets. Imports `errors`.
+"""What can be encoded: folders, files, PIL images, arrays, torch Datasets.
 
 An `ImageSource` has a length, reads one image at a time, and knows how to name it. Nothing
 here imports torch, so the module is cheap to import and to send to worker processes.

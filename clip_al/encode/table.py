@@ -1,4 +1,4 @@
-"""Embeddings on disk: memory-mapped, resumable, tied to a model. Imports `encoder`, `images`.
+"""Embeddings on disk: memory-mapped, resumable, tied to a model.
 
 A table is a directory:
 

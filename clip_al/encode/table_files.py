@@ -1,6 +1,6 @@
 """The files of an `EmbeddingTable`: their format, and how to write them so that a kill is safe.
 
-Imports `images`, `errors`. Every step may be repeated; metadata are written last and at once.
+Every step may be repeated; metadata are written last and at once.
 """
 
 from __future__ import annotations

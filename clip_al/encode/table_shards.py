@@ -1,9 +1,9 @@
-"""One table made by several processes of a machine. Imports `embeddings`, `table_files`.
+"""One table made by several processes of a machine.
 
 Each rank encodes a slice of the images into a shard, an unfinished table beside the table:
 
 ==============================  ============================================================
-``photos.table.shards/0-of-2``  as described in `embeddings`; goes on where it was interrupted
+``photos.table.shards/0-of-2``  as described in `table`; goes on where it was interrupted
 ``photos.table.shards/1-of-2``
 ``photos.table.shards/lock``    held by the rank that joins
 ==============================  ============================================================

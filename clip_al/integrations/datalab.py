@@ -3,7 +3,7 @@
     ClipSelector ──class_probabilities──▶ audit ──▶ Datalab ──issue_scores──▶ scores of a Selection
                                                             ──unflagged─────▶ images worth keeping
 
-cleanlab is imported on first use. Imports `selector` and above.
+cleanlab is imported on first use.
 """
 
 from __future__ import annotations

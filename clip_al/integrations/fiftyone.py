@@ -1,7 +1,7 @@
 """FiftyOne: a selection or a batch to label as fields, tags and a view; tags back as positions.
 
 Samples are found by one of their fields, ``filepath`` by default, so the paths of an
-`EmbeddingTable` fit. fiftyone is imported on first use. Imports `checks` and above.
+`EmbeddingTable` fit. fiftyone is imported on first use.
 """
 
 from __future__ import annotations

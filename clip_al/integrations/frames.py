@@ -2,7 +2,7 @@
 
     DataFrame, pyarrow Table ──embeddings_of──▶ array      Selection ──join_selection──▶ DataFrame
 
-pyarrow is imported where it is needed. Imports `checks`. Files: see `parquet`.
+pyarrow is imported where it is needed. Files: see `parquet`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     picks, probabilities ──make_tasks──▶ write_tasks ──▶ import      labels with `labeling_config`
     export, JSON or JSON-MIN ──read_annotations──▶ ids and labels
 
-Its files are plain JSON, so nothing of Label Studio's is needed. Imports `checks`, `labels`.
+Its files are plain JSON, so nothing of Label Studio's is needed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Parquet: files of embeddings, larger than memory if need be, into an `EmbeddingTable`.
 
-pyarrow is imported on first use. Imports `embeddings` and above, and `frames` beside it.
+pyarrow is imported on first use.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Query by alignment and diversity: SAS and SDS for images that have no label yet.
 
-For modAL's `ActiveLearner`, as the strategies of `query`; the classes are the learner's
+For modAL's `ActiveLearner`, as the strategies of `concept_sampling`; the classes are the learner's
 predictions or, before its first fit, CLIP's own.
 """
 

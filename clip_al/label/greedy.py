@@ -1,6 +1,6 @@
 """Greedy picking: one image at a time, each the best addition to those picked before.
 
-Imports only `checks`; knows nothing of vocabularies or models.
+Knows nothing of vocabularies or models.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Alignment (SAS) and diversity (SDS) of each labelled image. Imports `neighbors` and above.
+"""Alignment (SAS) and diversity (SDS) of each labelled image.
 
     image embeddings (n, d), labels (n,), class text embeddings (k, d)
         ──▶ SAS: how well an image agrees with its label, from image and text

@@ -1,6 +1,6 @@
 """What the images of a class are aligned with: its text, its mean image, or a mix of both.
 
-Imports `scores` and above. CLIP's texts and images lie apart from each other, and it knows
+CLIP's texts and images lie apart from each other, and it knows
 some words badly; the mean image knows no words, but needs images whose labels are right.
 """
 

@@ -1,7 +1,4 @@
-"""How many labels are wrong, and how likely each one is right: a mixture of two sources.
-
-Imports `neighbors` and above.
-"""
+"""How many labels are wrong, and how likely each one is right: a mixture of two sources."""
 
 from __future__ import annotations
 

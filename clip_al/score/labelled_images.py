@@ -4,7 +4,7 @@
                                                   class, SAS, probability that the label is right
             ──▶ SDS
 
-Imports `class_vectors`, `label_noise`, `scores` and above; trusts what it is given.
+Trusts what it is given.
 """
 
 from __future__ import annotations

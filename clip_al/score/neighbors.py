@@ -1,4 +1,4 @@
-"""Exact nearest neighbours within a class. Imports `blocks`, `checks`, `errors`, `labels`.
+"""Exact nearest neighbours within a class.
 
     rows of one class, scaled to unit length
         ──▶ cosines of a block of rows with the class, a block for each core

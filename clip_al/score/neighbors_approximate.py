@@ -1,4 +1,4 @@
-"""Distances to near neighbours in classes too large to compare all pairs of. Imports `neighbors`.
+"""Distances to near neighbours in classes too large to compare all pairs of.
 
 A share of the class is estimated from a random part of it; a fixed count of neighbours, which
 such a part would miss, is looked up in an inverted file.

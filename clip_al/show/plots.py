@@ -2,7 +2,7 @@
 
 Each function draws on the matplotlib axes that it is given, or on a new figure, and returns
 the axes. Names of files, classes and concepts are drawn as they are, never as formulas.
-Imports `concepts`, `images`, `selection`; matplotlib when something is drawn.
+matplotlib is imported when something is drawn.
 """
 
 from __future__ import annotations

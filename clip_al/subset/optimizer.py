@@ -1,4 +1,4 @@
-"""Scores and a ratio in, a `Selection` out. Imports `descent`, `quotas`, `selection`.
+"""Scores and a ratio in, a `Selection` out.
 
 The paper writes the choice as a descent on one number d_i an image. Two facts, checked by the
 tests, decide how it is solved here:

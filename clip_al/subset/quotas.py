@@ -1,6 +1,6 @@
 """Quotas: how many images to choose of each class, group, or group within a class.
 
-Imports `labels`, `selection_inputs`, `errors`. Every rule keeps the total to the image.
+Every rule keeps the total to the image.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What was chosen to train on: a frozen record that can be read, compared, saved and exported.
-
-Imports `selection_inputs` (checks), `selection_files` (save, load) and `selection_views`.
-"""
+"""What was chosen to train on: a frozen record that can be read, compared, saved and exported."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What a selection is made from: classes, groups, scores, settings, ids; checked, as arrays.
 
-Imports `checks`, `labels`, `errors`. Arrays that a `Selection` keeps are read-only copies.
+Arrays that a `Selection` keeps are read-only copies.
 """
 
 from __future__ import annotations

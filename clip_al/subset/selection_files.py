@@ -1,6 +1,6 @@
 """The files of a `Selection`: JSON text for people, and beside it an ``.npz`` with the arrays.
 
-Imports `errors` and a helper of `table_files`. Neither file is a pickle; each is put in place
+Neither file is a pickle; each is put in place
 at once, and so are exported tables. Plain functions on a `head`, a dict of what JSON holds, and
 on `arrays` by name.
 """

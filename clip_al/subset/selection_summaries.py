@@ -1,6 +1,6 @@
 """What one looks at in a selection: suspects, shares before and after, differences, a table.
 
-Imports nothing of ours; pandas where a table is made.
+pandas is imported where a table is made.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How `clip_al.integrations.ray` asks Ray to run something. Imports `batches`.
+"""How `clip_al.integrations.ray` asks Ray to run something.
 
 Ray is imported on first use, never with this module.
 """

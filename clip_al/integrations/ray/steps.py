@@ -8,8 +8,8 @@ next, `embedding`, `label` (class numbers), `probabilities`, `concepts`, `simila
 `total`. Ties go to the lowest id, so neither blocks nor their order change a result; what
 one machine gives on rows sorted by id is the reference.
 
-Ray is imported on first use, never with this module. Imports `batches`, all that workers
-run; `runs`, all that is asked of Ray; and `threshold`.
+Ray is imported on first use, never with this module. `batches` holds all that workers
+run, `runs` all that is asked of Ray.
 """
 
 from __future__ import annotations

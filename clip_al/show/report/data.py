@@ -1,4 +1,4 @@
-"""What a report shows, as plain numbers and texts that JSON can hold. Imports `selection`, `query`.
+"""What a report shows, as plain numbers and texts that JSON can hold.
 
 Each function returns one part of the page; nothing here knows of HTML.
 """

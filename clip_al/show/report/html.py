@@ -1,4 +1,4 @@
-"""A report's numbers, pictures and texts as one HTML file. Imports `report_data`; Jinja2 late.
+"""A report's numbers, pictures and texts as one HTML file.
 
 The template, the style and the page's own scripts are in the folder ``page``. Every name
 is escaped: by Jinja2 in the tables, in JSON by `json_in_html`.

@@ -1,4 +1,4 @@
-"""Embeddings in two dimensions, for a picture of the pool. Imports `checks`; scikit-learn late."""
+"""Embeddings in two dimensions, for a picture of the pool."""
 
 from __future__ import annotations
 

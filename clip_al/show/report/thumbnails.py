@@ -1,4 +1,4 @@
-"""Small pictures for a page: read in threads, shrunk, as WebP in base64. Imports `images`.
+"""Small pictures for a page: read in threads, shrunk, as WebP in base64.
 
 The more pictures, the smaller each: together they stay below a number of bytes.
 """

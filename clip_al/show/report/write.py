@@ -1,7 +1,7 @@
 """One HTML file that shows a selection; it opens from disk, without a network.
 
-    selection, profiles, embeddings ──▶ `report_data`, `report_map`  ──▶ numbers ──┐
-    images ──▶ `report_thumbnails` ──▶ small pictures ────────────────────────────┴─▶ `report_html`
+    selection, profiles, embeddings ──▶ `data`, `map` ──▶ numbers ──┐
+    images ──▶ `thumbnails` ──▶ small pictures ─────────────────────┴─▶ `html`
 
 Jinja2 and plotly are imported when a report is written.
 """
