@@ -117,7 +117,7 @@ def gain_plot(records: pd.DataFrame) -> Figure:
         axes.bar(places, means, width, yerr=np.nan_to_num(errors), label=method)
     axes.axhline(0, color="black", lw=0.8)
     axes.set_xticks(np.arange(len(groups)), [str(network) for network, _ in groups])
-    axes.set(xlabel="trained network", ylabel="accuracy less that of random, points")
+    axes.set(xlabel="trained network", ylabel="accuracy vs. random, points")
     axes.grid(axis="y", alpha=0.3)
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return figure

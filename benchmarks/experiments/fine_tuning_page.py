@@ -37,7 +37,7 @@ def render(records: pd.DataFrame, page: Page) -> None:
     page.text(describe(records))
     page.heading("The default hybrid at each budget")
     page.text(
-        f"{OURS} with the library's defaults, less random and less margin with the same seeds. "
+        f"{OURS} with the library's defaults, vs. random and vs. margin with the same seeds. "
         "The last column counts the budgets at which its mean is above."
     )
     leads = lead_table(

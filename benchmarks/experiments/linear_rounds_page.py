@@ -30,7 +30,7 @@ def render(records: pd.DataFrame, page: Page) -> None:
     page.heading("Accuracy")
     page.table(spread_table(main, rows="method", columns="pool", value="accuracy"), "picked by")
     page.heading("The default hybrid in each round")
-    page.text(f"“{OURS}” less random and less margin with the same seeds.")
+    page.text(f"“{OURS}” vs. random and vs. margin with the same seeds.")
     page.table(
         lead_table(
             by_round(main), OURS, against=("random", "margin"), group=["pool"], step="round",

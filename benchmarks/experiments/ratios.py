@@ -175,7 +175,7 @@ def _render_noise(part: pd.DataFrame, noise: float, page: Page) -> None:
 def _render_differences(part: pd.DataFrame, page: Page) -> None:
     """Write the paired comparisons at one share of noise."""
     if "default" in set(part["method"]):
-        page.text("The default's accuracy less that of each baseline, in points, by ratio.")
+        page.text("The default's accuracy vs. each baseline, in points, by ratio.")
         by_ratio = differences_by(part, "default", KEY_BASELINES, over="share")
         page.table(by_ratio, "% kept")
     add_differences(page, part, KEY_METHODS)

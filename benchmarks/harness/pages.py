@@ -185,7 +185,7 @@ def lead_table(
     for members, part in found.groupby(level=list(group), sort=False):
         present = set(part.dropna(axis=1, how="all").columns)
         for other in (m for m in against if {m, ours} <= present):
-            name = f"{', '.join(map(str, members))}: less {other}"
+            name = f"{', '.join(map(str, members))}: vs. {other}"
             table[name] = _leads(part[ours] - part[other], step)
     n_groups = len(found.groupby(level=list(group)))
     if n_groups > 1:
@@ -193,7 +193,7 @@ def lead_table(
             of_seeds = (
                 (found[ours] - found[other]).dropna().groupby(level=[step, "seed"], sort=False)
             )
-            table[f"**mean of all: less {other}**"] = _leads(
+            table[f"**mean of all: vs. {other}**"] = _leads(
                 of_seeds.mean()[of_seeds.size() == n_groups], step
             )
     return pd.DataFrame.from_dict(table, orient="index").fillna("–")

@@ -251,7 +251,7 @@ def test_the_lead_at_each_budget_is_counted_from_the_records():
         m: np.array(part[part["method"] == m]["accuracies"].tolist()) for m in ("random", OURS)
     }
     lead = 100 * (by_method[OURS] - by_method["random"])
-    row = table.loc["good, balanced, resnet: less random"]
+    row = table.loc["good, balanced, resnet: vs. random"]
     assert row["above at"] == f"{(lead.mean(0) > 0).sum()} of 2"
     assert list(table.columns) == ["5%", "10%", "above at"]
     assert row["10%"] == f"{lead[:, 1].mean():+.1f} ± {lead[:, 1].std(ddof=1):.1f}"
