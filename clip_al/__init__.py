@@ -9,6 +9,7 @@ command `clip-al`. Nothing else is: inner modules may move between two releases.
 images to embeddings  `ClipEncoder`, `EmbeddingTable`, `encode_shard`, `DeviceEmbeddings`
 concepts              `ConceptVocabulary`, `ConceptProfiles`, `ConceptStatistics`
 diversity             `concept_diversity`, `ConceptCounts`, `geometric_diversity`
+classifier            `ClipClassifier`
 what to label         `CBDMarginSampling`, `CBDSampling`, `AlignmentDiversitySampling`,
                       `pick_by_geometric_diversity`, `PickExplanation`
 what to train on      `ClipSelector`, `SelectionOptimizer`, `DatasetAdapter`,
@@ -40,6 +41,7 @@ _PUBLIC = {
     "ConceptCounts": "concepts.diversity",
     "concept_diversity": "concepts.diversity",
     "geometric_diversity": "concepts.diversity",
+    "ClipClassifier": "label.classifier",
     "CBDMarginSampling": "label.concept_sampling",
     "CBDSampling": "label.concept_sampling",
     "PickExplanation": "label.explain",
@@ -77,6 +79,7 @@ __all__ = [
     "CBDMarginSampling",
     "CBDSampling",
     "ClipAlError",
+    "ClipClassifier",
     "ClipEncoder",
     "ClipSelector",
     "Comparison",
@@ -125,6 +128,7 @@ if TYPE_CHECKING:
     from clip_al.errors import ClipAlError
     from clip_al.label import uncertainty
     from clip_al.label.alignment_sampling import AlignmentDiversitySampling
+    from clip_al.label.classifier import ClipClassifier
     from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling
     from clip_al.label.explain import PickExplanation
     from clip_al.label.greedy import pick_by_geometric_diversity

@@ -58,6 +58,10 @@ class UnreadableImageError(InvalidInputError):
         return type(self), (self.failures, self.remedy)
 
 
+class TextPriorWarning(UserWarning):
+    """The class texts do not help to tell the labelled images apart, and were left out."""
+
+
 class SkippedImagesWarning(UserWarning):
     """Some images could not be read and were skipped, as the caller asked."""
 

@@ -143,6 +143,17 @@ class ClipEncoder:
         """How images are brought to the model's input: sizes, filters and scales; loads it."""
         return self._load().preprocessing
 
+    @property
+    def logit_scale(self) -> float:
+        """By which the model multiplies cosines, 1 / temperature; loads the model."""
+        return float(self._load().model.logit_scale.detach().exp())
+
+    @property
+    def logit_bias(self) -> float | None:
+        """What the model adds to scaled cosines, as SigLIP's sigmoid needs; None without."""
+        bias = getattr(self._load().model, "logit_bias", None)
+        return None if bias is None else float(bias.detach())
+
     def key(self) -> dict[str, str]:
         """Return what the embeddings depend on: model, weights, preprocessing and precision.
 
