@@ -2,7 +2,7 @@
 
     python -m benchmarks.run EXPERIMENT|all [--quick|--full] [--data DIR]
         [--model mini|ViT-B-32 --pretrained TAG] [--device cpu|cuda] [--workers N]
-        [--results DIR] [--render-only] [--list]
+        [--results DIR] [--render-only] [--list] [--pools DIR]
 
 Cells that the results file holds already are not run again, so an interrupted run goes on
 where it stopped. Without `--quick` or `--full` the setting is the one of the committed
@@ -14,10 +14,12 @@ README.md that sums up what has been run.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.data.real_clip import POOLS_VARIABLE
 from benchmarks.experiments import conclusions
 from benchmarks.harness.cells import (
     FLAGS,
@@ -46,6 +48,8 @@ EXPERIMENTS = (
     "cost",
     "stability",
 )
+APART = ("real", "heads")
+"""Experiments that `all` leaves out."""
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS: dict[Size, Path] = {
     "quick": ROOT / "build" / "quick-results",
@@ -114,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Path]:
     """Run what is asked for; return the pages."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     add = parser.add_argument
-    add("experiment", choices=[*EXPERIMENTS, "all"], nargs="+")
+    add("experiment", choices=[*EXPERIMENTS, *APART, "all"], nargs="+")
     size = parser.add_mutually_exclusive_group()
     for name, text in (("quick", "minutes on two cores"), ("full", "sized for a GPU")):
         size.add_argument(f"--{name}", dest="size", action="store_const", const=name, help=text)
@@ -122,12 +126,15 @@ def main(arguments: Sequence[str] | None = None) -> list[Path]:
     add("--model", default="mini", help="CLIP model, as ClipEncoder takes it")
     add("--pretrained", help="its weights")
     add("--device", default="cpu", help="where networks are trained")
+    add("--pools", type=Path, help="folder of further .npz pools for `real`")
     add("--workers", type=int, default=n_cores(), help="processes")
     add("--results", type=Path, help="folder of raw results and pages")
     add("--render-only", action="store_true", help="run nothing")
     add("--list", action="store_true", help="only say how much there is to run")
     parser.set_defaults(size="standard")
     args = parser.parse_args(arguments)
+    if args.pools:
+        os.environ[POOLS_VARIABLE] = str(args.pools)  # of the workers, too
     options = Options(args.data, args.model, args.pretrained, args.device)
     names = EXPERIMENTS if "all" in args.experiment else args.experiment
     found = [run_experiment(find_experiment(name), args.size, options, args) for name in names]

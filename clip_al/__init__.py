@@ -10,7 +10,8 @@ images to embeddings  `ClipEncoder`, `EmbeddingTable`, `encode_shard`, `DeviceEm
 concepts              `ConceptVocabulary`, `ConceptProfiles`, `ConceptStatistics`
 diversity             `concept_diversity`, `ConceptCounts`, `geometric_diversity`
 classifier            `ClipClassifier`
-what to label         `CBDMarginSampling`, `CBDSampling`, `AlignmentDiversitySampling`,
+what to label         `UncertaintyCoverageSampling`, `CBDMarginSampling`, `CBDSampling`,
+                      `AlignmentDiversitySampling`,
                       `pick_by_geometric_diversity`, `PickExplanation`
 what to train on      `ClipSelector`, `SelectionOptimizer`, `DatasetAdapter`,
                       `CrossFitAdapter`, `estimate_label_noise`, `LabelNoise`
@@ -41,7 +42,8 @@ _PUBLIC = {
     "ConceptCounts": "concepts.diversity",
     "concept_diversity": "concepts.diversity",
     "geometric_diversity": "concepts.diversity",
-    "ClipClassifier": "label.classifier",
+    "ClipClassifier": "label.head.classifier",
+    "UncertaintyCoverageSampling": "label.coverage_sampling",
     "CBDMarginSampling": "label.concept_sampling",
     "CBDSampling": "label.concept_sampling",
     "PickExplanation": "label.explain",
@@ -99,6 +101,7 @@ __all__ = [
     "SelectionOptimizer",
     "SelectionReport",
     "Suspect",
+    "UncertaintyCoverageSampling",
     "concept_diversity",
     "diversity",
     "encode_shard",
@@ -128,10 +131,11 @@ if TYPE_CHECKING:
     from clip_al.errors import ClipAlError
     from clip_al.label import uncertainty
     from clip_al.label.alignment_sampling import AlignmentDiversitySampling
-    from clip_al.label.classifier import ClipClassifier
     from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling
+    from clip_al.label.coverage_sampling import UncertaintyCoverageSampling
     from clip_al.label.explain import PickExplanation
     from clip_al.label.greedy import pick_by_geometric_diversity
+    from clip_al.label.head.classifier import ClipClassifier
     from clip_al.samplers.distributed import DistributedSelectedSubsetSampler
     from clip_al.samplers.sampler import SelectedSubsetSampler
     from clip_al.score import alignment_diversity as scores

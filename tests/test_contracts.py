@@ -20,6 +20,7 @@ from clip_al import (
     CBDSampling,
     ConceptCounts,
     ConceptProfiles,
+    UncertaintyCoverageSampling,
 )
 from tests.helpers import Table, learner_of
 from tests.reference import contents, make_vocabulary, random_probabilities, random_unit
@@ -53,10 +54,13 @@ STRATEGIES = {
         AlignmentDiversitySampling,
         {"class_balance": "proportional", "n_neighbors": 3, "alpha": 0.5},
     ),
+    "coverage": (UncertaintyCoverageSampling, {}),
+    "coverage, small radius": (UncertaintyCoverageSampling, {"radius": 0.2}),
 }
 COLD = [name for name, (cls, _) in STRATEGIES.items() if cls is CBDSampling]
 ALIGNED = [name for name, (cls, _) in STRATEGIES.items() if cls is AlignmentDiversitySampling]
-CONCEPT = [name for name in STRATEGIES if name not in ALIGNED]
+COVERAGE = [n for n, (cls, _) in STRATEGIES.items() if cls is UncertaintyCoverageSampling]
+CONCEPT = [name for name in STRATEGIES if name not in ALIGNED + COVERAGE]
 every_strategy = pytest.mark.parametrize("name", STRATEGIES)
 every_aligned_strategy = pytest.mark.parametrize("name", ALIGNED)
 every_concept_strategy = pytest.mark.parametrize("name", CONCEPT)
@@ -66,7 +70,7 @@ every_cold_strategy = pytest.mark.parametrize("name", COLD)
 def make(name, vocabulary, **settings):
     """Make a strategy; those that align take the first concepts for classes."""
     cls, own = STRATEGIES[name]
-    first = vocabulary.embeddings[:K] if name in ALIGNED else vocabulary
+    first = vocabulary.embeddings[:K] if name in ALIGNED + COVERAGE else vocabulary
     return cls(first, **{**own, **settings})
 
 

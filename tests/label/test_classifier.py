@@ -1,4 +1,4 @@
-"""Tests of `clip_al.label.classifier`."""
+"""Tests of `clip_al.label.head.classifier`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
 
 import clip_al
-from clip_al import ClipClassifier, TextPriorWarning
-from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
-from clip_al.label.linear_head import BIAS_RIDGE, SCALE_SPREAD, Problem, fit_head, objective
+from clip_al import ClipClassifier
+from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError, TextPriorWarning
+from clip_al.label.head.linear import BIAS_RIDGE, SCALE_SPREAD, Problem, fit_head, objective
 from tests.reference import contents, random_unit
 
 K, D = 5, 16

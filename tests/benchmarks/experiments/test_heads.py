@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from tests.experiment_checks import check_cells, rendered_twice
 
 from benchmarks.baselines.heads import (
     clap,
@@ -16,6 +15,7 @@ from benchmarks.baselines.heads import (
 from benchmarks.data.class_text_pools import TextPool
 from benchmarks.experiments import heads
 from benchmarks.experiments.heads import EXPERIMENT, HEADS, OURS, PLAIN, TUNED
+from tests.benchmarks.experiment_checks import check_cells, rendered_twice
 from tests.reference import random_unit
 
 K, D = 4, 16

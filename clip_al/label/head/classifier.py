@@ -20,14 +20,14 @@ from clip_al.arrays.blocks import block_rows, map_blocks, one_blas_thread, unit_
 from clip_al.arrays.checks import check_choice, check_embeddings, check_number
 from clip_al.concepts.vocabulary import DEFAULT_TEMPLATES
 from clip_al.errors import InvalidInputError, TextPriorWarning
-from clip_al.label.classifier_inputs import (
+from clip_al.label.head.inputs import (
     check_images,
     check_names,
     check_weights,
     encode_targets,
     order_classes,
 )
-from clip_al.label.linear_head import (
+from clip_al.label.head.linear import (
     EVIDENCE_NATS,
     GATE_NATS,
     PLAIN_WEIGHT,

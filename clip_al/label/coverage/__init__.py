@@ -1,0 +1,1 @@
+"""Coverage: which images stand best for many others; its weights, its draws, its kernel."""
