@@ -6,7 +6,6 @@ They are read where they are: the folder `real_clip` beside the images that
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.data.cifar import data_folder
 from benchmarks.harness.cells import Options, UnavailableError
 
 MAX_IMAGES = 900
@@ -49,9 +49,7 @@ class TextPool(NamedTuple):
 
 def real_folder(data: Path | None) -> Path:
     """Return the folder of the genuine embeddings."""
-    root = Path(__file__).resolve().parents[1]
-    base = data or Path(os.environ.get("CLIP_AL_DATA", root.parent / "shared" / "data"))
-    folder = base / "real_clip"
+    folder = data_folder(data) / "real_clip"
     if not folder.is_dir():
         raise UnavailableError(f"there is no folder {folder}; set CLIP_AL_DATA")
     return folder
