@@ -77,6 +77,21 @@ def standardised(sim_nv):
     return out
 
 
+def centred(Z, T):
+    """(z − ½ mean image) · (t − mean text) / its length, over the spread of all of them."""
+    Z = [np.asarray(z, dtype=np.float64) / math.sqrt(float(np.dot(z, z))) for z in Z]
+    T = [np.asarray(t, dtype=np.float64) for t in T]
+    mean_image, mean_text = sum(Z) / len(Z), sum(T) / len(T)
+    out = np.zeros((len(Z), len(T)))
+    for j, t in enumerate(T):
+        away = t - mean_text
+        length = math.sqrt(float(away @ away))
+        for i, z in enumerate(Z):
+            out[i, j] = (z - 0.5 * mean_image) @ away / length if length >= SMALLEST_STD else 0.0
+    spread = math.sqrt(((out - out.mean()) ** 2).mean())
+    return out / (spread if spread >= SMALLEST_STD else 1.0)
+
+
 def top_m(sim_nv, m):
     """The m largest of each row by a full sort, largest first, ties by lowest index."""
     order = [sorted(range(len(row)), key=lambda j: (-row[j], j))[:m] for row in sim_nv]

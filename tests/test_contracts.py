@@ -37,13 +37,13 @@ STRATEGIES = {
     "hybrid, least confidence": (CBDMarginSampling, {"uncertainty": "least_confidence"}),
     "hybrid, like the pool": (CBDMarginSampling, {"target": "pool"}),
     "hybrid, like the uncertain": (CBDMarginSampling, {"target": "uncertain"}),
-    "hybrid, plain cosines": (CBDMarginSampling, {"standardize": False}),
+    "hybrid, plain cosines": (CBDMarginSampling, {"similarity": "cosine"}),
     "hybrid, all concepts": (CBDMarginSampling, {"m": V}),
     "cold": (CBDSampling, {}),
     "cold, plain vectors": (CBDSampling, {"weighting": "binary", "m": 3}),
     "cold, uniform": (CBDSampling, {"target": "uniform"}),
     "cold, own target": (CBDSampling, {"target": np.linspace(0, 0.3, V)}),
-    "cold, plain cosines": (CBDSampling, {"standardize": False}),
+    "cold, plain cosines": (CBDSampling, {"similarity": "cosine"}),
     ONE: (CBDSampling, {"m": 1}),
     "aligned": (AlignmentDiversitySampling, {}),
     "aligned by cosine, no quotas": (
@@ -373,7 +373,7 @@ def test_the_labelled_set_is_one_however_it_is_given(Z, vocabulary, probabilitie
 def test_the_labelled_set_counts_as_chosen(cls, weighting, target):
     vocabulary = make_vocabulary(np.eye(3))
     X = np.array([[1, 0.2, 0], [1, 0.2, 0], [0, 1, 0.2], [0.2, 0, 1]])
-    strategy = cls(vocabulary, m=1, weighting=weighting, target=target, standardize=False)
+    strategy = cls(vocabulary, m=1, weighting=weighting, target=target, similarity="cosine")
     learner = learner_of(np.full((4, 2), 0.5))
     assert strategy(learner, X, 1)[0].tolist() == [0]
     learner.X_training = X[[0, 1]]

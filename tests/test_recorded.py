@@ -49,7 +49,7 @@ def picks():
     Z, _, T, P = digits()
     vocabulary = concept_vocabulary()
     pool, seen = Z[40:], Z[:40]
-    profiles = clip_al.ConceptProfiles.from_embeddings(Z, vocabulary, 10)
+    profiles = clip_al.ConceptProfiles.from_embeddings(Z, vocabulary, 10, similarity="standardized")
     found = {"profiles, first rows": profiles.ids[:8].ravel()}
     for weighting in ("binary", "softmax"):
         counts = clip_al.ConceptCounts.from_profiles(
@@ -57,7 +57,12 @@ def picks():
         )
         for target in ("uniform", "pool", "uncertain"):
             strategy = clip_al.CBDMarginSampling(
-                vocabulary, m=10, candidate_factor=4, weighting=weighting, target=target
+                vocabulary,
+                m=10,
+                candidate_factor=4,
+                weighting=weighting,
+                target=target,
+                similarity="standardized",
             )
             found[f"hybrid, {weighting}, {target}"] = strategy.select(
                 pool, 30, probabilities=P[40:], labelled=seen
@@ -70,11 +75,17 @@ def picks():
                 labelled=counts,
             )
             if target != "uncertain":
-                first = clip_al.CBDSampling(vocabulary, m=10, weighting=weighting, target=target)
+                first = clip_al.CBDSampling(
+                    vocabulary, m=10, weighting=weighting, target=target, similarity="standardized"
+                )
                 found[f"concepts, {weighting}, {target}"] = first.select(Z, 30)
     for uncertainty in ("entropy", "least_confidence"):
         strategy = clip_al.CBDMarginSampling(
-            vocabulary, candidate_factor=3, weighting="binary", uncertainty=uncertainty
+            vocabulary,
+            candidate_factor=3,
+            weighting="binary",
+            uncertainty=uncertainty,
+            similarity="standardized",
         )
         found[f"hybrid, {uncertainty}"] = strategy.select(pool, 12, probabilities=P[40:])
     for balance in ("equal", "proportional"):
@@ -160,7 +171,9 @@ def test_nothing_was_left_out_of_the_record(current):
 def test_profiles_saved_by_the_release_are_read():
     vocabulary = concept_vocabulary()
     profiles = clip_al.ConceptProfiles.load(RECORDED / "profiles.npz", vocabulary)
-    again = clip_al.ConceptProfiles.from_embeddings(digits()[0], vocabulary, 10)
+    again = clip_al.ConceptProfiles.from_embeddings(
+        digits()[0], vocabulary, 10, similarity="standardized"
+    )
     assert np.array_equal(profiles.ids, again.ids)
     np.testing.assert_allclose(profiles.similarities, again.similarities, atol=1e-5)
 
@@ -189,7 +202,9 @@ def record():
     Z, y, T, _ = digits()
     VALUES.write_text(json.dumps(now(), separators=(",", ":")) + "\n")
     vocabulary = concept_vocabulary()
-    clip_al.ConceptProfiles.from_embeddings(Z, vocabulary, 10).save(RECORDED / "profiles.npz")
+    clip_al.ConceptProfiles.from_embeddings(Z, vocabulary, 10, similarity="standardized").save(
+        RECORDED / "profiles.npz"
+    )
     selections()["alpha is the ratio"].save(RECORDED / "subset.json", overwrite=True)
     adapter = clip_al.DatasetAdapter(epochs=2, device="cpu", random_state=0).fit(Z, y, T)
     adapter.save(RECORDED / "adapter.safetensors")

@@ -226,10 +226,16 @@ def measure_sets(
         Whether to measure log det(I + VᵀV) on all similarities of an image as well, as a
         vector of unit length; O(min(n, v)³) for each set.
     """
-    statistics = ConceptStatistics.from_embeddings(emb_nd[:n_images], vocabulary)
+    statistics = ConceptStatistics.from_embeddings(
+        emb_nd[:n_images], vocabulary, similarity="standardized"
+    )
     for standardize in (True, False):
         profiles = ConceptProfiles.from_embeddings(
-            emb_nd, vocabulary, max(m_values), standardize=standardize, statistics=statistics
+            emb_nd,
+            vocabulary,
+            max(m_values),
+            similarity="standardized" if standardize else "cosine",
+            statistics=statistics,
         )
         for m, (draw, some) in itertools.product(m_values, sets.items()):
             short = truncated(profiles, m)

@@ -187,7 +187,9 @@ def profiles_of(
     """Profile a drawn pool; what is shared between strategies is computed once."""
     words = vocabulary_of(vocabulary, options)
     emb_nd = draw(*pool, options).emb_nd
-    return ConceptProfiles.from_embeddings(emb_nd, words, m, standardize=standardize)
+    return ConceptProfiles.from_embeddings(
+        emb_nd, words, m, similarity="standardized" if standardize else "cosine"
+    )
 
 
 def run(cell: Cell, options: Options) -> Values:

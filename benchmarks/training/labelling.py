@@ -195,7 +195,7 @@ def profiles_of(
         load_setting(setting, options).emb_nd,
         vocabulary_of(vocabulary, options),
         m,
-        standardize=standardize,
+        similarity="standardized" if standardize else "cosine",
     )
 
 

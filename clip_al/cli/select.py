@@ -124,7 +124,7 @@ def select(
     candidate_factor: Annotated[
         int,
         typer.Option(help="Uncertain candidates looked at for each pick.", rich_help_panel=LABEL),
-    ] = 4,
+    ] = 2,
     ratio: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(help="Share of the images to choose, in (0, 1].", rich_help_panel=TRAIN),

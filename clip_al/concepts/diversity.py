@@ -64,7 +64,7 @@ def concept_diversity(
     >>> from clip_al import ConceptProfiles, ConceptVocabulary, concept_diversity
     >>> vocabulary = ConceptVocabulary.from_names(list("abcd")).with_embeddings(np.eye(4))
     >>> Z = np.array([[2, 1, 0, 0], [1, 2, 0, 0], [0, 0, 2, 1]]) / 5**0.5
-    >>> profiles = ConceptProfiles.from_embeddings(Z, vocabulary, m=2, standardize=False)
+    >>> profiles = ConceptProfiles.from_embeddings(Z, vocabulary, m=2, similarity="cosine")
     >>> concept_diversity(profiles, [0, 1])
     0.0
     >>> concept_diversity(profiles, [0, 2])

@@ -1,6 +1,6 @@
 """Concept profiles: the top-m concepts of each image, and how strongly it shows them.
 
-    embeddings (n, d) × vocabulary (v, d) ──▶ standardised similarity, a block at a time
+    embeddings (n, d) × vocabulary (v, d) ──▶ centred similarity, a block at a time
                                           ──▶ ids (n, m) and similarities (n, m)
 
 The similarity of all images to all concepts, n × v numbers, never exists at once: each
@@ -35,6 +35,9 @@ FORMAT = "clip_al.ConceptProfiles 1"
 SAVED = SavedFile("ConceptProfiles.save", "Copy it again, or profile the images again.")
 WEIGHTINGS = ("binary", "softmax")
 """What the entries of a concept vector may be; the first is the default everywhere."""
+SIMILARITIES = ("centred", "standardized", "cosine")
+IMAGE_MEAN_SHARE = 0.5
+"""How much of the pool's mean image is taken off: all of it deletes what the pool is about."""
 SMALLEST_STD = 1e-6
 RUN_LENGTH = 16
 CACHED_ROWS = 512  # of some hundred columns: what a core keeps at hand
@@ -43,26 +46,49 @@ STATISTICS_IMAGES = 5_000
 
 @dataclass(frozen=True, eq=False)
 class ConceptStatistics:
-    """Mean and spread of each concept's similarity over a pool.
+    """Mean and spread, over a pool, of the products of images and concepts.
 
     Parameters
     ----------
     mean_v, std_v : ndarray of shape (v,), float64
-        Mean and standard deviation of the cosine between the pool's images and each
-        concept. A spread below 1e-6 (all images alike) is stored as 1.
+        Mean and standard deviation of the product of the pool's images and each concept's
+        direction (`concept_directions`).
     n : int
         Number of images that were measured.
+    similarity : {"centred", "standardized"}
+        What they are for; see `ConceptProfiles.from_embeddings`.
     """
 
     mean_v: NDArray[np.float64]
     std_v: NDArray[np.float64]
     n: int
+    similarity: str = SIMILARITIES[0]
+
+    def scale_and_shift(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return by what products are multiplied, and what is then added, a number a concept.
+
+        A spread below 1e-6 (all images alike) counts as 1.
+        """
+        if self.similarity == "standardized":
+            std_v = np.where(self.std_v < SMALLEST_STD, 1.0, self.std_v)
+            return 1.0 / std_v, -self.mean_v / std_v
+        off_v = IMAGE_MEAN_SHARE * self.mean_v
+        rest_v = self.mean_v - off_v
+        # Of all images and all concepts together, so that no concept's own spread counts.
+        pooled = float(np.sqrt(np.mean(self.std_v**2) + np.var(rest_v)))
+        scale = 1.0 / pooled if pooled >= SMALLEST_STD else 1.0
+        return np.full(len(off_v), scale), -off_v * scale
 
     @classmethod
     def from_embeddings(
-        cls, Z: Any, vocabulary: ConceptVocabulary, *, max_images: int | None = STATISTICS_IMAGES
+        cls,
+        Z: Any,
+        vocabulary: ConceptVocabulary,
+        *,
+        similarity: str = SIMILARITIES[0],
+        max_images: int | None = STATISTICS_IMAGES,
     ) -> ConceptStatistics:
-        """Measure a pool of at least two images.
+        """Measure a pool: of one image or more, standardised similarities need two.
 
         Parameters
         ----------
@@ -70,6 +96,8 @@ class ConceptStatistics:
             Image embeddings; not modified.
         vocabulary : ConceptVocabulary
             With embeddings of the same model, (v, d).
+        similarity : {"centred", "standardized"}
+            What they are for.
         max_images : int or None
             Of a larger pool this many or fewer, evenly spaced, are measured: 5,000 leave
             a standard error of 1 % of the spread, and 1.4 % of it for the mean. None
@@ -81,15 +109,16 @@ class ConceptStatistics:
         similarity, so no similarity is computed: O(n d²) time against O(n d v), O(d²)
         memory for each worker, one pass.
         """
-        text_emb_vd = _text_embeddings(vocabulary)
+        check_choice(similarity, SIMILARITIES[:2], "similarity")
+        text_emb_vd = concept_directions(_text_embeddings(vocabulary), similarity)
         image_emb_nd = check_embeddings(
             _unwrap(Z, vocabulary), "Z", width=text_emb_vd.shape[1], finite=False
         )
         n_pool, d = image_emb_nd.shape
-        if n_pool < 2:
+        if n_pool < 2 and similarity == "standardized":
             raise InvalidInputError(
                 "Standardising needs a pool of at least 2 images; got 1. Pass the pool's "
-                "`statistics=`, or `standardize=False`."
+                "`statistics=`, or another `similarity=`."
             )
         step = 1
         if max_images is not None:
@@ -114,8 +143,7 @@ class ConceptStatistics:
         spread_vd = text_emb_vd @ covariance_dd.astype(np.float32)
         variance_v = np.einsum("vd,vd->v", spread_vd, text_emb_vd, dtype=np.float64)
         std_v = np.sqrt(np.maximum(variance_v, 0.0))
-        std_v[std_v < SMALLEST_STD] = 1.0
-        return cls(mean_v=text_emb_vd @ (centre_d + mean_d), std_v=std_v, n=n)
+        return cls(text_emb_vd @ (centre_d + mean_d), std_v, n, similarity)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -129,11 +157,11 @@ class ConceptProfiles:
     ids : ndarray of shape (n, m), int32
         Positions in the vocabulary, most similar first, ties by lowest position.
     similarities : ndarray of shape (n, m), float32
-        Standardised cosine of image and concept (plain cosine without standardising).
+        How strongly each shows, as `from_embeddings` was asked to measure it.
     vocabulary : ConceptVocabulary
         What `ids` point into.
     statistics : ConceptStatistics or None
-        What the cosines were standardised by; None for plain cosines.
+        Of the pool that similarities are relative to; None for plain cosines.
 
     References
     ----------
@@ -147,7 +175,7 @@ class ConceptProfiles:
     >>> vocabulary = ConceptVocabulary.from_names(["dog", "grass", "sky"])
     >>> vocabulary = vocabulary.with_embeddings(np.eye(3))
     >>> Z = np.array([[0.9, 0.4, 0.1], [0.1, 0.2, 0.9]])
-    >>> profiles = ConceptProfiles.from_embeddings(Z, vocabulary, m=2, standardize=False)
+    >>> profiles = ConceptProfiles.from_embeddings(Z, vocabulary, m=2, similarity="cosine")
     >>> profiles.names(0)
     ['dog', 'grass']
     """
@@ -164,7 +192,7 @@ class ConceptProfiles:
         vocabulary: ConceptVocabulary,
         m: int = 10,
         *,
-        standardize: bool = True,
+        similarity: str = SIMILARITIES[0],
         statistics: ConceptStatistics | None = None,
         device: Any = None,
     ) -> ConceptProfiles:
@@ -179,10 +207,12 @@ class ConceptProfiles:
             With embeddings of the same model, (v, d).
         m : int
             Concepts per image, in [1, v].
-        standardize : bool
-            Subtract each concept's mean similarity over the pool and divide by its
-            standard deviation. Without it a few concepts that are near to every image
-            ("hubs") fill most profiles.
+        similarity : {"centred", "standardized", "cosine"}
+            "centred": (z − ½ μ_images) · (t_c − μ_texts) / ‖t_c − μ_texts‖, all divided by one
+            spread. "standardized": each concept's cosines are brought to mean 0 and standard
+            deviation 1 over the pool, which lets words win that say little about any image.
+            "cosine": z · t_c, of which a few concepts near to every image ("hubs") fill most
+            profiles.
         statistics : ConceptStatistics, optional
             Those of another pool, so that a shard, a later pool or a single image is
             profiled like it; measured on `Z`, on 5,000 of it at most, when not given.
@@ -212,16 +242,25 @@ class ConceptProfiles:
         v, d = text_emb_vd.shape
         image_emb_nd = check_embeddings(_unwrap(Z, vocabulary), "Z", width=d, finite=False)
         m = check_int(m, "m", largest=v)
+        check_choice(similarity, SIMILARITIES, "similarity")
         if statistics is not None and statistics.mean_v.shape != (v,):
             raise InvalidInputError(
                 f"`statistics` must be of this vocabulary, {v} concepts; got those of "
                 f"{statistics.mean_v.shape[0]}. Measure them with it."
             )
+        if statistics is not None and similarity not in (statistics.similarity, "cosine"):
+            raise InvalidInputError(
+                f"`statistics` must be for similarity={similarity!r}; got some for "
+                f"{statistics.similarity!r}. Pass similarity={statistics.similarity!r}."
+            )
         with one_blas_thread():
-            if standardize and statistics is None:
-                statistics = ConceptStatistics.from_embeddings(image_emb_nd, vocabulary)
-            known = statistics if standardize else None
-            return cls._profile(image_emb_nd, vocabulary, m, known, device)
+            if similarity == "cosine":
+                statistics = None
+            elif statistics is None:
+                statistics = ConceptStatistics.from_embeddings(
+                    image_emb_nd, vocabulary, similarity=similarity
+                )
+            return cls._profile(image_emb_nd, vocabulary, m, statistics, device)
 
     @classmethod
     def _profile(
@@ -234,10 +273,11 @@ class ConceptProfiles:
     ) -> ConceptProfiles:
         text_emb_vd = _text_embeddings(vocabulary)
         v = len(text_emb_vd)
-
-        # Standardising is affine in the text embedding, so it costs nothing per image.
-        scale_v = np.ones(v) if statistics is None else 1.0 / statistics.std_v
-        shift_v = np.zeros(v) if statistics is None else -statistics.mean_v * scale_v
+        scale_v, shift_v = np.ones(v), np.zeros(v)
+        if statistics is not None:
+            # Affine in the text embedding, so it costs nothing per image.
+            text_emb_vd = concept_directions(text_emb_vd, statistics.similarity)
+            scale_v, shift_v = statistics.scale_and_shift()
         scaled_dv = np.ascontiguousarray((text_emb_vd * scale_v[:, None]).T, dtype=np.float32)
         offset_v = shift_v.astype(np.float32)
         n = image_emb_nd.shape[0]
@@ -260,6 +300,11 @@ class ConceptProfiles:
     def m(self) -> int:
         """Number of concepts per image."""
         return int(self.ids.shape[1])
+
+    @property
+    def similarity(self) -> str:
+        """How similarities were measured, one of `SIMILARITIES`."""
+        return "cosine" if self.statistics is None else self.statistics.similarity
 
     @property
     def n_concepts(self) -> int:
@@ -317,7 +362,7 @@ class ConceptProfiles:
             Z,
             self.vocabulary,
             self.m,
-            standardize=self.statistics is not None,
+            similarity=self.similarity,
             statistics=self.statistics,
         )
 
@@ -341,6 +386,7 @@ class ConceptProfiles:
         if self.statistics is not None:
             arrays |= {"mean_v": self.statistics.mean_v, "std_v": self.statistics.std_v}
             arrays["n"] = np.int64(self.statistics.n)
+            arrays["similarity"] = np.array(self.statistics.similarity)
         with replacing(path, "wb", overwrite=overwrite) as file:
             np.savez(file, **arrays)
 
@@ -365,7 +411,11 @@ class ConceptProfiles:
             )
         statistics = None
         if "mean_v" in arrays:
-            statistics = ConceptStatistics(arrays["mean_v"], arrays["std_v"], int(arrays["n"]))
+            # 0.1.0 knew no other than standardised ones, and did not name them.
+            similarity = str(arrays.get("similarity", "standardized"))
+            statistics = ConceptStatistics(
+                arrays["mean_v"], arrays["std_v"], int(arrays["n"]), similarity
+            )
         return cls(arrays["ids"], arrays["similarities"], vocabulary, statistics)
 
 
@@ -410,9 +460,25 @@ def _wrong_statistics(arrays: dict[str, NDArray[Any]]) -> str | None:
         v, mean_v, std_v = len(arrays["names"]), arrays["mean_v"], arrays["std_v"]
         if mean_v.shape != (v,) or std_v.shape != (v,) or arrays["n"] < 1:
             return f"its statistics are not of {v} concepts"
-        if not np.isfinite(mean_v).all() or not np.isfinite(std_v).all() or (std_v <= 0).any():
+        if not np.isfinite(mean_v).all() or not np.isfinite(std_v).all() or (std_v < 0).any():
             return "its statistics are not finite, or no spreads"
+        similarity = arrays.get("similarity", np.array("standardized"))
+        if similarity.shape != () or similarity.item() not in SIMILARITIES[:2]:
+            return f"its statistics are for {similarity.ravel()[:1].tolist()}"
     return None
+
+
+def concept_directions(text_emb_vd: NDArray[Any], similarity: str) -> NDArray[np.float32]:
+    """Return what images are multiplied with: the texts, or their unit deviations from the mean.
+
+    A text that is the mean itself has no direction and is similar to nothing.
+    """
+    if similarity != "centred":
+        return text_emb_vd
+    off_vd = text_emb_vd - text_emb_vd.mean(axis=0, dtype=np.float64)
+    length_v1 = np.linalg.norm(off_vd, axis=1, keepdims=True)
+    off_vd /= np.where(length_v1 < SMALLEST_STD, np.inf, length_v1)
+    return off_vd.astype(np.float32)
 
 
 def _text_embeddings(vocabulary: ConceptVocabulary) -> NDArray[np.float32]:

@@ -21,7 +21,7 @@ from clip_al.arrays.checks import (
     check_n_instances,
 )
 from clip_al.arrays.order import lowest
-from clip_al.concepts.profiles import WEIGHTINGS, ConceptProfiles, check_same_model
+from clip_al.concepts.profiles import SIMILARITIES, WEIGHTINGS, ConceptProfiles, check_same_model
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.errors import InvalidInputError
 from clip_al.label import uncertainty
@@ -60,7 +60,7 @@ class _ConceptSampling(BaseEstimator):
     m: int
     weighting: str
     target: str | ArrayLike
-    standardize: bool
+    similarity: str
     table: EmbeddingTable | None
     device: Any
 
@@ -114,10 +114,14 @@ class _ConceptSampling(BaseEstimator):
             pool_embeddings(X, embeddings, self.table),
             vocabulary,
             self.m,
-            # One image has no spread to standardise by, and is picked whatever it shows.
-            standardize=self.standardize and len(X if embeddings is None else embeddings) > 1,
+            similarity=self._similarity(len(X if embeddings is None else embeddings)),
             device=self.device,
         )
+
+    def _similarity(self, n_images: int) -> str:
+        # One image has no spread to standardise by, and is picked whatever it shows.
+        alone = n_images == 1 and self.similarity == "standardized"
+        return "cosine" if alone else self.similarity
 
     def _vocabulary(self) -> ConceptVocabulary:
         if self.vocabulary is None:
@@ -174,8 +178,8 @@ class CBDMarginSampling(_ConceptSampling):
     uncertainty : {"margin", "entropy", "least_confidence", "ensemble_variance"}
         By which the candidates are found. The last takes `probabilities=` of several models,
         (models, n, k).
-    standardize : bool
-        See `ConceptProfiles.from_embeddings`.
+    similarity : {"centred", "standardized", "cosine"}
+        How images and concepts are compared, as in `ConceptProfiles.from_embeddings`.
     table : EmbeddingTable, optional
         With it, `X` and the learner's `X_training` hold row numbers of the table.
     device : str or torch.device, optional
@@ -210,11 +214,11 @@ class CBDMarginSampling(_ConceptSampling):
         vocabulary: ConceptVocabulary | None = None,
         *,
         m: int = 10,
-        candidate_factor: int = 4,
+        candidate_factor: int = 2,
         weighting: str = "binary",
         target: str | ArrayLike = "uniform",
         uncertainty: str = "margin",
-        standardize: bool = True,
+        similarity: str = SIMILARITIES[0],
         table: EmbeddingTable | None = None,
         device: Any = None,
     ) -> None:
@@ -224,7 +228,7 @@ class CBDMarginSampling(_ConceptSampling):
         self.weighting = weighting
         self.target = target
         self.uncertainty = uncertainty
-        self.standardize = standardize
+        self.similarity = similarity
         self.table = table
         self.device = device
 
@@ -322,7 +326,7 @@ class CBDSampling(_ConceptSampling):
     ----------
     vocabulary : ConceptVocabulary, optional
         With embeddings of the images' model; not needed where `profiles=` is passed.
-    m, weighting, standardize, table, device
+    m, weighting, similarity, table, device
         As in `CBDMarginSampling`.
     target : {"uniform", "pool"} or array-like of shape (v,)
         As in `CBDMarginSampling`, without "uncertain", which needs a model. The pool's
@@ -349,7 +353,7 @@ class CBDSampling(_ConceptSampling):
         m: int = 10,
         weighting: str = "binary",
         target: str | ArrayLike = "pool",
-        standardize: bool = True,
+        similarity: str = SIMILARITIES[0],
         table: EmbeddingTable | None = None,
         device: Any = None,
     ) -> None:
@@ -357,7 +361,7 @@ class CBDSampling(_ConceptSampling):
         self.m = m
         self.weighting = weighting
         self.target = target
-        self.standardize = standardize
+        self.similarity = similarity
         self.table = table
         self.device = device
 

@@ -215,9 +215,7 @@ class UncertaintyCoverageSampling(BaseEstimator):
             )
         check_same_model(self.table, self.vocabulary)
         image_emb_nd = self._embeddings(X, embeddings)
-        profiles = ConceptProfiles.from_embeddings(
-            image_emb_nd, self.vocabulary, self.m, standardize=len(image_emb_nd) > 1
-        )
+        profiles = ConceptProfiles.from_embeddings(image_emb_nd, self.vocabulary, self.m)
         labelled_ld = self._labelled(labelled, image_emb_nd.shape[1], False)
         return explain_picks(indices, profiles, labelled=labelled_ld)
 

@@ -66,7 +66,7 @@ def explain_picks(
     >>> from clip_al import ConceptProfiles, ConceptVocabulary
     >>> vocabulary = ConceptVocabulary.from_names(["dog", "cat"]).with_embeddings(np.eye(2))
     >>> Z = [[1, 0.1], [0.2, 1], [0.1, 1]]
-    >>> profiles = ConceptProfiles.from_embeddings(Z, vocabulary, m=1, standardize=False)
+    >>> profiles = ConceptProfiles.from_embeddings(Z, vocabulary, m=1, similarity="cosine")
     >>> for pick in explain_picks([1, 2], profiles, labelled=profiles.take([0])):
     ...     print(pick.index, pick.concepts, pick.added)
     1 ('cat',) ('cat',)

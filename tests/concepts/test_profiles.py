@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clip_al.arrays.blocks import map_blocks
-from clip_al.concepts.profiles import ConceptProfiles, ConceptStatistics
+from clip_al.concepts.profiles import ConceptProfiles, ConceptStatistics, concept_directions
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
 from tests import reference
@@ -19,9 +19,11 @@ from tests.helpers import Table, exactly
 from tests.reference import contents, make_vocabulary, quarter_unit, random_unit
 
 
-def expected_similarities(Z, vocabulary, standardize):
+def expected_similarities(Z, vocabulary, similarity):
+    if similarity == "centred":
+        return reference.centred(Z, vocabulary.embeddings)
     sim_nv = reference.cosines(Z, vocabulary.embeddings)
-    return reference.standardised(sim_nv) if standardize else sim_nv
+    return reference.standardised(sim_nv) if similarity == "standardized" else sim_nv
 
 
 def assert_top_m(profiles, sim_nv, atol=1e-4):
@@ -42,15 +44,15 @@ def assert_top_m(profiles, sim_nv, atol=1e-4):
 # The top m
 
 
-@pytest.mark.parametrize("standardize", [True, False])
+@pytest.mark.parametrize("similarity", ["centred", "standardized", "cosine"])
 @pytest.mark.parametrize(
     ("v", "m"),
     [(1, 1), (3, 2), (15, 15), (16, 5), (17, 2), (31, 3), (32, 2), (48, 3), (48, 4), (100, 10)],
 )
-def test_profiles_equal_a_full_sort(rng, v, m, standardize):
+def test_profiles_equal_a_full_sort(rng, v, m, similarity):
     Z, vocabulary = random_unit(rng, 25, 8), make_vocabulary(random_unit(rng, v, 8))
-    profiles = ConceptProfiles.from_embeddings(Z, vocabulary, m, standardize=standardize)
-    sim_nv = expected_similarities(Z, vocabulary, standardize)
+    profiles = ConceptProfiles.from_embeddings(Z, vocabulary, m, similarity=similarity)
+    sim_nv = expected_similarities(Z, vocabulary, similarity)
     assert_top_m(profiles, sim_nv)
     # At these sizes no two similarities are as close as float32 rounds.
     assert (profiles.ids == reference.top_m(sim_nv, m)).all()
@@ -60,7 +62,7 @@ def test_profiles_equal_a_full_sort(rng, v, m, standardize):
 @pytest.mark.parametrize("m", [1, 2, 5])
 def test_equal_similarities_go_to_the_lowest_concept(rng, v, m):
     Z, vocabulary = quarter_unit(rng, 40, 8), make_vocabulary(quarter_unit(rng, v, 8))
-    profiles = ConceptProfiles.from_embeddings(Z, vocabulary, m, standardize=False)
+    profiles = ConceptProfiles.from_embeddings(Z, vocabulary, m, similarity="cosine")
     sim_nv = Z @ vocabulary.embeddings.T
     assert (profiles.ids == reference.top_m(sim_nv, m)).all()
     assert (profiles.similarities == np.take_along_axis(sim_nv, profiles.ids, 1)).all()
@@ -69,7 +71,7 @@ def test_equal_similarities_go_to_the_lowest_concept(rng, v, m):
 @pytest.mark.parametrize("v", [16, 20, 64])
 def test_all_similarities_equal(v):
     vocabulary = make_vocabulary(np.tile([[1.0, 0.0]], (v, 1)))
-    profiles = ConceptProfiles.from_embeddings([[1.0, 0.0]], vocabulary, 3, standardize=False)
+    profiles = ConceptProfiles.from_embeddings([[1.0, 0.0]], vocabulary, 3, similarity="cosine")
     assert profiles.ids.tolist() == [[0, 1, 2]]
 
 
@@ -77,7 +79,7 @@ def test_all_similarities_equal(v):
 def test_negative_similarities_are_ranked_alike(rng, v):
     T = np.abs(random_unit(rng, v, 5))
     vocabulary, Z = make_vocabulary(T), -np.abs(random_unit(rng, 10, 5))
-    profiles = ConceptProfiles.from_embeddings(Z, vocabulary, 3, standardize=False)
+    profiles = ConceptProfiles.from_embeddings(Z, vocabulary, 3, similarity="cosine")
     assert (profiles.similarities < 0).all()
     assert (profiles.ids == reference.top_m(reference.cosines(Z, T), 3)).all()
 
@@ -93,7 +95,7 @@ def test_profiles_equal_a_full_sort_at_any_size(seed, n, v, share, tied):
     rng = np.random.default_rng(seed)
     make = quarter_unit if tied else random_unit
     Z, vocabulary, m = make(rng, n, 6), make_vocabulary(make(rng, v, 6)), 1 + int(share * (v - 1))
-    profiles = ConceptProfiles.from_embeddings(Z, vocabulary, m, standardize=False)
+    profiles = ConceptProfiles.from_embeddings(Z, vocabulary, m, similarity="cosine")
     sim_nv = expected_similarities(Z, vocabulary, False)
     assert_top_m(profiles, sim_nv, atol=1e-6)
     if tied:
@@ -134,24 +136,24 @@ def make_inputs(Z, tmp_path):
     }
 
 
-@pytest.mark.parametrize("standardize", [True, False])
+@pytest.mark.parametrize("similarity", ["centred", "standardized", "cosine"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_input_gives_one_answer(Z, vocabulary, tmp_path, kind, standardize):
+def test_every_kind_of_input_gives_one_answer(Z, vocabulary, tmp_path, kind, similarity):
     X = make_inputs(Z, tmp_path)[kind]
     before = contents(getattr(X, "embeddings", X), vocabulary.embeddings)
-    one = ConceptProfiles.from_embeddings(Z, vocabulary, 5, standardize=standardize)
-    other = ConceptProfiles.from_embeddings(X, vocabulary, 5, standardize=standardize)
+    one = ConceptProfiles.from_embeddings(Z, vocabulary, 5, similarity=similarity)
+    other = ConceptProfiles.from_embeddings(X, vocabulary, 5, similarity=similarity)
     assert (one.ids == other.ids).all()
     np.testing.assert_allclose(one.similarities, other.similarities, atol=2e-5)
     assert contents(getattr(X, "embeddings", X), vocabulary.embeddings) == before
 
 
-@pytest.mark.parametrize("standardize", [True, False])
-def test_float16_is_taken_for_what_it_says(Z, vocabulary, standardize):
+@pytest.mark.parametrize("similarity", ["centred", "standardized", "cosine"])
+def test_float16_is_taken_for_what_it_says(Z, vocabulary, similarity):
     half = Z.astype(np.float16)
-    profiles = ConceptProfiles.from_embeddings(half, vocabulary, 5, standardize=standardize)
+    profiles = ConceptProfiles.from_embeddings(half, vocabulary, 5, similarity=similarity)
     # Its rows are within 1e-3 of unit length, so they may or may not have been scaled.
-    assert_top_m(profiles, expected_similarities(half, vocabulary, standardize), atol=2e-3)
+    assert_top_m(profiles, expected_similarities(half, vocabulary, similarity), atol=2e-3)
 
 
 def test_bytes_repeat(Z, vocabulary):
@@ -159,10 +161,10 @@ def test_bytes_repeat(Z, vocabulary):
     assert contents(one.ids, one.similarities) == contents(other.ids, other.similarities)
 
 
-@pytest.mark.parametrize("standardize", [True, False])
-def test_several_blocks_give_what_one_gives(rng, vocabulary, monkeypatch, standardize):
+@pytest.mark.parametrize("similarity", ["centred", "standardized", "cosine"])
+def test_several_blocks_give_what_one_gives(rng, vocabulary, monkeypatch, similarity):
     Z = random_unit(rng, 200, 12)
-    one = ConceptProfiles.from_embeddings(Z, vocabulary, 5, standardize=standardize)
+    one = ConceptProfiles.from_embeddings(Z, vocabulary, 5, similarity=similarity)
     starts = []
 
     def counting(function, n, rows):
@@ -172,20 +174,20 @@ def test_several_blocks_give_what_one_gives(rng, vocabulary, monkeypatch, standa
     monkeypatch.setattr("clip_al.concepts.profiles.map_blocks", counting)
     monkeypatch.setattr("clip_al.arrays.blocks.BLOCK_BYTES", 700)
     monkeypatch.setattr("clip_al.concepts.profiles.CACHED_ROWS", 40)
-    other = ConceptProfiles.from_embeddings(Z, vocabulary, 5, standardize=standardize)
+    other = ConceptProfiles.from_embeddings(Z, vocabulary, 5, similarity=similarity)
     assert min(starts) >= 4  # of 64 rows, and of 40 for the statistics
     assert (one.ids == other.ids).all()
     np.testing.assert_allclose(one.similarities, other.similarities, atol=2e-5)
 
 
-@pytest.mark.parametrize("standardize", [True, False])
-def test_the_number_of_cores_changes_no_byte(rng, vocabulary, monkeypatch, standardize):
+@pytest.mark.parametrize("similarity", ["centred", "standardized", "cosine"])
+def test_the_number_of_cores_changes_no_byte(rng, vocabulary, monkeypatch, similarity):
     Z = random_unit(rng, 300, 12)
     monkeypatch.setattr("clip_al.arrays.blocks.BLOCK_BYTES", 700)
     results = []
     for n_cores in (1, 2, 7):
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid, n=n_cores: set(range(n)))
-        profiles = ConceptProfiles.from_embeddings(Z, vocabulary, 5, standardize=standardize)
+        profiles = ConceptProfiles.from_embeddings(Z, vocabulary, 5, similarity=similarity)
         results.append(contents(profiles.ids, profiles.similarities))
     assert results[0] == results[1] == results[2]
 
@@ -210,45 +212,68 @@ def test_permuted_images_have_permuted_profiles(seed, n):
 # Statistics
 
 
+@pytest.mark.parametrize("similarity", ["centred", "standardized"])
 @pytest.mark.parametrize("block_bytes", [200, 2**25])
-def test_statistics_equal_those_of_all_similarities(rng, monkeypatch, block_bytes):
+def test_statistics_equal_those_of_all_similarities(rng, monkeypatch, block_bytes, similarity):
     monkeypatch.setattr("clip_al.arrays.blocks.BLOCK_BYTES", block_bytes)
     Z, T = random_unit(rng, 80, 9), random_unit(rng, 30, 9)
-    statistics = ConceptStatistics.from_embeddings(Z, make_vocabulary(T))
-    sim_nv = reference.cosines(Z, T)
-    np.testing.assert_allclose(statistics.mean_v, sim_nv.mean(axis=0), atol=1e-6)
-    np.testing.assert_allclose(statistics.std_v, sim_nv.std(axis=0), rtol=1e-5)
+    statistics = ConceptStatistics.from_embeddings(Z, make_vocabulary(T), similarity=similarity)
+    products_nv = Z.astype(np.float64) @ concept_directions(T, similarity).T
+    np.testing.assert_allclose(statistics.mean_v, products_nv.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(statistics.std_v, products_nv.std(axis=0), rtol=1e-5)
     assert statistics.n == 80
+    assert statistics.similarity == similarity
     assert statistics.mean_v.dtype == statistics.std_v.dtype == np.float64
+
+
+def test_directions_have_unit_length_and_point_away_from_the_mean(rng):
+    T = random_unit(rng, 30, 9) + 2.0
+    found = concept_directions(T, "centred")
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=1e-6)
+    away = T - T.mean(axis=0)
+    assert ((found * away).sum(axis=1) > 0.999 * np.linalg.norm(away, axis=1)).all()
+    assert concept_directions(T, "cosine") is T
+
+
+def test_a_text_that_is_the_mean_is_similar_to_nothing(rng):
+    T = np.eye(2, 6)
+    vocabulary = make_vocabulary(np.vstack([T, T.mean(axis=0, keepdims=True)]))
+    assert (concept_directions(vocabulary.embeddings[:1].repeat(3, 0), "centred") == 0).all()
+    profiles = ConceptProfiles.from_embeddings(random_unit(rng, 20, 6), vocabulary, 3)
+    assert np.isfinite(profiles.similarities).all()
 
 
 def test_statistics_of_images_that_are_nearly_alike(rng):
     Z = random_unit(rng, 1, 12, np.float64) + 1e-3 * random_unit(rng, 500, 12, np.float64)
     Z = (Z / np.linalg.norm(Z, axis=1, keepdims=True)).astype(np.float32)
     vocabulary = make_vocabulary(random_unit(rng, 40, 12))
-    statistics = ConceptStatistics.from_embeddings(Z, vocabulary)
+    statistics = ConceptStatistics.from_embeddings(Z, vocabulary, similarity="standardized")
     expected = reference.cosines(Z, vocabulary.embeddings).std(axis=0)
     np.testing.assert_allclose(statistics.std_v, expected, rtol=1e-2)
 
 
 @pytest.mark.parametrize("n", [2, 50])
-def test_identical_images_have_no_spread(rng, n):
+def test_a_spread_of_nothing_counts_as_one(rng, n):
     Z = np.repeat(random_unit(rng, 1, 12), n, axis=0)
     vocabulary = make_vocabulary(random_unit(rng, 40, 12))
-    statistics = ConceptStatistics.from_embeddings(Z, vocabulary)
-    assert (statistics.std_v == 1.0).all()
+    statistics = ConceptStatistics.from_embeddings(Z, vocabulary, similarity="standardized")
+    scale_v, shift_v = statistics.scale_and_shift()
+    assert (scale_v == 1.0).all()
+    np.testing.assert_allclose(shift_v, -statistics.mean_v)
 
 
-def test_identical_images_have_identical_profiles(rng):
+@pytest.mark.parametrize("similarity", ["centred", "standardized"])
+def test_identical_images_have_identical_profiles(rng, similarity):
     Z = np.repeat(random_unit(rng, 1, 12), 50, axis=0)
-    profiles = ConceptProfiles.from_embeddings(Z, make_vocabulary(random_unit(rng, 40, 12)))
-    assert len(np.unique(profiles.ids, axis=0)) == 1
-    assert np.abs(profiles.similarities).max() < 1e-2
+    vocabulary = make_vocabulary(random_unit(rng, 40, 12))
+    profiles = ConceptProfiles.from_embeddings(Z, vocabulary, similarity=similarity)
+    assert np.abs(profiles.similarities - profiles.similarities[0]).max() < 1e-4
 
 
 def test_two_images_are_enough_to_standardise(rng):
     Z, T = random_unit(rng, 2, 6), random_unit(rng, 5, 6)
-    profiles = ConceptProfiles.from_embeddings(Z, make_vocabulary(T), 5)
+    vocabulary = make_vocabulary(T)
+    profiles = ConceptProfiles.from_embeddings(Z, vocabulary, 5, similarity="standardized")
     # Of two images, one lies a standard deviation above the mean and one below.
     np.testing.assert_allclose(np.abs(profiles.similarities), 1.0, atol=1e-3)
 
@@ -256,10 +281,25 @@ def test_two_images_are_enough_to_standardise(rng):
 def test_one_image_cannot_be_standardised(vocabulary, Z):
     message = (
         "Standardising needs a pool of at least 2 images; got 1. Pass the pool's `statistics=`, "
-        "or `standardize=False`."
+        "or another `similarity=`."
     )
     with pytest.raises(InvalidInputError, match=exactly(message)):
-        ConceptProfiles.from_embeddings(Z[:1], vocabulary)
+        ConceptProfiles.from_embeddings(Z[:1], vocabulary, similarity="standardized")
+
+
+def test_one_image_has_a_centred_profile(vocabulary, Z):
+    profiles = ConceptProfiles.from_embeddings(Z[:1], vocabulary, 5)
+    assert_top_m(profiles, reference.centred(Z[:1], vocabulary.embeddings))
+
+
+def test_statistics_of_another_kind_are_refused(vocabulary, Z):
+    statistics = ConceptStatistics.from_embeddings(Z, vocabulary, similarity="standardized")
+    message = (
+        "`statistics` must be for similarity='centred'; got some for 'standardized'. Pass "
+        "similarity='standardized'."
+    )
+    with pytest.raises(InvalidInputError, match=exactly(message)):
+        ConceptProfiles.from_embeddings(Z, vocabulary, statistics=statistics)
 
 
 def test_a_part_is_profiled_like_the_pool(Z, vocabulary):
@@ -271,7 +311,7 @@ def test_a_part_is_profiled_like_the_pool(Z, vocabulary):
 
 
 def test_a_part_of_plain_profiles_is_plain(Z, vocabulary):
-    pool = ConceptProfiles.from_embeddings(Z, vocabulary, 5, standardize=False)
+    pool = ConceptProfiles.from_embeddings(Z, vocabulary, 5, similarity="cosine")
     part = pool.profile(Z[3:4])
     assert pool.statistics is None
     assert part.statistics is None
@@ -279,8 +319,11 @@ def test_a_part_of_plain_profiles_is_plain(Z, vocabulary):
 
 
 def test_statistics_of_another_pool_are_used(rng, Z, vocabulary):
-    statistics = ConceptStatistics.from_embeddings(random_unit(rng, 30, 12), vocabulary)
-    profiles = ConceptProfiles.from_embeddings(Z, vocabulary, 5, statistics=statistics)
+    other = random_unit(rng, 30, 12)
+    statistics = ConceptStatistics.from_embeddings(other, vocabulary, similarity="standardized")
+    profiles = ConceptProfiles.from_embeddings(
+        Z, vocabulary, 5, similarity="standardized", statistics=statistics
+    )
     sim_nv = reference.cosines(Z, vocabulary.embeddings)
     assert profiles.statistics is statistics
     assert_top_m(profiles, (sim_nv - statistics.mean_v) / statistics.std_v)
@@ -409,23 +452,23 @@ def test_names_sizes_and_repr(Z, rng):
         [[0.1, 0.9, 0.3]],
         ConceptVocabulary.from_names(["a", "b", "c"]).with_embeddings(np.eye(3)),
         2,
-        standardize=False,
+        similarity="cosine",
     )
     assert profiles.names(0) == ["b", "c"]
     assert (len(profiles), profiles.m, profiles.n_concepts) == (1, 2, 3)
     assert repr(profiles) == "ConceptProfiles(n=1, m=2, n_concepts=3)"
 
 
-@pytest.mark.parametrize("standardize", [True, False])
-def test_what_is_saved_is_loaded(Z, vocabulary, tmp_path, standardize):
-    saved = ConceptProfiles.from_embeddings(Z, vocabulary, 4, standardize=standardize)
+@pytest.mark.parametrize("similarity", ["centred", "standardized", "cosine"])
+def test_what_is_saved_is_loaded(Z, vocabulary, tmp_path, similarity):
+    saved = ConceptProfiles.from_embeddings(Z, vocabulary, 4, similarity=similarity)
     saved.save(tmp_path / "profiles.npz")
     loaded = ConceptProfiles.load(tmp_path / "profiles.npz", vocabulary)
     assert contents(loaded.ids, loaded.similarities) == contents(saved.ids, saved.similarities)
     assert loaded.vocabulary is vocabulary
-    assert (loaded.statistics is not None) == standardize
+    assert loaded.similarity == similarity
     assert contents(loaded.profile(Z[:3]).ids) == contents(saved.profile(Z[:3]).ids)
-    if standardize:
+    if similarity != "cosine":
         assert loaded.statistics.n == 60
 
 
@@ -461,15 +504,13 @@ def test_a_bad_row_of_a_large_pool_is_named_by_its_place_in_the_pool(rng, vocabu
 
 
 @pytest.mark.parametrize("device", ["cpu:0", pytest.param("cuda", marks=pytest.mark.gpu)])
-@pytest.mark.parametrize("standardize", [True, False])
-def test_torch_profiles_as_numpy_does(rng, device, standardize):
+@pytest.mark.parametrize("similarity", ["centred", "standardized", "cosine"])
+def test_torch_profiles_as_numpy_does(rng, device, similarity):
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     vocabulary, Z = make_vocabulary(random_unit(rng, 50, 12)), random_unit(rng, 40, 12)
-    expected = ConceptProfiles.from_embeddings(Z, vocabulary, 7, standardize=standardize)
-    found = ConceptProfiles.from_embeddings(
-        Z, vocabulary, 7, standardize=standardize, device=device
-    )
+    expected = ConceptProfiles.from_embeddings(Z, vocabulary, 7, similarity=similarity)
+    found = ConceptProfiles.from_embeddings(Z, vocabulary, 7, similarity=similarity, device=device)
     np.testing.assert_array_equal(found.ids, expected.ids)
     np.testing.assert_allclose(found.similarities, expected.similarities, atol=1e-5)
 
@@ -479,5 +520,7 @@ def test_torch_breaks_ties_by_the_lowest_concept():
     vocabulary = ConceptVocabulary.from_names([str(i) for i in range(9)]).with_embeddings(T)
     Z = np.array([[0.9, 0.4, 0.1], [0.1, 0.2, 0.9]])
     for device in (None, "cpu:0"):
-        found = ConceptProfiles.from_embeddings(Z, vocabulary, 4, standardize=False, device=device)
+        found = ConceptProfiles.from_embeddings(
+            Z, vocabulary, 4, similarity="cosine", device=device
+        )
         assert found.ids.tolist() == [[0, 1, 2, 3], [6, 7, 8, 3]]

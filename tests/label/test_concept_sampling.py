@@ -30,7 +30,7 @@ def images(*concepts):
 
 
 def plain(strategy=CBDMarginSampling, m=1, **settings):
-    return strategy(ANIMALS, m=m, weighting="binary", standardize=False, **settings)
+    return strategy(ANIMALS, m=m, weighting="binary", similarity="cosine", **settings)
 
 
 def doubtful(*margins):
@@ -80,11 +80,11 @@ def test_the_defaults_are_those_that_were_measured():
     assert CBDMarginSampling().get_params() == {
         "vocabulary": None,
         "m": 10,
-        "candidate_factor": 4,
+        "candidate_factor": 2,
         "weighting": "binary",
         "target": "uniform",
         "uncertainty": "margin",
-        "standardize": True,
+        "similarity": "centred",
         "table": None,
         "device": None,
     }
@@ -93,7 +93,7 @@ def test_the_defaults_are_those_that_were_measured():
         "m": 10,
         "weighting": "binary",
         "target": "pool",
-        "standardize": True,
+        "similarity": "centred",
         "table": None,
         "device": None,
     }
@@ -238,10 +238,10 @@ def test_labelled_takes_the_place_of_the_training_set():
 # One image
 
 
-@pytest.mark.parametrize("standardize", [True, False])
-def test_a_pool_of_one_image_is_picked(Z, vocabulary, standardize):
-    cold = CBDSampling(vocabulary, standardize=standardize)
-    hybrid = CBDMarginSampling(vocabulary, standardize=standardize)
+@pytest.mark.parametrize("similarity", ["centred", "standardized", "cosine"])
+def test_a_pool_of_one_image_is_picked(Z, vocabulary, similarity):
+    cold = CBDSampling(vocabulary, similarity=similarity)
+    hybrid = CBDMarginSampling(vocabulary, similarity=similarity)
     assert cold.select(Z[:1], 1, labelled=Z[1:9]).tolist() == [0]
     assert hybrid.select(Z[:1], 1, probabilities=[[0.5, 0.5]]).tolist() == [0]
     assert cold(None, [["one"]], 1, embeddings=Z[:1])[0].tolist() == [0]
@@ -267,12 +267,12 @@ def test_picks_are_explained_by_what_they_add():
 
 def test_picks_of_other_profiles_are_explained():
     strategy = plain(CBDSampling)
-    profiles = ConceptProfiles.from_embeddings(images(0, 2), ANIMALS, 2, standardize=False)
+    profiles = ConceptProfiles.from_embeddings(images(0, 2), ANIMALS, 2, similarity="cosine")
     assert strategy.explain([1, 0], profiles=profiles) == [
         PickExplanation(1, ("cow", "hen"), ("cow", "hen")),
         PickExplanation(0, ("dog", "cat"), ("dog", "cat")),
     ]
-    labelled = ConceptProfiles.from_embeddings(images(1), ANIMALS, 2, standardize=False)
+    labelled = ConceptProfiles.from_embeddings(images(1), ANIMALS, 2, similarity="cosine")
     for weighting in ("binary", "softmax"):
         counts = ConceptCounts.from_profiles(labelled, weighting=weighting)
         for seen in (labelled, counts, images(1)):

@@ -21,7 +21,7 @@ from clip_al.arrays.blocks import unit_block
 from clip_al.arrays.checks import check_embeddings
 from clip_al.arrays.labels import encode_labels
 from clip_al.concepts.diversity import ConceptCounts
-from clip_al.concepts.profiles import SMALLEST_STD, ConceptProfiles, ConceptStatistics
+from clip_al.concepts.profiles import ConceptProfiles, ConceptStatistics, concept_directions
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.encode.encoder import ClipEncoder
 from clip_al.errors import (
@@ -134,14 +134,14 @@ def profile_batch(
         column(batch, "embedding"),
         vocabulary,
         m,
-        standardize=statistics is not None,
+        similarity="cosine" if statistics is None else statistics.similarity,
         statistics=statistics,
     )
     return {**batch, "concepts": profiles.ids, "similarities": profiles.similarities}
 
 
-def similarity_moments(batch: Batch, *, vocabulary: ConceptVocabulary) -> Batch:
-    """Return number, mean and sum of squared deviations of each concept's similarity."""
+def similarity_moments(batch: Batch, *, vocabulary: ConceptVocabulary, similarity: str) -> Batch:
+    """Return number, mean and sum of squared deviations of each concept's product."""
     text_emb_vd = vocabulary.embeddings
     Z = check_embeddings(column(batch, "embedding"), "embedding", finite=False)
     if text_emb_vd is None or Z.shape[1] != text_emb_vd.shape[1]:
@@ -151,7 +151,7 @@ def similarity_moments(batch: Batch, *, vocabulary: ConceptVocabulary) -> Batch:
             f"{width}. Encode both with one model."
         )
     image_emb_nd = unit_block(Z, slice(None))
-    text_emb_vd = text_emb_vd.astype(np.float64)
+    text_emb_vd = concept_directions(text_emb_vd, similarity).astype(np.float64)
     covariance_dd = np.atleast_2d(np.cov(image_emb_nd, rowvar=False, bias=True))
     variance_v = np.einsum("vd,vd->v", text_emb_vd @ covariance_dd, text_emb_vd)
     return {
@@ -162,7 +162,7 @@ def similarity_moments(batch: Batch, *, vocabulary: ConceptVocabulary) -> Batch:
     }
 
 
-def merge_moments(parts: Sequence[Mapping[str, Any]]) -> ConceptStatistics:
+def merge_moments(parts: Sequence[Mapping[str, Any]], similarity: str) -> ConceptStatistics:
     """Merge the moments of blocks, in order.
 
     References
@@ -177,13 +177,11 @@ def merge_moments(parts: Sequence[Mapping[str, Any]]) -> ConceptStatistics:
         mean_v = mean_v + apart_v * (part["n"] / total)
         scatter_v = scatter_v + part["scatter"] + apart_v**2 * (n * part["n"] / total)
         n = total
-    if n < 2:
+    if n < 2 and similarity == "standardized":
         raise InvalidInputError(
             f"Standardising needs a dataset of at least 2 images; got {n}. Pass more."
         )
-    std_v = np.sqrt(scatter_v / n)
-    std_v[std_v < SMALLEST_STD] = 1.0
-    return ConceptStatistics(mean_v=mean_v, std_v=std_v, n=n)
+    return ConceptStatistics(mean_v, np.sqrt(scatter_v / n), n, similarity)
 
 
 def concept_sums(batch: Batch, *, vocabulary: ConceptVocabulary, weighting: str) -> Batch:

@@ -23,7 +23,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_choice, check_int, check_n_instances, check_number
 from clip_al.concepts.diversity import ConceptCounts
-from clip_al.concepts.profiles import WEIGHTINGS, ConceptProfiles, ConceptStatistics
+from clip_al.concepts.profiles import (
+    SIMILARITIES,
+    WEIGHTINGS,
+    ConceptProfiles,
+    ConceptStatistics,
+)
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.integrations.ray import batches
@@ -128,8 +133,10 @@ def embed(
     return with_our_errors(embedded)
 
 
-def concept_statistics(dataset: Dataset, vocabulary: ConceptVocabulary) -> ConceptStatistics:
-    """Measure mean and spread of each concept's similarity over all rows.
+def concept_statistics(
+    dataset: Dataset, vocabulary: ConceptVocabulary, similarity: str = SIMILARITIES[0]
+) -> ConceptStatistics:
+    """Measure what similarities are relative to, over all rows.
 
     Parameters
     ----------
@@ -137,6 +144,8 @@ def concept_statistics(dataset: Dataset, vocabulary: ConceptVocabulary) -> Conce
         With the columns `id` and `embedding`; runs.
     vocabulary : ConceptVocabulary
         With embeddings of the same model, (v, d).
+    similarity : {"centred", "standardized"}
+        What they are for, see `ConceptProfiles.from_embeddings`.
 
     Returns
     -------
@@ -161,8 +170,9 @@ def concept_statistics(dataset: Dataset, vocabulary: ConceptVocabulary) -> Conce
         dataset.select_columns(["id", "embedding"]),
         batches.similarity_moments,
         vocabulary=vocabulary,
+        similarity=check_choice(similarity, SIMILARITIES[:2], "similarity"),
     )
-    return batches.merge_moments(in_order(parts))
+    return batches.merge_moments(in_order(parts), similarity)
 
 
 def profile(
@@ -182,7 +192,7 @@ def profile(
     m : int
         Concepts per image, in [1, v].
     statistics : ConceptStatistics, optional
-        By which similarities are standardised, from `concept_statistics`; without them plain
+        What similarities are relative to, from `concept_statistics`; without them plain
         cosines are taken.
 
     Returns
@@ -411,7 +421,7 @@ def pick(
     n_instances: int,
     vocabulary: ConceptVocabulary,
     *,
-    candidate_factor: int = 4,
+    candidate_factor: int = 2,
     uncertainty: str = "margin",
     weighting: str = "binary",
     target: str | ArrayLike = "uniform",

@@ -153,7 +153,7 @@ def test_coefficients_are_those_of_a_slow_loop(toy):
     data = diverse_features.load_images(where, Options())
     sets = diverse_sets.draw_sets(data.source, 20, 10, 1)
     profiles = ConceptProfiles.from_embeddings(
-        data.emb_nd, toy, 3, standardize=False
+        data.emb_nd, toy, 3, similarity="cosine"
     )  # raw: the same concepts whatever the statistics
     for draw in DRAWS:
         cbd, gd = [], []
