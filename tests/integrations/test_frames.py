@@ -260,6 +260,9 @@ def test_files_that_do_not_fit_are_refused(tmp_path, Z):
     assert not (tmp_path / "t").exists()
 
 
+POOLS = []  # threads of Arrow may free into a pool after the test: it must outlive them
+
+
 def test_memory_is_a_few_batches_not_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(parquet, "BATCH_ROWS", 1024)
     rng = np.random.default_rng(0)
@@ -267,6 +270,7 @@ def test_memory_is_a_few_batches_not_the_file(tmp_path, monkeypatch):
     Z = random_unit(rng, 40_000, 256).astype(np.float32)
     parquet_file(file, Z, row_group_size=40_000, compression="none", use_dictionary=False)
     expected, pool = Z[::1000].copy(), pa.proxy_memory_pool(pa.default_memory_pool())
+    POOLS.append(pool)
     del Z
     default = pa.default_memory_pool()
     pa.set_memory_pool(pool)
