@@ -33,7 +33,8 @@ from clip_al.cli import options as cli_options
 from clip_al.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+CARD = ROOT / "clip_al" / "mini" / "CARD.md"
+PAGES = [ROOT / "README.md", CARD, *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MARK = re.compile(r"<!-- not run: (\w+[^>]+) -->\n+$")
 PYTHON, SHELL = ("python", "py"), ("sh", "bash", "console", "shell")

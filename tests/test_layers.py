@@ -20,6 +20,7 @@ ORDER = [
     "progress",
     "html_tables",
     "arrays",
+    "mini",
     "encode",
     "concepts",
     "adapt",
@@ -30,7 +31,6 @@ ORDER = [
     "handed_in",
     "integrations",
     "show",
-    "mini",
     "demo",
     "cli",
 ]

@@ -20,7 +20,7 @@ of the weights, bf16 autocast, crop + zoom + flip + jitter + cut-out. A run that
 on from `OUT/checkpoint.pt`. The second stage (`tune`) freezes the picture tower and trains
 the text tower against the whole vocabulary at once, which is cheap since pictures are encoded
 only once; it adds the cross-entropy of standardised similarities, the way the library reads
-concepts off a pool. The figures are in docs/mini-model.md.
+concepts off a pool. The figures are in clip_al/mini/CARD.md.
 """
 
 from __future__ import annotations

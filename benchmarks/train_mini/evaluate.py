@@ -76,7 +76,7 @@ def hit_share(top: np.ndarray, labels: np.ndarray, vocabulary: list[list[str]]) 
 
 
 def evaluate(folder: Path, vocabulary_path: Path, root: Path, limit: int, seed: int) -> None:
-    """Print every figure of docs/mini-model.md; `limit` > 0 takes fewer images per class."""
+    """Print every figure of clip_al/mini/CARD.md; `limit` > 0 takes fewer images per class."""
     say: Callable[..., None] = lambda *a: print(*a, flush=True)  # noqa: E731
     packages = ("torch", "open_clip_torch", "timm", "scikit-learn", "pillow", "numpy")
     say(f"seed {seed};", ", ".join(f"{p} {version(p)}" for p in packages))

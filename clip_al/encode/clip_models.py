@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from clip_al.arrays.checks import check_choice
 from clip_al.arrays.device import check_device
 from clip_al.errors import InvalidInputError, InvalidTypeError
+from clip_al.mini import MODEL_DIR
 
 if TYPE_CHECKING:
     import torch
 
-MINI_WEIGHTS = Path(__file__).parents[1] / "mini" / "weights"
 BPE_FILE = "bpe_merges.txt.gz"
 
 _hashing = threading.Lock()
@@ -156,7 +156,7 @@ def _resolve(model: str, pretrained: str | None) -> tuple[str, str]:
     if model.startswith("hf-hub:"):
         return model, model
     mini = model == "mini"
-    folder = MINI_WEIGHTS if mini else Path(model.removeprefix("local-dir:")).expanduser()
+    folder = MODEL_DIR if mini else Path(model.removeprefix("local-dir:")).expanduser()
     weights = [file for end in ("safetensors", "bin", "pth") for file in folder.glob(f"*.{end}")]
     if not (folder / "open_clip_config.json").is_file() or not weights:
         remedy = "Install clip_al again." if mini else "Check the path."

@@ -1,7 +1,8 @@
-"""The folder of the embedded CLIP "mini" (see docs/mini-model.md); nothing is loaded here."""
+"""The embedded CLIP "mini": its weights, with CARD.md and LICENSE; nothing is loaded here."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 MODEL_DIR = Path(__file__).parent / "weights"
+"""What ``local-dir:`` takes: configuration, weights and byte-pair vocabulary."""

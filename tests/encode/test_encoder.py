@@ -354,7 +354,7 @@ def test_weights_of_another_shape_are_refused(tmp_path):
 
 
 def test_a_missing_mini_model_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr(models_module, "MINI_WEIGHTS", tmp_path)
+    monkeypatch.setattr(models_module, "MODEL_DIR", tmp_path)
     with pytest.raises(InvalidInputError, match=r"has not both. Install clip_al again\.$"):
         ClipEncoder().embedding_dim  # noqa: B018
 
