@@ -66,7 +66,7 @@ def test_what_is_hidden_is_not_found_and_the_rest_is():
 # Modules
 
 IMPORT_ALL = """
-import json, pkgutil, clip_al
+import json, pkgutil, clip_al, clip_al.errors
 from importlib import import_module
 
 refused = {}
@@ -74,7 +74,7 @@ names = [m.name for m in pkgutil.walk_packages(clip_al.__path__, "clip_al.")]
 for name in names:
     try:
         import_module(name)
-    except clip_al.MissingDependencyError as exc:
+    except clip_al.errors.MissingDependencyError as exc:
         refused[name] = str(exc)
 print(json.dumps({"imported": len(names) - len(refused), "refused": refused}))
 """
@@ -123,13 +123,20 @@ def digits():
 
 
 @bare
-@pytest.mark.parametrize("name", ["CBDMarginSampling", "CBDSampling", "AlignmentDiversitySampling"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "UncertaintyCoverageSampling",
+        "CBDMarginSampling",
+        "CBDSampling",
+        "AlignmentDiversitySampling",
+    ],
+)
 def test_a_strategy_picks_for_a_plain_classifier(digits, name):
+    probabilities = {"probabilities": digits.model.predict_proba(digits.pool)}
     strategy, known = {
-        "CBDMarginSampling": (
-            clip_al.CBDMarginSampling(digits.vocabulary, m=3),
-            {"probabilities": digits.model.predict_proba(digits.pool)},
-        ),
+        "UncertaintyCoverageSampling": (clip_al.UncertaintyCoverageSampling(), probabilities),
+        "CBDMarginSampling": (clip_al.CBDMarginSampling(digits.vocabulary, m=3), probabilities),
         "CBDSampling": (clip_al.CBDSampling(digits.vocabulary, m=3), {}),
         "AlignmentDiversitySampling": (
             clip_al.AlignmentDiversitySampling(class_embeddings=digits.T),
@@ -139,6 +146,19 @@ def test_a_strategy_picks_for_a_plain_classifier(digits, name):
     picks, metrics = clone(strategy)(digits.model, digits.pool, n_instances=10)
     assert len(set(picks.tolist())) == len(metrics) == 10
     assert strategy.select(digits.pool, 10, **known).tolist() == picks.tolist()
+
+
+@bare
+def test_the_head_fits(digits):
+    head = clip_al.ClipClassifier(
+        class_names=[f"digit {i}" for i in range(10)], class_embeddings=digits.T
+    )
+    assert (
+        head.fit(digits.Z, [f"digit {i}" for i in digits.y]).score(
+            digits.Z, [f"digit {i}" for i in digits.y]
+        )
+        > 0.8
+    )
 
 
 @bare
@@ -195,7 +215,7 @@ def test_the_command_line_embeds_and_selects(tmp_path):
 
 CALLS = {
     "cpu": (
-        "clip_al.mean_neighbour_distances(Z, 1, backend='faiss')",
+        "clip_al.neighbors.mean_neighbour_distances(Z, 1, backend='faiss')",
         "The backend 'faiss' needs faiss",
         ", or pass backend='numpy'",
     ),
@@ -247,7 +267,7 @@ def said(tmp_path_factory):
     for extra, (call, *_) in {CALLS!r}.items():
         try:
             eval(call)
-        except clip_al.MissingDependencyError as exc:
+        except clip_al.errors.MissingDependencyError as exc:
             said[extra] = str(exc)
     print(json.dumps(said))
     """
