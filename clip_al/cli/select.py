@@ -24,8 +24,6 @@ from clip_al.cli.labels import (
     fit_selection,
     make_selector,
     print_noise,
-    suspect_records,
-    suspect_table,
 )
 from clip_al.cli.options import (
     BatchSize,
@@ -46,6 +44,7 @@ from clip_al.cli.options import (
     refuse_options,
     say,
 )
+from clip_al.cli.suspects import suspect_records, suspect_table
 from clip_al.errors import InvalidInputError
 from clip_al.progress import progress_bar
 from clip_al.subset.quotas import RULES

@@ -296,7 +296,7 @@ def test_a_report_in_json(place: Path) -> None:
 
 def test_the_demo_in_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from clip_al.demo import label as demo
-    from clip_al.demo import train_demo
+    from clip_al.demo import train as train_demo
 
     class Labelled:
         accuracy = pd.DataFrame(

@@ -559,7 +559,7 @@ def test_the_demo_is_both_halves_on_the_same_digits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from clip_al.demo import label as demo
-    from clip_al.demo import train_demo
+    from clip_al.demo import train as train_demo
 
     calls: list[tuple[object, ...]] = []
 
