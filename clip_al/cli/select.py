@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
-import numpy as np
 import typer
 
 from clip_al.arrays.checks import check_choice
@@ -16,11 +15,9 @@ from clip_al.cli.labels import (
     FOR_LABELS,
     TRAIN,
     Adapter,
-    Classes,
     CrossFit,
     Labels,
     Preset,
-    RandomState,
     fit_selection,
     make_selector,
     print_noise,
@@ -31,10 +28,8 @@ from clip_al.cli.options import (
     Force,
     Json,
     Model,
-    PerImage,
     Pretrained,
     SkipUnreadable,
-    Vocabulary,
     check_output,
     encode_profiles,
     make_encoder,
@@ -44,22 +39,27 @@ from clip_al.cli.options import (
     refuse_options,
     say,
 )
+from clip_al.cli.picks import Query, class_texts, print_picks, read_query
 from clip_al.cli.suspects import suspect_records, suspect_table
 from clip_al.errors import InvalidInputError
-from clip_al.progress import progress_bar
 from clip_al.subset.quotas import RULES
 
 if TYPE_CHECKING:
-    from clip_al.concepts.profiles import ConceptProfiles
     from clip_al.encode.table import EmbeddingTable
     from clip_al.subset.selection import Selection
 
+STRATEGIES = ("coverage", "cbd")
+TARGETS = ("uniform", "pool", "uncertain")
 LABEL = "With --budget: what to label next"
 SELECT_EXAMPLES = """
 What to label, a first batch and the next one:
   clip-al select photos.table --budget 12 -o first.csv
   clip-al select photos.table --budget 12 -o next.csv --labelled first.csv \\
       --probabilities predictions.npy
+
+A first batch with as many images of each class, and what each image shows:
+  clip-al select photos.table --budget 12 -o first.csv --classes classes.txt \\
+      --vocabulary general
 
 What to train on, as the whole selection or as a list:
   clip-al select photos.table --ratio 0.3 --labels labels.csv -o subset.json
@@ -69,12 +69,16 @@ What to train on, as the whole selection or as a list:
 FOR_BUDGET = {
     "probabilities": "--probabilities",
     "labelled": "--labelled",
+    "strategy": "--strategy",
     "vocabulary": "--vocabulary",
     "m": "-m",
     "candidate_factor": "--candidate-factor",
+    "target": "--target",
 }
+FOR_CBD = {"candidate_factor": "--candidate-factor", "target": "--target"}
+FOR_COVERAGE = {"classes": "--classes", "random_state": "--random-state"}
 FOR_RATIO = {
-    **FOR_LABELS,
+    **{name: typed for name, typed in FOR_LABELS.items() if name not in FOR_COVERAGE},
     "groups": "--groups",
     "alpha": "--alpha",
     "n_neighbors": "--n-neighbors",
@@ -118,18 +122,53 @@ def select(
             rich_help_panel=LABEL,
         ),
     ] = None,
-    vocabulary: Vocabulary = "general",
-    m: PerImage = 10,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="coverage: unsure images that stand for many others, the default; or cbd: unsure "
+            "images whose concepts differ.",
+            rich_help_panel=LABEL,
+            autocompletion=lambda: list(STRATEGIES),
+        ),
+    ] = "coverage",
+    vocabulary: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="Write what each pick shows: general, a text file (one concept per line, synonyms "
+            "after commas), or a folder with Visual Genome's lists; general with cbd.",
+            rich_help_panel=LABEL,
+            autocompletion=lambda: ["general"],
+        ),
+    ] = None,
+    m: Annotated[int, typer.Option("-m", help="Concepts per image.", rich_help_panel=LABEL)] = 10,
     candidate_factor: Annotated[
         int,
-        typer.Option(help="Uncertain candidates looked at for each pick.", rich_help_panel=LABEL),
+        typer.Option(
+            help="With cbd: uncertain candidates looked at for each pick.", rich_help_panel=LABEL
+        ),
     ] = 2,
+    target: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="With cbd: the concepts of the picks, uniform (as even as possible), pool (like "
+            "all images') or uncertain (like those of the images that the model is unsure of).",
+            rich_help_panel=LABEL,
+            autocompletion=lambda: list(TARGETS),
+        ),
+    ] = None,
     ratio: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(help="Share of the images to choose, in (0, 1].", rich_help_panel=TRAIN),
     ] = None,
     labels: Labels = None,
-    classes: Classes = None,
+    classes: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="Names of the classes, one a line, class 0 first. With --budget and no "
+            "probabilities, each class that CLIP sees gets as many picks; with --ratio, needed "
+            "where labels are numbers."
+        ),
+    ] = None,
     groups: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
@@ -175,7 +214,7 @@ def select(
         bool,
         typer.Option("--all", help="Write the images left out too.", rich_help_panel=TRAIN),
     ] = False,
-    random_state: RandomState = 0,
+    random_state: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
     model: Model = None,
     pretrained: Pretrained = None,
     device: Device = None,
@@ -186,9 +225,12 @@ def select(
 ) -> None:
     """Pick what to label next (--budget), or choose what to train on (--ratio and --labels).
 
-    With --budget alone the picks show what the pool shows (a first batch). With
-    --probabilities they are the images that a model is unsure of and whose
-    concepts differ.
+    With --budget alone the picks stand for as much of the pool as possible (a first
+    batch); with --classes, each class that CLIP sees gets as many. With
+    --probabilities they are the images that a model is unsure of and that stand for
+    many others like them. The file has the columns rank, index, id and path; margin
+    with --probabilities; concepts and added_concepts with --vocabulary or
+    --strategy cbd.
 
     With --ratio the images are those whose labels look right and, with --alpha, that
     differ from others of their class; the labels may hold mistakes.
@@ -202,12 +244,24 @@ def select(
     encoder = make_encoder(model or "mini", pretrained, device, batch_size, None)
     if budget is not None:
         refuse_options(ctx, FOR_RATIO, "`--ratio`", "`--budget`")
+        _check_strategy(ctx, strategy, vocabulary, probabilities, target)
         table = open_or_embed(images_or_table, output, encoder, skip_unreadable)
-        profiles = encode_profiles(table, vocabulary, m, model, pretrained)
-        result = _pick(
-            table, profiles, budget, probabilities, labelled, candidate_factor, output, force
-        )
-        _print_picks({**result, "output": output}, as_json)
+        query = Query(table, budget, *read_query(table, probabilities, labelled))
+        if strategy == "cbd":
+            settings = {} if target is None else {"target": target}
+            if probabilities is not None:
+                settings["candidate_factor"] = candidate_factor
+            words = vocabulary or "general"
+            profiles = encode_profiles(table, words, m, model, pretrained)
+            picks = query.pick_by_concepts(profiles, settings)
+        else:
+            texts = None if classes is None else class_texts(classes, table, model, pretrained)
+            picks = query.pick_by_coverage(texts, random_state)
+            profiles = None
+            if vocabulary is not None:
+                profiles = encode_profiles(table, vocabulary, m, model, pretrained)
+        result = query.write(picks, profiles, output, force)
+        print_picks({"strategy": strategy, **result, "output": output}, as_json)
         return
     refuse_options(ctx, FOR_BUDGET, "`--budget`", "`--ratio`")
     _check_subset(ratio, labels, output, all_images, force)
@@ -228,66 +282,26 @@ def select(
     out.print(suspect_table(selection.suspects(min(3, len(table)))))
 
 
-def _pick(
-    table: EmbeddingTable,
-    profiles: ConceptProfiles,
-    budget: int,
+def _check_strategy(
+    ctx: typer.Context,
+    strategy: str,
+    vocabulary: str | None,
     probabilities: Path | None,
-    labelled: Path | None,
-    candidate_factor: int,
-    output: Path,
-    force: bool,
-) -> dict[str, Any]:
-    """Write the picks, and return what there is to say of them."""
-    from clip_al.handed_in.read import read_indices, read_probabilities
-    from clip_al.handed_in.write import write_picks
-    from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling
-    from clip_al.label.explain import explain_picks
-
-    empty = np.empty(0, dtype=np.int64)
-    known = empty if labelled is None else read_indices(labelled, table, "--labelled")
-    pool = np.delete(np.arange(len(table)), known)
-    seen = profiles.take(known) if known.size else None
-    part = profiles.take(pool) if known.size else profiles
-    strategy: CBDSampling | CBDMarginSampling = CBDSampling()
-    extra = {}
-    if probabilities is not None:
-        strategy = CBDMarginSampling(candidate_factor=candidate_factor)
-        extra = {"probabilities": read_probabilities(probabilities, table)[pool]}
-    with progress_bar(True, f"Picking among {len(pool):,} images", None):
-        picks, metric = strategy(None, pool, budget, profiles=part, labelled=seen, **extra)
-    explanations = explain_picks(pool[picks], profiles, labelled=seen)
-    margins = None if probabilities is None else metric
-    write_picks(
-        output, explanations,
-        ids=table.ids, paths=table.paths, metric=margins, overwrite=force,
-    )  # fmt: skip
-    return {
-        "images": len(table),
-        "concepts": profiles.n_concepts,
-        "added_concepts": sum(len(pick.added) for pick in explanations),
-        "picks": [
-            {
-                "index": pick.index,
-                "id": table.ids[pick.index],
-                "path": table.paths[pick.index],
-                **({} if margins is None else {"margin": margins[rank]}),
-                "concepts": pick.concepts,
-                "added_concepts": pick.added,
-            }
-            for rank, pick in enumerate(explanations)
-        ],
-    }
-
-
-def _print_picks(result: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json(result)
+    target: str | None,
+) -> None:
+    """Raise where options do not go with the strategy, or not with each other."""
+    check_choice(strategy, STRATEGIES, "--strategy")
+    if strategy == "cbd":
+        refuse_options(ctx, FOR_COVERAGE, "`--strategy coverage`", "`--strategy cbd`")
+        if target is not None:
+            check_choice(target, TARGETS, "--target")
         return
-    say(
-        f"Wrote {len(result['picks']):,} of {result['images']:,} images to {result['output']}; "
-        f"they add {result['added_concepts']:,} of {result['concepts']:,} concepts."
-    )
+    refuse_options(ctx, FOR_CBD, "`--strategy cbd`", "`--strategy coverage`")
+    if vocabulary is None:
+        refuse_options(ctx, {"m": "-m"}, "`--vocabulary` or `--strategy cbd`", "neither")
+    if probabilities is not None:
+        given = "`--probabilities`, which say more"
+        refuse_options(ctx, {"classes": "--classes"}, "a first batch", given)
 
 
 def _summary(selection: Selection) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def read_labels(
             f"got the label {given[0]!r} and no names. Pass a text file, one name a line, "
             "class 0 first."
         )
-    names = sorted(set(given)) if classes is None else _read_names(classes)
+    names = sorted(set(given)) if classes is None else read_class_names(classes)
     labels: Any = given
     # Classes may be called "0", "1" …: then the labels are their names.
     if are_numbers and not set(given) <= set(names):
@@ -125,7 +125,8 @@ def _folder_names(table: EmbeddingTable) -> list[str]:
     return [name for _, name in folders]
 
 
-def _read_names(path: str | Path) -> list[str]:
+def read_class_names(path: str | Path) -> list[str]:
+    """Read the names of the classes, one a line, each once."""
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").rstrip().splitlines()
     except UnicodeDecodeError as exc:

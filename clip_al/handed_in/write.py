@@ -24,6 +24,7 @@ def write_picks(
     paths: Sequence[str] | NDArray[Any] | None = None,
     metric: NDArray[np.float64] | None = None,
     metric_name: str = "margin",
+    concepts: bool = True,
     overwrite: bool = False,
 ) -> None:
     """Write picks to a CSV file, best first, one line an image.
@@ -40,6 +41,8 @@ def write_picks(
         A number for each pick, in the same order.
     metric_name : str
         Its column.
+    concepts : bool
+        Write what the picks show; a file without these columns is explained where it is read.
     overwrite : bool
         Replace a file that is there.
     """
@@ -54,8 +57,9 @@ def write_picks(
         frame["path"] = [paths[pick.index] for pick in explanations]
     if metric is not None:
         frame[metric_name] = metric
-    frame["concepts"] = ["; ".join(pick.concepts) for pick in explanations]
-    frame["added_concepts"] = ["; ".join(pick.added) for pick in explanations]
+    if concepts:
+        frame["concepts"] = ["; ".join(pick.concepts) for pick in explanations]
+        frame["added_concepts"] = ["; ".join(pick.added) for pick in explanations]
     write_frame(path, frame, overwrite=overwrite)
 
 

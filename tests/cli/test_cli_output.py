@@ -28,6 +28,7 @@ from clip_al.cli.main import app
 from clip_al.cli.options import print_json
 from clip_al.encode.encoder import ClipEncoder
 from clip_al.encode.table import EmbeddingTable
+from clip_al.label.query_inputs import TARGETS
 from clip_al.subset.selection import Selection
 from clip_al.subset.selector import PRESETS
 
@@ -81,6 +82,7 @@ def made(encoded_once: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(pixels).resize((32, 32)).save(folder / "photos" / name)
         lines.append(f"{name},{name.split('/')[0]}")
     (folder / "labels.csv").write_text("\n".join(lines))
+    (folder / "classes.txt").write_text("digit 0\ndigit 3\ndigit 6\n")
     (folder / "words.txt").write_text("round\nloop\nline\nzero\nthree\nsix\n")
     np.save(folder / "predictions.npy", np.random.default_rng(0).dirichlet(np.ones(3), N))
     table = folder / "photos.table"
@@ -184,6 +186,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("clip-al select --class-balance ", ["none", "proportional", "equal"]),
         ("clip-al embed --dtype float1", ["float16"]),
         ("clip-al suspects --js", ["--json"]),
+        ("clip-al select --strategy ", ["coverage", "cbd"]),
         ("clip-al select --vocabulary wo", []),  # a file: bash's own completion goes on
     ],
 )
@@ -205,6 +208,8 @@ def test_what_is_completed_is_what_there_is() -> None:
     (preset,) = (p for p in COMMANDS["select"].params if p.name == "preset")
     ctx = COMMANDS["select"].make_context("select", ["x", "-o", "y"])
     assert [item.value for item in preset.shell_complete(ctx, "")] == list(PRESETS)
+    (target,) = (p for p in COMMANDS["select"].params if p.name == "target")
+    assert [item.value for item in target.shell_complete(ctx, "")] == list(TARGETS)
 
 
 # JSON
@@ -247,10 +252,10 @@ def test_diversity_in_json(place: Path) -> None:
 def test_picks_in_json(place: Path) -> None:
     said = answer(
         "select", "photos.table", "--budget", 5, "-o", "next.csv", "--labelled", "first.csv",
-        "--probabilities", "predictions.npy",
+        "--probabilities", "predictions.npy", "--vocabulary", "words.txt", "-m", 2,
     )  # fmt: skip
     rows = pd.read_csv("next.csv")
-    assert [said["output"], said["images"]] == ["next.csv", N]
+    assert [said[key] for key in ("output", "images", "strategy")] == ["next.csv", N, "coverage"]
     picks = pd.DataFrame(said["picks"])
     for name in ("index", "id", "path"):
         assert picks[name].tolist() == rows[name].tolist()
@@ -259,6 +264,9 @@ def test_picks_in_json(place: Path) -> None:
     assert said["added_concepts"] == sum(map(len, picks["added_concepts"]))
     first = answer("select", "photos", *ONE, "-o", "folder.csv")  # says more, but elsewhere
     assert "margin" not in first["picks"][0]
+    bare = answer("select", "photos.table", "--budget", 3, "-o", "bare.csv")
+    assert set(bare) == {"strategy", "images", "picks", "output"}
+    assert [set(pick) for pick in bare["picks"]] == [{"index", "id", "path"}] * 3
 
 
 def test_a_subset_in_json(place: Path) -> None:

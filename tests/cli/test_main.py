@@ -17,8 +17,12 @@ from sklearn.datasets import load_digits
 from typer.testing import CliRunner, Result
 
 from clip_al.cli.main import app
+from clip_al.concepts.profiles import ConceptProfiles
+from clip_al.concepts.vocabulary import DEFAULT_TEMPLATES, ConceptVocabulary
 from clip_al.encode.encoder import ClipEncoder
 from clip_al.encode.table import EmbeddingTable
+from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling
+from clip_al.label.coverage_sampling import UncertaintyCoverageSampling
 from clip_al.subset.selection import Selection
 from clip_al.subset.selector import ClipSelector
 
@@ -104,27 +108,93 @@ def test_select_from_a_table_then_go_on(place: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "p.npy", probabilities)
     result = run(
         "select", place / "table", "--budget", 5, "-o", following, "--labelled", first,
-        "--probabilities", tmp_path / "p.npy", "--candidate-factor", 2, *vocabulary(place),
+        "--probabilities", tmp_path / "p.npy", *vocabulary(place),
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     later = pd.read_csv(following)
     assert not set(later["index"]) & set(picked["index"])
     top2 = np.sort(probabilities[later["index"]], axis=1)[:, -2:]
     np.testing.assert_allclose(later["margin"], top2[:, 1] - top2[:, 0])
-    # The candidates are the ten least certain of the pool.
-    margins = np.diff(np.sort(probabilities, axis=1)[:, -2:], axis=1)[:, 0]
-    pool = np.setdiff1d(np.arange(N_IMAGES), picked["index"])
-    assert set(later["index"]) <= set(pool[np.argsort(margins[pool])[:10]])
+    table, known = EmbeddingTable.open(place / "table"), picked["index"].to_numpy()
+    pool = np.setdiff1d(np.arange(N_IMAGES), known)
+    ours = UncertaintyCoverageSampling().select(
+        table[pool], 5, probabilities=probabilities[pool], labelled=table[known]
+    )
+    assert later["index"].tolist() == pool[ours].tolist()
 
     frame = pd.DataFrame(probabilities, columns=list("abc")).assign(id=ids)
     frame.sample(frac=1, random_state=0).to_csv(tmp_path / "p.csv", index=False)
     again = tmp_path / "again.csv"
     result = run(
         "select", place / "table", "--budget", 5, "-o", again, "--labelled", first,
-        "--probabilities", tmp_path / "p.csv", "--candidate-factor", 2, *vocabulary(place),
+        "--probabilities", tmp_path / "p.csv", *vocabulary(place),
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert pd.read_csv(again)["index"].tolist() == later["index"].tolist()
+
+
+def no_text(*_: object, **__: object) -> np.ndarray:
+    raise AssertionError("a text was encoded")
+
+
+def test_without_a_vocabulary_no_text_is_encoded(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ClipEncoder, "encode_texts", no_text)
+    table, out = EmbeddingTable.open(place / "table"), tmp_path / "picks.csv"
+    result = run("select", place / "table", "--budget", 6, "-o", out)
+    assert result.exit_code == 0, result.output
+    assert flat(result).endswith(f"Wrote 6 of {N_IMAGES} images to {out}")
+    written = pd.read_csv(out)
+    assert written.columns.tolist() == ["rank", "index", "id", "path"]
+    expected = UncertaintyCoverageSampling().select(table, 6)
+    assert written["index"].tolist() == expected.tolist()
+
+    np.save(tmp_path / "p.npy", np.random.default_rng(1).dirichlet(np.ones(3), N_IMAGES))
+    model = ("--probabilities", tmp_path / "p.npy")
+    result = run("select", place / "table", "--budget", 3, "-o", out, "--force", *model)
+    assert result.exit_code == 0, result.output
+    assert pd.read_csv(out).columns.tolist() == ["rank", "index", "id", "path", "margin"]
+
+
+def test_concepts_are_written_where_they_are_asked_for(place: Path, tmp_path: Path) -> None:
+    plain, told = tmp_path / "plain.csv", tmp_path / "told.csv"
+    assert run("select", place / "table", "--budget", 6, "-o", plain).exit_code == 0
+    result = run("select", place / "table", "--budget", 6, "-o", told, *vocabulary(place))
+    assert result.exit_code == 0, result.output
+    without, written = pd.read_csv(plain), pd.read_csv(told)
+    assert written["index"].tolist() == without["index"].tolist()
+    assert written.columns.tolist()[-2:] == ["concepts", "added_concepts"]
+    assert written["concepts"].str.count("; ").eq(3).all()
+    assert "of 13 concepts." in flat(result)
+
+
+def test_the_concept_strategies_stay_by_name(place: Path, tmp_path: Path) -> None:
+    table, first = EmbeddingTable.open(place / "table"), tmp_path / "first.csv"
+    words = ConceptVocabulary.from_file(place / "words.txt").encode(ClipEncoder("mini"))
+    profiles = ConceptProfiles.from_embeddings(table, words, 4)
+    command = ("select", place / "table", "--strategy", "cbd", *vocabulary(place))
+    result = run(*command, "--budget", 6, "-o", first, "--target", "uniform")
+    assert result.exit_code == 0, result.output
+    known = pd.read_csv(first)["index"].to_numpy()
+    expected = CBDSampling(target="uniform").select(profiles=profiles, n_instances=6)
+    assert known.tolist() == expected.tolist()
+
+    probabilities = np.random.default_rng(1).dirichlet(np.ones(3), N_IMAGES)
+    np.save(tmp_path / "p.npy", probabilities)
+    result = run(
+        *command, "--budget", 5, "-o", tmp_path / "next.csv", "--labelled", first,
+        "--probabilities", tmp_path / "p.npy", "--candidate-factor", 3,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    pool = np.setdiff1d(np.arange(N_IMAGES), known)
+    ours = CBDMarginSampling(candidate_factor=3).select(
+        profiles=profiles.take(pool), n_instances=5, probabilities=probabilities[pool],
+        labelled=profiles.take(known),
+    )  # fmt: skip
+    written = pd.read_csv(tmp_path / "next.csv")
+    assert written["index"].tolist() == pool[ours].tolist()
+    assert {"margin", "concepts", "added_concepts"} <= set(written.columns)
 
 
 def test_select_from_a_folder_keeps_its_embeddings(place: Path, tmp_path: Path) -> None:
@@ -142,6 +212,33 @@ def test_select_from_a_folder_keeps_its_embeddings(place: Path, tmp_path: Path) 
         (["--budget", 0], "`n_instances` must be in [1, 24], the size of the pool; got 0."),
         (["--budget", 2, "-m", 14], "`m` must be in [1, 13]; got 14."),
         (["--budget", 2, "--vocabulary", "nothing"], "`name` must be one of 'general'"),
+        (
+            ["--budget", 2, "--strategy", "entropy"],
+            "`--strategy` must be one of 'coverage', 'cbd'; got 'entropy'.",
+        ),
+        (
+            ["--budget", 2, "--strategy", "cbd", "--target", "even"],
+            "`--target` must be one of 'uniform', 'pool', 'uncertain'; got 'even'.",
+        ),
+        (
+            ["--budget", 2, "--candidate-factor", 3],
+            "`--candidate-factor` must come with `--strategy cbd`; got it with `--strategy "
+            "coverage`. Leave it out.",
+        ),
+        (["--budget", 2, "--target", "pool"], "`--target` must come with `--strategy cbd`;"),
+        (
+            ["--budget", 2, "--strategy", "cbd", "--classes", "x.txt"],
+            "`--classes` must come with `--strategy coverage`; got it with `--strategy cbd`.",
+        ),
+        (
+            ["--budget", 2, "--strategy", "cbd", "--random-state", 1],
+            "`--random-state` must come with `--strategy coverage`;",
+        ),
+        (
+            ["--budget", 2, "--classes", "x.txt", "--probabilities", "p.npy"],
+            "`--classes` must come with a first batch; got it with `--probabilities`, which say",
+        ),
+        (["--budget", 2, "--classes", "x.txt"], "No such file or directory: 'x.txt'"),
     ],
 )
 def test_select_refuses(place: Path, tmp_path: Path, arguments: list[object], message: str) -> None:
@@ -150,6 +247,14 @@ def test_select_refuses(place: Path, tmp_path: Path, arguments: list[object], me
     assert result.exit_code == 2
     assert message in flat(result)
     assert not out.exists()
+
+
+def test_concepts_per_image_need_a_vocabulary(place: Path, tmp_path: Path) -> None:
+    result = run("select", place / "table", "--budget", 2, "-m", 3, "-o", tmp_path / "picks.csv")
+    assert result.exit_code == 2
+    assert "`-m` must come with `--vocabulary` or `--strategy cbd`; got it with neither." in flat(
+        result
+    )
 
 
 def test_existing_output_is_kept_without_force(place: Path, tmp_path: Path) -> None:
@@ -278,6 +383,35 @@ def test_a_subset_from_a_folder_of_class_folders(digits_place: Path, tmp_path: P
     assert "least / most frequent class: " in flat(result)
     assert "of the labels look wrong (" in flat(result)
     assert all(name in flat(result) for name in set(MISPLACED))
+
+
+def test_class_names_share_a_first_batch(digits_place: Path, tmp_path: Path) -> None:
+    table, out = EmbeddingTable.open(digits_place / "table"), tmp_path / "first.csv"
+    command = ("select", digits_place / "table", "--classes", digits_place / "classes.txt")
+    result = run(*command, "--budget", 9, "-o", out)
+    assert result.exit_code == 0, result.output
+    texts = ClipEncoder("mini").encode_texts(CLASSES, templates=DEFAULT_TEMPLATES)
+    picks = pd.read_csv(out)["index"].to_numpy()
+    expected = UncertaintyCoverageSampling(texts).select(table, 9)
+    assert picks.tolist() == expected.tolist()
+    assert np.bincount((table[picks] @ texts.T).argmax(axis=1)).tolist() == [3, 3, 3]
+
+    result = run(*command, "--budget", 3, "-o", tmp_path / "next.csv", "--labelled", out)
+    assert result.exit_code == 0, result.output
+    later = pd.read_csv(tmp_path / "next.csv")["index"].to_numpy()
+    assert not set(later) & set(picks)
+    assert np.bincount((table[later] @ texts.T).argmax(axis=1)).tolist() == [1, 1, 1]
+
+
+def test_class_names_need_the_model_of_the_table(tmp_path: Path) -> None:
+    EmbeddingTable.from_array(tmp_path / "table", np.eye(5, 256), list("abcde"), model_id="other@1")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    result = run(
+        "select", tmp_path / "table", "--budget", 2, "-o", tmp_path / "picks.csv",
+        "--classes", tmp_path / "classes.txt", "--model", "mini",
+    )  # fmt: skip
+    assert result.exit_code == 2
+    assert "was made by other@1, got mini@" in flat(result)
 
 
 def test_a_subset_is_what_the_library_chooses(digits_place: Path, tmp_path: Path) -> None:

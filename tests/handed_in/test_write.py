@@ -82,6 +82,9 @@ def test_picks_read_back_as_indices(table: EmbeddingTable, tmp_path: Path) -> No
     assert indices.tolist() == [2, 0]
     assert told == picks
     assert {name: column.tolist() for name, column in numbers.items()} == {"margin": [0.1, 0.2]}
+    write_picks(path, picks, ids=IDS, concepts=False, overwrite=True)
+    assert pd.read_csv(path).columns.tolist() == ["rank", "index", "id"]
+    assert read_picks(path, table)[1] is None
 
 
 def test_suspects_with_the_truth(selection: Selection, tmp_path: Path) -> None:

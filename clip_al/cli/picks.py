@@ -1,0 +1,160 @@
+"""What ``select --budget`` asks of a strategy, and how it writes the picks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_al.cli.options import encoder_of, print_json, say
+from clip_al.progress import progress_bar
+
+if TYPE_CHECKING:
+    from clip_al.concepts.profiles import ConceptProfiles
+    from clip_al.encode.table import EmbeddingTable
+    from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling
+    from clip_al.label.coverage_sampling import UncertaintyCoverageSampling
+    from clip_al.label.explain import PickExplanation
+
+
+def read_query(
+    table: EmbeddingTable, probabilities: Path | None, labelled: Path | None
+) -> tuple[NDArray[np.int64], NDArray[Any] | None]:
+    """Return which images have labels, and the predictions of all."""
+    from clip_al.handed_in.read import read_indices, read_probabilities
+
+    known = np.empty(0, dtype=np.int64)
+    if labelled is not None:
+        known = read_indices(labelled, table, "--labelled")
+    predicted = None if probabilities is None else read_probabilities(probabilities, table)
+    return known, predicted
+
+
+def class_texts(
+    classes: Path, table: EmbeddingTable, model: str | None, pretrained: str | None
+) -> NDArray[np.float32]:
+    """Encode the names of the classes by the model of the table."""
+    from clip_al.concepts.vocabulary import DEFAULT_TEMPLATES
+    from clip_al.handed_in.read import read_class_names
+
+    encoder = encoder_of(table, model, pretrained)
+    table.check_model(encoder)
+    encoder.progress = False
+    return encoder.encode_texts(read_class_names(classes), templates=DEFAULT_TEMPLATES)
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is asked: so many images of a table, beside those with labels.
+
+    Parameters
+    ----------
+    table : EmbeddingTable
+    budget : int
+    known : ndarray of shape (l,), int64
+        Rows of the images that have labels.
+    prob_nk : ndarray of shape (n, k) or None
+        Predictions of all images of the table.
+    """
+
+    table: EmbeddingTable
+    budget: int
+    known: NDArray[np.int64]
+    prob_nk: NDArray[Any] | None
+
+    @property
+    def pool(self) -> NDArray[np.int64]:
+        """Rows of the images without a label."""
+        return np.delete(np.arange(len(self.table)), self.known)
+
+    def pick_by_coverage(
+        self, class_emb_kd: NDArray[Any] | None, random_state: int
+    ) -> NDArray[np.int64]:
+        """Return rows of the table, best first."""
+        from clip_al.label.coverage_sampling import UncertaintyCoverageSampling
+
+        strategy = UncertaintyCoverageSampling(class_emb_kd, random_state=random_state)
+        if not self.known.size:  # nothing is copied
+            return self._ask(strategy, self.table)
+        return self._ask(strategy, self.table[self.pool], labelled=self.table[self.known])
+
+    def pick_by_concepts(
+        self, profiles: ConceptProfiles, settings: dict[str, Any]
+    ) -> NDArray[np.int64]:
+        """Return rows of the table, best first."""
+        from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling
+
+        kind = CBDSampling if self.prob_nk is None else CBDMarginSampling
+        strategy = kind(**settings)
+        if not self.known.size:
+            return self._ask(strategy, None, profiles=profiles)
+        part, seen = profiles.take(self.pool), profiles.take(self.known)
+        return self._ask(strategy, None, profiles=part, labelled=seen)
+
+    def _ask(
+        self,
+        strategy: UncertaintyCoverageSampling | CBDSampling | CBDMarginSampling,
+        X: Any,
+        **pool: Any,
+    ) -> NDArray[np.int64]:
+        if self.prob_nk is not None:
+            pool["probabilities"] = self.prob_nk[self.pool] if self.known.size else self.prob_nk
+        with progress_bar(True, f"Picking among {len(self.pool):,} images", None):
+            return self.pool[strategy.select(X, self.budget, **pool)]
+
+    def write(
+        self, picks: NDArray[np.int64], profiles: ConceptProfiles | None, output: Path, force: bool
+    ) -> dict[str, Any]:
+        """Write the picks, and return what there is to say of them."""
+        from clip_al.handed_in.write import write_picks
+        from clip_al.label.explain import PickExplanation, explain_picks
+        from clip_al.label.uncertainty import margin
+
+        table, margins, said = self.table, None, {}
+        if self.prob_nk is not None:
+            margins = margin(np.asarray(self.prob_nk[picks]))
+        if profiles is None:
+            explanations = [PickExplanation(int(index), (), ()) for index in picks]
+        else:
+            seen = profiles.take(self.known) if self.known.size else None
+            explanations = explain_picks(picks, profiles, labelled=seen)
+            said = {
+                "concepts": profiles.n_concepts,
+                "added_concepts": sum(len(pick.added) for pick in explanations),
+            }
+        write_picks(
+            output, explanations,
+            ids=table.ids, paths=table.paths, metric=margins, concepts=profiles is not None,
+            overwrite=force,
+        )  # fmt: skip
+        rows = [self._record(rank, pick, margins, said) for rank, pick in enumerate(explanations)]
+        return {"images": len(table), **said, "picks": rows}
+
+    def _record(
+        self, rank: int, pick: PickExplanation, margins: NDArray[Any] | None, said: dict[str, Any]
+    ) -> dict[str, Any]:
+        record = {
+            "index": pick.index,
+            "id": self.table.ids[pick.index],
+            "path": self.table.paths[pick.index],
+        }
+        if margins is not None:
+            record["margin"] = margins[rank]
+        if said:
+            record |= {"concepts": pick.concepts, "added_concepts": pick.added}
+        return record
+
+
+def print_picks(result: dict[str, Any], as_json: bool) -> None:
+    """Print what was written, for people or as JSON."""
+    if as_json:
+        print_json(result)
+        return
+    wrote = f"Wrote {len(result['picks']):,} of {result['images']:,} images to {result['output']}"
+    if "concepts" in result:
+        added = f"{result['added_concepts']:,} of {result['concepts']:,} concepts"
+        wrote += f"; they add {added}."
+    say(wrote)
