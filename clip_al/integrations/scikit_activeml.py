@@ -1,4 +1,4 @@
-"""scikit-activeml: `CBDMargin` and `AlignmentDiversity` query what ours pick, index by index."""
+"""scikit-activeml: `UncertaintyCoverage` and others query what ours pick, index by index."""
 
 from copy import copy
 from types import SimpleNamespace
@@ -11,6 +11,7 @@ from clip_al.arrays.order import lowest
 from clip_al.errors import missing_extra
 from clip_al.label.alignment_sampling import AlignmentDiversitySampling
 from clip_al.label.concept_sampling import UNCERTAINTIES, CBDMarginSampling
+from clip_al.label.coverage_sampling import UncertaintyCoverageSampling
 from clip_al.label.query_inputs import count_labelled, target_vector, training_embeddings
 
 try:
@@ -55,6 +56,20 @@ class _Wrapped(base.SingleAnnotatorPoolQueryStrategy):
         later, earlier = np.tril_indices(n, -1)
         utilities[later, rows[picks[earlier]]] = np.nan
         return rows[picks], utilities
+
+
+class UncertaintyCoverage(_Wrapped):
+    """`UncertaintyCoverageSampling`; before there is any label, by its rule for that."""
+
+    _wraps = UncertaintyCoverageSampling
+
+    def _ask(self, strategy: Any, clf: Any, pool: Any) -> tuple[Any, Any]:
+        return strategy, (lambda _: None) if clf is None else clf.predict_proba
+
+    def _utilities(self, strategy: Any, learner: Any, pool: Any, picks: Any) -> Any:
+        gain_bn = np.full((len(picks), len(pool)), -np.inf)
+        strategy._query(learner, pool, len(picks), gain_bn=gain_bn)
+        return gain_bn
 
 
 class CBDMargin(_Wrapped):

@@ -153,6 +153,20 @@ class UncertaintyCoverageSampling(BaseEstimator):
         InvalidInputError
             Where numbers of rows or columns do not fit together, or values are out of range.
         """
+        picks = self._query(classifier, X, n_instances, embeddings, probabilities, labelled)
+        return picks.indices, picks.gain
+
+    def _query(
+        self,
+        classifier: Any,
+        X: Any,
+        n_instances: int,
+        embeddings: Any = None,
+        probabilities: Any = None,
+        labelled: Any = None,
+        gain_bn: NDArray[np.float64] | None = None,
+    ) -> CoveragePicks:
+        """Ask the classifier for what was not passed, and pick."""
         check_n_instances(n_instances, len(X))
         if probabilities is None:
             probabilities = _probabilities(classifier, X)
@@ -164,8 +178,7 @@ class UncertaintyCoverageSampling(BaseEstimator):
             of_learner = False
         image_emb_nd = self._embeddings(X, embeddings)
         labelled_ld = self._labelled(labelled, image_emb_nd.shape[1], of_learner)
-        picks = self._pick(image_emb_nd, n_instances, probabilities, labelled_ld)
-        return picks.indices, picks.gain
+        return self._pick(image_emb_nd, n_instances, probabilities, labelled_ld, gain_bn)
 
     def select(
         self,
@@ -247,11 +260,12 @@ class UncertaintyCoverageSampling(BaseEstimator):
         n_instances: int,
         probabilities: Any,
         labelled_ld: NDArray[Any] | None,
+        gain_bn: NDArray[np.float64] | None = None,
     ) -> CoveragePicks:
         n_instances = check_n_instances(n_instances, len(image_emb_nd))
         check_int(self.random_state, "random_state", smallest=0)
         how: dict[str, Any] = {"radius": self.radius, "random_state": self.random_state}
-        how["labelled"] = labelled_ld
+        how |= {"labelled": labelled_ld, "gain_bn": gain_bn}
         if probabilities is None:
             return self._pick_first(image_emb_nd, n_instances, how)
         prob_nk = check_probability_shape(

@@ -20,6 +20,9 @@ from sklearn.naive_bayes import GaussianNB
 
 import clip_al
 from clip_al.errors import MissingDependencyError, ModelMismatchError
+from clip_al.label.coverage.pick import RADIUS
+from clip_al.label.coverage_sampling import labelled_cover
+from tests import coverage_reference
 from tests.reference import contents, make_vocabulary, random_unit
 
 pytest.importorskip("skactiveml", reason="scikit-activeml comes with the extra `activeml`")
@@ -28,7 +31,11 @@ from skactiveml.base import SingleAnnotatorPoolQueryStrategy
 from skactiveml.classifier import ParzenWindowClassifier, SklearnClassifier
 from skactiveml.utils import MISSING_LABEL, is_labeled
 
-from clip_al.integrations.scikit_activeml import AlignmentDiversity, CBDMargin
+from clip_al.integrations.scikit_activeml import (
+    AlignmentDiversity,
+    CBDMargin,
+    UncertaintyCoverage,
+)
 
 N, N_LABELLED, K = 60, 9, 3
 CLASS_NAMES = ["ant", "bee", "cat"]
@@ -49,10 +56,14 @@ def class_embeddings():
     return random_unit(np.random.default_rng(5), K, 12)
 
 
-@pytest.fixture(params=["margin", "targeted", "softmax", "alignment", "unbalanced"])
+@pytest.fixture(
+    params=["coverage", "shares", "margin", "targeted", "softmax", "alignment", "unbalanced"]
+)
 def strategy(request, vocabulary, class_embeddings):
     """One of ours, with various settings."""
     return {
+        "coverage": lambda: clip_al.UncertaintyCoverageSampling(radius=0.8),
+        "shares": lambda: clip_al.UncertaintyCoverageSampling(class_embeddings),
         "margin": lambda: clip_al.CBDMarginSampling(vocabulary, m=6),
         "targeted": lambda: clip_al.CBDMarginSampling(vocabulary, m=6, target="pool"),
         "softmax": lambda: clip_al.CBDMarginSampling(
@@ -68,8 +79,12 @@ def strategy(request, vocabulary, class_embeddings):
 
 
 def wrap(strategy, **settings):
-    is_margin = isinstance(strategy, clip_al.CBDMarginSampling)
-    return (CBDMargin if is_margin else AlignmentDiversity)(strategy, **settings)
+    wraps = {
+        clip_al.CBDMarginSampling: CBDMargin,
+        clip_al.AlignmentDiversitySampling: AlignmentDiversity,
+        clip_al.UncertaintyCoverageSampling: UncertaintyCoverage,
+    }
+    return wraps[type(strategy)](strategy, **settings)
 
 
 def array_call(strategy, Z, y, n, clf, rows=None):
@@ -77,7 +92,7 @@ def array_call(strategy, Z, y, n, clf, rows=None):
     known = is_labeled(y)
     rows = np.flatnonzero(~known) if rows is None else rows
     clf = clone(clf).fit(Z, y)
-    if isinstance(strategy, clip_al.CBDMarginSampling):
+    if not isinstance(strategy, clip_al.AlignmentDiversitySampling):
         more = {"probabilities": clf.predict_proba(Z[rows]), "labelled": Z[known]}
     else:
         more = {"y": clf.predict(Z[rows])}
@@ -139,6 +154,7 @@ def test_row_numbers_of_a_bound_table(tmp_path, Z, vocabulary, class_embeddings)
     y, rows = labels(), np.arange(N)[:, None]
     for make, first in (
         (clip_al.CBDMarginSampling, vocabulary),
+        (clip_al.UncertaintyCoverageSampling, None),
         (clip_al.AlignmentDiversitySampling, class_embeddings),
     ):
         clf = classifier().fit(rows, y)
@@ -159,6 +175,13 @@ def test_the_first_batch_is_that_of_cbd_sampling(Z, vocabulary):
     expected = clip_al.CBDSampling(vocabulary, m=6, weighting="softmax").select(Z, 5)
     np.testing.assert_array_equal(queried, expected)
     assert ours.target == "uniform"
+
+
+def test_or_that_of_coverage_with_and_without_class_texts(Z, class_embeddings):
+    for texts in (None, class_embeddings):
+        ours = clip_al.UncertaintyCoverageSampling(texts)
+        queried = UncertaintyCoverage(ours).query(Z, labels(0), classifier(), batch_size=5)
+        np.testing.assert_array_equal(queried, ours.select(Z, 5))
 
 
 def test_or_by_the_classes_that_clip_sees(Z, class_embeddings):
@@ -199,6 +222,37 @@ def test_utilities_of_the_margin_are_what_a_greedy_step_gains(Z, vocabulary):
         similarity_n = vectors @ vectors[chosen].sum(axis=0)
         np.testing.assert_allclose(utilities[step, open_n], -similarity_n[open_n], atol=1e-5)
         chosen.append(pick)
+
+
+@pytest.mark.parametrize("n_labelled", [0, N_LABELLED])
+def test_utilities_of_coverage_are_what_a_greedy_step_adds(Z, n_labelled):
+    ours, y = clip_al.UncertaintyCoverageSampling(), labels(n_labelled)
+    query = {"X": Z, "y": y, "clf": classifier(), "batch_size": 4}
+    picks, utilities = UncertaintyCoverage(ours).query(**query, return_utilities=True)
+    pool = Z[n_labelled:]
+    weight_n, cover_n = np.ones(len(pool)), np.zeros(len(pool))
+    if n_labelled:
+        weight_n = coverage_reference.weights(classifier().fit(Z, y).predict_proba(pool))
+        cover_n = coverage_reference.kernel(pool, RADIUS, Z[:n_labelled]).max(axis=0)
+        cover_n *= labelled_cover(n_labelled, K)
+    K_nn = coverage_reference.kernel(pool, RADIUS)
+    for step, pick in enumerate(picks):
+        expected = coverage_reference.gains(K_nn, weight_n, cover_n)
+        left = np.setdiff1d(np.arange(len(pool)), picks[:step] - n_labelled)
+        np.testing.assert_allclose(utilities[step, n_labelled + left], expected[left], atol=1e-5)
+        assert np.nanargmax(utilities[step]) == pick
+        cover_n = np.maximum(cover_n, K_nn[pick - n_labelled])
+
+
+def test_utilities_of_a_large_pool_are_those_of_the_images_looked_at():
+    rng = np.random.default_rng(0)
+    Z = random_unit(rng, 10_500, 6)
+    ours = clip_al.UncertaintyCoverageSampling(random_state=2)
+    query = {"X": Z, "y": np.full(len(Z), MISSING_LABEL), "clf": classifier(), "batch_size": 2}
+    picks, utilities = UncertaintyCoverage(ours).query(**query, return_utilities=True)
+    np.testing.assert_array_equal(picks, ours.select(Z, 2))
+    assert np.isneginf(utilities[0]).sum() == 500
+    assert [np.nanargmax(row) for row in utilities] == picks.tolist()
 
 
 def test_utilities_of_alignment_are_totals_and_a_full_quota_closes_a_class(Z, class_embeddings):
@@ -317,8 +371,13 @@ def test_bad_arguments_of_a_query(strategy, Z, change, error):
 
 
 def test_embeddings_of_another_width_are_refused(strategy, Z):
+    if isinstance(strategy, clip_al.UncertaintyCoverageSampling):
+        strategy = clip_al.UncertaintyCoverageSampling(np.eye(K, 12))
+        query = {"y": labels(0)}  # texts are read before there is a label
+    else:
+        query = {"y": labels()}
     with pytest.raises((ModelMismatchError, clip_al.errors.InvalidInputError), match="columns"):
-        wrap(strategy).query(Z[:, :8], labels(), classifier())
+        wrap(strategy).query(Z[:, :8], clf=classifier(), **query)
 
 
 @pytest.mark.parametrize("settings", [{"missing_label": dict}, {"random_state": "state"}], ids=str)
@@ -329,7 +388,7 @@ def test_bad_settings(strategy, Z, settings):
 
 
 def test_the_strategy_must_be_ours(Z, strategy):
-    other = AlignmentDiversity if type(wrap(strategy)) is CBDMargin else CBDMargin
+    other = UncertaintyCoverage if type(wrap(strategy)) is CBDMargin else CBDMargin
     for wrong in (strategy, None, "margin"):
         with pytest.raises(TypeError, match="strategy"):
             other(wrong).query(Z, labels(), classifier())

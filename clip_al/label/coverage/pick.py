@@ -22,6 +22,7 @@ from clip_al.label.coverage.kernel import (
     measure,
     pick_lazily,
     placed,
+    write_gains,
 )
 
 RADIUS = 0.6
@@ -51,6 +52,7 @@ def pick_by_coverage(
     labelled_cover: float = 1.0,
     radius: float = RADIUS,
     random_state: int = 0,
+    gain_bn: NDArray[np.float64] | None = None,
 ) -> CoveragePicks:
     """Pick images near to as much weight as possible that nothing labelled or picked is near to.
 
@@ -73,6 +75,9 @@ def pick_by_coverage(
         Of the kernel, in median distances of the pool, above 0.
     random_state : int
         Of the draws from pools of more than 4,000 images; smaller ones need none.
+    gain_bn : ndarray of shape (n_instances, n), float64, optional
+        Written: what each image would have added at each step, where it was a candidate. Of
+        the highest the lowest index is the pick, those picked already apart. O(b c r) time.
 
     Returns
     -------
@@ -131,7 +136,7 @@ def pick_by_coverage(
     with one_blas_thread():
         space = measure(image_emb_nd, check_number(radius, "radius", above=0.0), rng)
         pool = _Pool(image_emb_nd, weight_n, stratum_n, space, cover)
-        return pool.pick(np.arange(n), n_instances, known_ld, rng)
+        return pool.pick(np.arange(n), n_instances, known_ld, rng, gain_bn)
 
 
 def pick_equal_shares(
@@ -144,12 +149,13 @@ def pick_equal_shares(
     labelled_groups: ArrayLike | None = None,
     radius: float = RADIUS,
     random_state: int = 0,
+    gain_bn: NDArray[np.float64] | None = None,
 ) -> CoveragePicks:
     """Pick from each group the same number of images, by coverage of the group.
 
     Parameters
     ----------
-    Z, n_instances, weights, labelled, radius, random_state
+    Z, n_instances, weights, labelled, radius, random_state, gain_bn
         As in `pick_by_coverage`.
     groups : array-like of shape (n,), int
         Of each image, at least 0; the class that it is taken for, for instance.
@@ -192,7 +198,11 @@ def pick_equal_shares(
         for group in np.unique(turns):
             places = np.flatnonzero(turns == group)
             members = order[starts[group] : starts[group + 1]]
-            indices[places], gain[places] = pool.pick(members, len(places), known_ld, rng)
+            gain_pn = None if gain_bn is None else gain_bn[places]
+            picks = pool.pick(members, len(places), known_ld, rng, gain_pn)
+            indices[places], gain[places] = picks
+            if gain_bn is not None:
+                gain_bn[places] = gain_pn
     return CoveragePicks(indices, gain)
 
 
@@ -227,6 +237,7 @@ class _Pool(NamedTuple):
         n_wanted: int,
         labelled_ld: NDArray[Any] | None,
         rng: np.random.Generator,
+        gain_bn: NDArray[np.float64] | None = None,
     ) -> CoveragePicks:
         """Pick among some rows, ascending, which alone are to be covered; in parts if many."""
         indices, gain = np.empty(n_wanted, np.int64), np.empty(n_wanted)
@@ -242,7 +253,12 @@ class _Pool(NamedTuple):
                 np.maximum(cover_r, covered(earlier_td, emb_rd, self.space), out=cover_r)
             sim_cr = kernel(emb_cd, emb_rd, self.space.square_radius)
             picks = np.empty(stop - start, np.int64)
+            before_r = cover_r.copy()
             pick_lazily(sim_cr, weight_r, cover_r, picks, gain[start:stop])
+            if gain_bn is not None:
+                gain_bc = np.empty((len(picks), len(candidates)))
+                write_gains(sim_cr, weight_r, before_r, picks, gain_bc)
+                gain_bn[start:stop, candidates] = gain_bc
             indices[start:stop] = candidates[picks]
             rows = np.setdiff1d(rows, indices[start:stop], assume_unique=True)
         return CoveragePicks(indices, gain)
