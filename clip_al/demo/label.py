@@ -1,7 +1,7 @@
-"""The demo: real images, the embedded model, and modAL's loop with three strategies.
+"""The demo: real images, the embedded model, and modAL's loop with four ways to label.
 
-Which of scikit-learn's 1,797 photographed digits should be labelled next? Everything runs
-offline and nothing of it has seen a digits image before.
+Which of scikit-learn's 1,797 photographed digits should be labelled next, where odd digits
+are rare, as some things are in most folders? Everything runs offline.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from sklearn.base import ClassifierMixin
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
@@ -24,16 +25,22 @@ from sklearn.model_selection import train_test_split
 from clip_al.atomic import write_frame
 from clip_al.concepts.diversity import ConceptCounts, concept_diversity
 from clip_al.concepts.profiles import ConceptProfiles
-from clip_al.concepts.vocabulary import ConceptVocabulary
+from clip_al.concepts.vocabulary import DEFAULT_TEMPLATES, ConceptVocabulary
 from clip_al.demo import check_packages
 from clip_al.encode.encoder import ClipEncoder
-from clip_al.label.concept_sampling import CBDMarginSampling
+from clip_al.label.coverage_sampling import UncertaintyCoverageSampling
 from clip_al.label.explain import PickExplanation, explain_picks
+from clip_al.label.head.classifier import ClipClassifier
 
-N_FIRST = 20
-N_INSTANCES = 20
+N_INSTANCES = 10
 N_ROUNDS = 6
-STRATEGIES = ("random", "margin", "CBD + margin")
+N_PICTURES = 20
+RARE_SHARE = 0.1
+"""Of the odd digits, how many are in the pool."""
+CLASS_NAMES = tuple(f"digit {i}" for i in range(10))
+WITH_HEAD = "coverage, ClipClassifier"
+STRATEGIES = ("random", "margin", "coverage", WITH_HEAD)
+"""The first three with a logistic regression."""
 
 
 @dataclass(frozen=True)
@@ -108,19 +115,36 @@ def run_demo(
         f"{ConceptCounts.from_profiles(profiles).richness()} of {len(vocabulary)} concepts.\n"
     )
 
-    accuracy = compare_strategies(Z, y, profiles, n_seeds=n_seeds, console=console)
+    names = list(CLASS_NAMES)
+    class_emb_kd = digits.encoder.encode_texts(names, templates=DEFAULT_TEMPLATES)
+    console.print("Labelling a pool in which odd digits are a tenth as frequent as even ones.")
+    accuracy = compare_strategies(Z, y, class_emb_kd, n_seeds=n_seeds, console=console)
     console.print(_accuracy_table(accuracy))
-    picks, explanations = first_batch(Z, y, profiles)
+    console.print(what_it_means(accuracy), highlight=False)
+    explanations = first_batch(Z, y, class_emb_kd, profiles)
     write_selection(folder / "selection.csv", explanations, y)
     draw_learning_curves(folder / "learning_curves.png", accuracy)
     titles = ["\n".join(pick.concepts[:3]) for pick in explanations]
-    draw_images(folder / "chosen_images.png", images[picks], titles)
+    chosen = [pick.index for pick in explanations]
+    draw_images(folder / "chosen_images.png", images[chosen], titles)
     console.print(f"\nWrote selection.csv, learning_curves.png, chosen_images.png to {folder}")
     return DemoResult(accuracy, folder)
 
 
+def uneven_pool(y: NDArray[Any], rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Return the rows of even digits, and one in ten of the others, in random order."""
+    rng = np.random.default_rng(seed)
+    kept = (y[rows] % 2 == 0) | (rng.random(len(rows)) < RARE_SHARE)
+    return rng.permutation(rows[kept])
+
+
 def compare_strategies(
-    Z: NDArray[Any], y: NDArray[Any], profiles: ConceptProfiles, *, n_seeds: int, console: Console
+    Z: NDArray[Any],
+    y: NDArray[Any],
+    class_emb_kd: NDArray[Any],
+    *,
+    n_seeds: int,
+    console: Console,
 ) -> pd.DataFrame:
     """Run modAL's loop for each strategy and seed; return the accuracy after each round."""
     rows = []
@@ -128,37 +152,35 @@ def compare_strategies(
         task = progress.add_task("Labelling rounds", total=n_seeds * len(STRATEGIES) * N_ROUNDS)
         for seed in range(n_seeds):
             for name in STRATEGIES:
-                for n_labels, score in _loop(Z, y, profiles, name, seed):
+                for n_labels, score in _loop(Z, y, class_emb_kd, name, seed):
                     rows.append((name, seed, n_labels, score))
                     progress.advance(task)
     return pd.DataFrame(rows, columns=["strategy", "seed", "n_labels", "accuracy"])
 
 
 def _loop(
-    Z: NDArray[Any], y: NDArray[Any], profiles: ConceptProfiles, name: str, seed: int
+    Z: NDArray[Any], y: NDArray[Any], class_emb_kd: NDArray[Any], name: str, seed: int
 ) -> list[tuple[int, float]]:
     from modAL.models import ActiveLearner
 
     train, test = train_test_split(np.arange(len(y)), test_size=0.4, random_state=seed, stratify=y)
-    rng = np.random.default_rng(seed)
-    labelled, pool = np.split(rng.permutation(train), [N_FIRST])
+    pool = uneven_pool(y, train, seed)
     learner = ActiveLearner(
-        estimator=_classifier(),
-        query_strategy=_strategy(name, rng),
-        X_training=Z[labelled],
-        y_training=y[labelled],
+        estimator=_estimator(name, class_emb_kd),
+        query_strategy=_strategy(name, np.random.default_rng(seed)),
     )
     scores = []
     for _ in range(N_ROUNDS):
-        kwargs = {"profiles": profiles.take(pool)} if name == "CBD + margin" else {}
-        picks, _ = learner.query(Z[pool], n_instances=N_INSTANCES, **kwargs)
-        learner.teach(Z[pool[picks]], y[pool[picks]])
+        picks, rows = learner.query(Z[pool], n_instances=N_INSTANCES)
+        learner.teach(rows, y[pool[picks]])
         pool = np.delete(pool, picks)
         scores.append((len(learner.y_training), float(learner.score(Z[test], y[test]))))
     return scores
 
 
-def _classifier() -> LogisticRegression:
+def _estimator(name: str, class_emb_kd: NDArray[Any]) -> ClassifierMixin:
+    if name == WITH_HEAD:
+        return ClipClassifier(class_embeddings=class_emb_kd)
     # Unit-length embeddings need a weak penalty.
     return LogisticRegression(C=30.0, max_iter=1000)
 
@@ -169,30 +191,37 @@ def _strategy(name: str, rng: np.random.Generator) -> Callable[..., Any]:
     def random_sampling(_: Any, X: Any, n_instances: int = 1) -> tuple[NDArray[Any], None]:
         return rng.choice(len(X), n_instances, replace=False), None
 
-    strategies: dict[str, Callable[..., Any]] = {
-        "random": random_sampling,
-        "margin": margin_sampling,
-        "CBD + margin": CBDMarginSampling(),
-    }
-    return strategies[name]
+    def random_then_margin(learner: Any, X: Any, n_instances: int = 1) -> tuple[Any, Any]:
+        ask = random_sampling if learner.X_training is None else margin_sampling
+        picked: tuple[Any, Any] = ask(learner, X, n_instances)
+        return picked
+
+    strategies = {"random": random_sampling, "margin": random_then_margin}
+    return strategies.get(name, UncertaintyCoverageSampling())
 
 
 def first_batch(
-    Z: NDArray[Any], y: NDArray[Any], profiles: ConceptProfiles, seed: int = 0
-) -> tuple[NDArray[np.int64], list[PickExplanation]]:
-    """Pick what to label after the first few labels, and say why."""
-    labelled = np.random.default_rng(seed).choice(len(y), N_FIRST, replace=False)
-    pool = np.delete(np.arange(len(y)), labelled)
-    strategy = CBDMarginSampling()
-    picks = strategy.select(
-        n_instances=N_INSTANCES,
-        probabilities=_classifier().fit(Z[labelled], y[labelled]).predict_proba(Z[pool]),
-        profiles=profiles.take(pool),
-        labelled=profiles.take(labelled),
+    Z: NDArray[Any], y: NDArray[Any], class_emb_kd: NDArray[Any], profiles: ConceptProfiles
+) -> list[PickExplanation]:
+    """Pick what to label first, from the class names, and say what each pick shows."""
+    pool = uneven_pool(y, np.arange(len(y)), seed=0)
+    zero_shot = ClipClassifier(class_embeddings=class_emb_kd)
+    picks = UncertaintyCoverageSampling().select(
+        Z[pool], N_PICTURES, probabilities=zero_shot.predict_proba(Z[pool])
     )
-    chosen = pool[picks]
-    explanations = explain_picks(chosen, profiles, labelled=profiles.take(labelled))
-    return chosen, explanations
+    return explain_picks(pool[picks], profiles)
+
+
+def what_it_means(accuracy: pd.DataFrame) -> str:
+    """Say in a sentence what the first round shows."""
+    n_labels = accuracy["n_labels"].min()
+    first = accuracy[accuracy["n_labels"] == n_labels].groupby("strategy")["accuracy"].mean()
+    with_head, coverage, random = (first[name] for name in (WITH_HEAD, "coverage", "random"))
+    return (
+        f"{n_labels} labels that cover the pool give {coverage:.0%}, {n_labels} random ones, which "
+        f"miss rare digits, {random:.0%}; ClipClassifier, which begins with the class names, is "
+        f"at {with_head:.0%}."
+    )
 
 
 def write_selection(path: Path, explanations: list[PickExplanation], y: NDArray[Any]) -> None:

@@ -63,7 +63,7 @@ class UncertaintyCoverage(_Wrapped):
 
     _wraps = UncertaintyCoverageSampling
 
-    def _ask(self, strategy: Any, clf: Any, pool: Any) -> tuple[Any, Any]:
+    def _ask(self, strategy: Any, clf: Any, pool: Any) -> tuple[Any, Any]:  # noqa: ARG002
         return strategy, (lambda _: None) if clf is None else clf.predict_proba
 
     def _utilities(self, strategy: Any, learner: Any, pool: Any, picks: Any) -> Any:
