@@ -22,7 +22,7 @@ from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.label.coverage.pick import RADIUS, CoveragePicks, pick_by_coverage, pick_equal_shares
 from clip_al.label.coverage.weights import coverage_weights
 from clip_al.label.explain import PickExplanation, explain_picks
-from clip_al.label.query_inputs import answer_of, pool_embeddings
+from clip_al.label.query_inputs import answer_of, check_profiles, pool_embeddings
 
 if TYPE_CHECKING:
     from clip_al.encode.table import EmbeddingTable
@@ -201,7 +201,13 @@ class UncertaintyCoverageSampling(BaseEstimator):
         return self._pick(image_emb_nd, n_instances, probabilities, labelled_ld).indices
 
     def explain(
-        self, indices: ArrayLike, X: Any = None, *, embeddings: Any = None, labelled: Any = None
+        self,
+        indices: ArrayLike,
+        X: Any = None,
+        *,
+        embeddings: Any = None,
+        profiles: ConceptProfiles | None = None,
+        labelled: Any = None,
     ) -> list[PickExplanation]:
         """Say which concepts each pick shows, and which of them are new.
 
@@ -211,6 +217,9 @@ class UncertaintyCoverageSampling(BaseEstimator):
             Picks, best first, as positions in the pool.
         X, embeddings, labelled
             As they were passed to the query: nothing of it is kept.
+        profiles : ConceptProfiles, optional
+            Of the pool, in place of `X`: nothing is computed anew, no vocabulary is needed, and
+            `labelled` may be profiles or counts as well.
 
         Returns
         -------
@@ -219,8 +228,10 @@ class UncertaintyCoverageSampling(BaseEstimator):
         Notes
         -----
         Concepts did not choose; they say what is in what was chosen. O(n v d) time: the pool
-        is profiled.
+        is profiled, unless `profiles` is passed.
         """
+        if profiles is not None:
+            return explain_picks(indices, check_profiles(profiles, X), labelled=labelled)
         if self.vocabulary is None:
             raise InvalidInputError(
                 "`vocabulary` must be an encoded ConceptVocabulary to explain picks; got none. "

@@ -21,6 +21,7 @@ from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.label.coverage.pick import pick_by_coverage, pick_equal_shares
 from clip_al.label.coverage.weights import coverage_weights
 from clip_al.label.coverage_sampling import UncertaintyCoverageSampling, labelled_cover, zero_shot
+from clip_al.label.explain import explain_picks
 from tests.reference import contents, random_unit
 
 
@@ -196,6 +197,15 @@ def test_picks_are_explained_in_concepts(Z, vocabulary, profiles):
     assert [list(e.concepts) for e in found] == [profiles.names(i) for i in picks]
     again = strategy.explain(picks[:1], Z, labelled=Z[picks[:1]])
     assert again[0].added == ()
+
+
+def test_profiles_at_hand_explain_without_a_vocabulary(Z, vocabulary, profiles):
+    strategy, picks = UncertaintyCoverageSampling(), [3, 1, 7]
+    expected = explain_picks(picks, profiles, labelled=profiles.take([0, 2]))
+    found = strategy.explain(picks, profiles=profiles, labelled=profiles.take([0, 2]))
+    assert found == expected
+    with pytest.raises(InvalidInputError, match="`profiles` must have one row for each of the 2"):
+        strategy.explain([0], Z[:2], profiles=profiles)
 
 
 def test_explaining_needs_a_vocabulary(Z):
