@@ -248,7 +248,7 @@ def select(
         table = open_or_embed(images_or_table, output, encoder, skip_unreadable)
         query = Query(table, budget, *read_query(table, probabilities, labelled))
         if strategy == "cbd":
-            settings = {} if target is None else {"target": target}
+            settings: dict[str, Any] = {} if target is None else {"target": target}
             if probabilities is not None:
                 settings["candidate_factor"] = candidate_factor
             words = vocabulary or "general"

@@ -478,7 +478,8 @@ def concept_directions(text_emb_vd: NDArray[Any], similarity: str) -> NDArray[np
     off_vd = text_emb_vd - text_emb_vd.mean(axis=0, dtype=np.float64)
     length_v1 = np.linalg.norm(off_vd, axis=1, keepdims=True)
     off_vd /= np.where(length_v1 < SMALLEST_STD, np.inf, length_v1)
-    return off_vd.astype(np.float32)
+    direction_vd: NDArray[np.float32] = off_vd.astype(np.float32)
+    return direction_vd
 
 
 def _text_embeddings(vocabulary: ConceptVocabulary) -> NDArray[np.float32]:
