@@ -156,7 +156,12 @@ class _ConceptSampling(BaseEstimator):
 
 
 class CBDMarginSampling(_ConceptSampling):
-    """Pick images that the model is unsure of and whose concepts differ.
+    """Pick images that the model is unsure of and whose concepts differ: the first paper's hybrid.
+
+    For picks that are explained and steered in words: `target=` says which concepts the
+    chosen set should show, `explain` which each pick adds. It is not ahead of
+    `UncertaintyCoverageSampling`, the default, which needs no vocabulary: on genuine CLIP
+    embeddings concepts picked no better than random directions (decisions/0004).
 
     The `candidate_factor` × n_instances least certain images are the candidates; among
     them, each step takes the one whose concept vector is least similar to the sum of those
@@ -195,7 +200,7 @@ class CBDMarginSampling(_ConceptSampling):
     ----------
     "A Highly Efficient Diversity-based Input Selection for DNN Improvement Using VLMs",
     arXiv 2601.08024. The summary of it that we have does not say how CBD and uncertainty are
-    combined; the shortlist and the factor 4 are ours (decisions/0004).
+    combined; the shortlist and its factor are ours (decisions/0004).
 
     Examples
     --------
