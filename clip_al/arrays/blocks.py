@@ -65,7 +65,7 @@ def _unit_block_of_any_scale(image_emb_nd: NDArray[Any], rows: slice) -> NDArray
     return unit
 
 
-def _position(rows: slice, index: Any) -> int:
+def _position(rows: slice, index: int | np.integer[Any]) -> int:
     """Return which row of the array is the index-th of a slice."""
     return int((rows.start or 0) + index * (rows.step or 1))
 

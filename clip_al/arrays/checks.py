@@ -15,18 +15,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.blocks import block_rows
+from clip_al.arrays.types import Embeddings, as_array
 from clip_al.errors import InvalidInputError, InvalidTypeError, not_finite
 
 
 def check_embeddings(
-    X: Any, name: str = "X", *, width: int | None = None, finite: bool = True
+    X: Embeddings, name: str = "X", *, width: int | None = None, finite: bool = True
 ) -> NDArray[Any]:
     """Return `X` as a non-empty 2-D array of finite floats; float arrays are not copied.
 
     Parameters
     ----------
-    X : array-like of shape (n, d)
-        Embeddings, one row an image; a memory-mapped array stays one.
+    X : array-like, EmbeddingTable or DeviceEmbeddings of shape (n, d)
+        One row an image; a memory-mapped array stays one, and so do rows on a device.
     name : str
         What the caller calls it, for the messages.
     width : int, optional
@@ -45,8 +46,9 @@ def check_embeddings(
     -----
     One pass over `X` in blocks; O(n d) time, O(block) memory.
     """
-    on_device = getattr(X, "is_on_device", False)  # looked at when they were sent there
-    array: NDArray[Any] = X if on_device else _as_array(X, name)
+    given = as_array(X)
+    on_device = getattr(given, "is_on_device", False)  # looked at when they were sent there
+    array: NDArray[Any] = given if on_device else _numpy_array(given, name)
     if array.dtype.kind not in "fiu":
         raise InvalidTypeError(
             f"`{name}` must hold numbers, one row an image; got dtype {array.dtype}. "
@@ -73,7 +75,7 @@ def check_embeddings(
     return array
 
 
-def _as_array(X: Any, name: str) -> NDArray[Any]:
+def _numpy_array(X: Any, name: str) -> NDArray[Any]:
     try:
         return np.asanyarray(X)
     except TypeError as exc:
@@ -100,7 +102,7 @@ def check_finite(array: NDArray[Any], name: str) -> None:
             raise not_finite(name, [start + int(row) for row in bad])
 
 
-def check_probabilities(probabilities: Any, *, n_images: int | None = None) -> NDArray[Any]:
+def check_probabilities(probabilities: ArrayLike, *, n_images: int | None = None) -> NDArray[Any]:
     """Return class probabilities as a 2-D float array whose rows sum to 1, read in blocks.
 
     Parameters
@@ -117,7 +119,9 @@ def check_probabilities(probabilities: Any, *, n_images: int | None = None) -> N
     return array
 
 
-def check_probability_shape(probabilities: Any, *, n_images: int | None = None) -> NDArray[Any]:
+def check_probability_shape(
+    probabilities: ArrayLike, *, n_images: int | None = None
+) -> NDArray[Any]:
     """Do the part of `check_probabilities` that reads no numbers."""
     array: NDArray[Any] = np.asanyarray(probabilities)
     if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[1] == 0:
@@ -165,7 +169,7 @@ def probability_block(array: NDArray[Any], rows: slice) -> NDArray[Any]:
     )
 
 
-def check_n_instances(n_instances: Any, n_pool: int, name: str = "n_instances") -> int:
+def check_n_instances(n_instances: object, n_pool: int, name: str = "n_instances") -> int:
     """Return a budget as an int in [1, n_pool]."""
     number = _whole(n_instances, name)
     if n_pool == 0:
@@ -220,7 +224,7 @@ def check_indices(
     return array
 
 
-def check_choice(value: Any, choices: Collection[str], name: str) -> str:
+def check_choice(value: object, choices: Collection[str], name: str) -> str:
     """Return `value` if it is one of `choices`."""
     if not isinstance(value, str) or value not in choices:
         listed = ", ".join(repr(choice) for choice in choices)
@@ -228,7 +232,7 @@ def check_choice(value: Any, choices: Collection[str], name: str) -> str:
     return value
 
 
-def check_int(value: Any, name: str, *, smallest: int = 1, largest: int | None = None) -> int:
+def check_int(value: object, name: str, *, smallest: int = 1, largest: int | None = None) -> int:
     """Return `value` as an int of at least `smallest` and at most `largest`."""
     number = _whole(value, name)
     if number < smallest or (largest is not None and number > largest):
@@ -238,7 +242,7 @@ def check_int(value: Any, name: str, *, smallest: int = 1, largest: int | None =
 
 
 def check_number(
-    value: Any,
+    value: object,
     name: str,
     *,
     low: float = -math.inf,
@@ -259,7 +263,7 @@ def check_number(
     return number
 
 
-def _whole(value: Any, name: str) -> int:
+def _whole(value: object, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise InvalidTypeError(f"`{name}` must be a whole number; got {value!r}. Pass an int.")
     return int(value)

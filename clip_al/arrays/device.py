@@ -7,13 +7,14 @@ lie, by torch; what runs on the CPU reads rows as from an array.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clip_al.arrays.blocks import block_rows, unit_block
 from clip_al.arrays.checks import check_choice, check_embeddings
+from clip_al.arrays.types import Device, Embeddings, TextEncoder
 from clip_al.errors import InvalidInputError, InvalidTypeError
 
 if TYPE_CHECKING:
@@ -69,17 +70,17 @@ class DeviceEmbeddings:
     itemsize = 4
     ndim = 2
 
-    def __init__(self, Z: Any, device: Any = None, *, dtype: str | None = None) -> None:
+    def __init__(self, Z: Embeddings, device: Device = None, *, dtype: str | None = None) -> None:
         import torch
 
         if dtype is not None:
             check_choice(dtype, DTYPES, "dtype")
-        self.table = Z if hasattr(Z, "model_id") else None
+        self.table: Any = Z if hasattr(Z, "model_id") else None
         if isinstance(Z, torch.Tensor):
             wanted = Z.dtype if dtype is None else getattr(torch, dtype)
             self.tensor = _checked_tensor(Z, wanted).to(device or Z.device, wanted)
         else:
-            image_emb_nd = check_embeddings(getattr(Z, "embeddings", Z), "Z", finite=False)
+            image_emb_nd = check_embeddings(Z, "Z", finite=False)
             self.tensor = _upload(image_emb_nd, _device(device), dtype or "float32")
 
     @property
@@ -102,7 +103,7 @@ class DeviceEmbeddings:
         """What the images are called, where a table told it."""
         return getattr(self.table, "ids", None)
 
-    def check_model(self, source: Any) -> None:
+    def check_model(self, source: TextEncoder | str) -> None:
         """Raise where a table told another model than that of the source."""
         if self.table is not None:
             self.table.check_model(source)
@@ -146,12 +147,12 @@ class DeviceEmbeddings:
         return part
 
 
-def is_on_device(Z: Any) -> bool:
+def is_on_device(Z: object) -> TypeGuard[DeviceEmbeddings]:
     """Return whether `Z` is a `DeviceEmbeddings`."""
     return bool(getattr(Z, "is_on_device", False))
 
 
-def device_of(Z: Any, device: Any) -> Any:
+def device_of(Z: Embeddings | None, device: Device) -> Device:
     """Return where to compute: where the embeddings are, or the device asked for.
 
     Returns
@@ -173,7 +174,7 @@ def device_of(Z: Any, device: Any) -> Any:
     return Z.device
 
 
-def keep_on(Z: Any, device: Any) -> Any:
+def keep_on(Z: NDArray[Any], device: Device) -> Any:
     """Return embeddings on a GPU where one is asked for and half of its free memory holds them.
 
     Anything else comes back as it is, to be sent there block by block in each step.
@@ -195,7 +196,7 @@ def subset(Z: Any, rows: Any) -> Any:
     return Z.subset(rows) if is_on_device(Z) else Z[rows]
 
 
-def device_block(Z: Any, rows: slice, device: Any) -> Tensor:
+def device_block(Z: Any, rows: slice, device: Device) -> Tensor:
     """Return some rows as a float32 tensor of unit rows on the device."""
     import torch
 
@@ -218,7 +219,7 @@ def host(rows: Any) -> NDArray[Any]:
     return array
 
 
-def _device(device: Any) -> torch.device:
+def _device(device: Device) -> torch.device:
     return check_device(None if device is None else str(device))
 
 
@@ -232,7 +233,7 @@ def _upload(image_emb_nd: NDArray[Any], device: torch.device, dtype: str) -> Ten
     return tensor
 
 
-def _checked_tensor(Z: Tensor, wanted: Any) -> Tensor:
+def _checked_tensor(Z: Tensor, wanted: torch.dtype) -> Tensor:
     """Refuse a tensor that holds no embeddings; look at the values block by block."""
     import torch
 

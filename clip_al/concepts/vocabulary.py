@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_choice, check_int
+from clip_al.arrays.types import TextEncoder
 from clip_al.concepts.word_lists import (
     ConceptLine,
     check_strings,
@@ -31,17 +32,6 @@ from clip_al.concepts.word_lists import (
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
 
 DEFAULT_TEMPLATES = ("{}", "a photo of a {}", "a picture of {}", "an image with {}")
-
-
-class TextEncoder(Protocol):
-    """What `ConceptVocabulary.encode` needs of an encoder; `ClipEncoder` has it."""
-
-    @property
-    def model_id(self) -> str:
-        """Which model and weights encode."""
-
-    def encode_texts(self, texts: Sequence[str], *, templates: Sequence[str]) -> Any:
-        """Return one embedding a text, the mean over the templates."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -338,7 +328,7 @@ class ConceptVocabulary:
         return type(self), (*values, self.embeddings, self.model)
 
 
-def _check_templates(templates: Any) -> tuple[str, ...]:
+def _check_templates(templates: Iterable[str]) -> tuple[str, ...]:
     checked = check_strings(templates, "templates")
     if not checked or any(template.count("{}") != 1 for template in checked):
         raise InvalidInputError(
@@ -348,7 +338,7 @@ def _check_templates(templates: Any) -> tuple[str, ...]:
     return checked
 
 
-def _unit_rows(T: Any, name: str, n_rows: int) -> NDArray[np.float32]:
+def _unit_rows(T: ArrayLike, name: str, n_rows: int) -> NDArray[np.float32]:
     """Return a float32 copy with rows of unit length; rows that have it stay bit for bit."""
     array = np.array(T)
     if array.dtype.kind not in "fiu":
