@@ -62,7 +62,7 @@ def share_cells(share: float) -> tuple[str, str]:
     return f"{share:.1%}", _BAR.format(width=BAR_WIDTH * share)
 
 
-def text(value: Any, longest: int = LONGEST) -> str:
+def text(value: object, longest: int = LONGEST) -> str:
     """Return anybody's text as HTML that shows it, on one line and not too long of it."""
     line = " ".join(str(value)[: 4 * longest].split())
     if len(line) > longest:

@@ -25,6 +25,7 @@ from clip_al.arrays.checks import (
     check_int,
 )
 from clip_al.arrays.device import device_block, device_of, device_slices
+from clip_al.arrays.types import Device, Embeddings, as_array
 from clip_al.atomic import replacing
 from clip_al.concepts.notebook import profiles_html
 from clip_al.concepts.vocabulary import ConceptVocabulary
@@ -82,7 +83,7 @@ class ConceptStatistics:
     @classmethod
     def from_embeddings(
         cls,
-        Z: Any,
+        Z: Embeddings,
         vocabulary: ConceptVocabulary,
         *,
         similarity: str = SIMILARITIES[0],
@@ -188,13 +189,13 @@ class ConceptProfiles:
     @classmethod
     def from_embeddings(
         cls,
-        Z: Any,
+        Z: Embeddings,
         vocabulary: ConceptVocabulary,
         m: int = 10,
         *,
         similarity: str = SIMILARITIES[0],
         statistics: ConceptStatistics | None = None,
-        device: Any = None,
+        device: Device = None,
     ) -> ConceptProfiles:
         """Name the m most similar concepts of each image.
 
@@ -269,7 +270,7 @@ class ConceptProfiles:
         vocabulary: ConceptVocabulary,
         m: int,
         statistics: ConceptStatistics | None,
-        device: Any,
+        device: Device,
     ) -> ConceptProfiles:
         text_emb_vd = _text_embeddings(vocabulary)
         v = len(text_emb_vd)
@@ -478,8 +479,8 @@ def concept_directions(text_emb_vd: NDArray[Any], similarity: str) -> NDArray[np
     off_vd = text_emb_vd - text_emb_vd.mean(axis=0, dtype=np.float64)
     length_v1 = np.linalg.norm(off_vd, axis=1, keepdims=True)
     off_vd /= np.where(length_v1 < SMALLEST_STD, np.inf, length_v1)
-    direction_vd: NDArray[np.float32] = off_vd.astype(np.float32)
-    return direction_vd
+    directions_vd: NDArray[np.float32] = off_vd.astype(np.float32)
+    return directions_vd
 
 
 def _text_embeddings(vocabulary: ConceptVocabulary) -> NDArray[np.float32]:
@@ -491,7 +492,7 @@ def _text_embeddings(vocabulary: ConceptVocabulary) -> NDArray[np.float32]:
     return vocabulary.embeddings
 
 
-def check_same_model(Z: Any, vocabulary: ConceptVocabulary) -> None:
+def check_same_model(Z: object, vocabulary: ConceptVocabulary) -> None:
     """Raise where `Z` is a table of another model than the vocabulary's; arrays have none."""
     model = getattr(Z, "model_id", None)
     if model is not None and vocabulary.model is not None and model != vocabulary.model:
@@ -501,14 +502,14 @@ def check_same_model(Z: Any, vocabulary: ConceptVocabulary) -> None:
         )
 
 
-def _unwrap(Z: Any, vocabulary: ConceptVocabulary) -> Any:
+def _unwrap(Z: Embeddings, vocabulary: ConceptVocabulary) -> Any:
     """Return the array of an EmbeddingTable, after comparing models; anything else as it is."""
     check_same_model(Z, vocabulary)
-    return getattr(Z, "embeddings", Z)
+    return as_array(Z)
 
 
 def _profile_on(
-    device: Any,
+    device: Device,
     image_emb_nd: NDArray[Any],
     scaled_dv: NDArray[np.float32],
     offset_v: NDArray[np.float32],

@@ -9,7 +9,7 @@ import difflib
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ def word_key(word: str) -> str:
     return clean_word(word).casefold()
 
 
-def check_strings(values: Any, name: str) -> tuple[str, ...]:
+def check_strings(values: Iterable[str], name: str) -> tuple[str, ...]:
     """Return a sequence of strings as a tuple; a single string is refused."""
     strings = () if isinstance(values, str) else tuple(values)
     bad = [values] if isinstance(values, str) else [v for v in strings if not isinstance(v, str)]

@@ -376,7 +376,7 @@ def pixel_loader(
     )
 
 
-def _check_strings(values: Any, name: str) -> list[str]:
+def _check_strings(values: Sequence[str], name: str) -> list[str]:
     if isinstance(values, str) or not all(isinstance(value, str) for value in values):
         raise InvalidTypeError(f"`{name}` must be a sequence of strings. Pass a list of them.")
     listed = list(values)
