@@ -38,6 +38,7 @@ from clip_al.adapt.training import (
 from clip_al.arrays.blocks import block_rows, unit_block
 from clip_al.arrays.checks import check_choice, check_embeddings, check_int, check_number
 from clip_al.arrays.device import check_device
+from clip_al.arrays.types import Embeddings
 from clip_al.atomic import write_bytes
 from clip_al.errors import InvalidInputError
 from clip_al.saved_files import SavedFile
@@ -170,7 +171,12 @@ class DatasetAdapter(BaseEstimator):
         self.progress = progress
 
     def fit(
-        self, Z: Any, y: ArrayLike, T: Any, *, class_names: Sequence[str] | None = None
+        self,
+        Z: Embeddings,
+        y: ArrayLike,
+        T: Embeddings,
+        *,
+        class_names: Sequence[str] | None = None,
     ) -> DatasetAdapter:
         """Train both adapters; a fit that fails or is interrupted leaves none.
 
@@ -205,7 +211,7 @@ class DatasetAdapter(BaseEstimator):
         rows = np.arange(len(y_n))
         return fit_rows(self, rows, image_emb_nd, y_n, text_emb_kd, class_names)
 
-    def transform_images(self, Z: Any) -> NDArray[np.float32]:
+    def transform_images(self, Z: Embeddings) -> NDArray[np.float32]:
         """Return adapted image embeddings.
 
         Parameters
@@ -220,7 +226,7 @@ class DatasetAdapter(BaseEstimator):
         """
         return self._transform(Z, "Z", "image")
 
-    def transform_texts(self, T: Any) -> NDArray[np.float32]:
+    def transform_texts(self, T: Embeddings) -> NDArray[np.float32]:
         """Return adapted text embeddings, (k, d) float32 of unit length; see `transform_images`."""
         return self._transform(T, "T", "text")
 
@@ -235,10 +241,10 @@ class DatasetAdapter(BaseEstimator):
         named = self.weights_.items()
         return [torch.from_numpy(w).to(device) for name, w in named if name.startswith(side)]
 
-    def _transform(self, X: Any, name: str, side: str) -> NDArray[np.float32]:
+    def _transform(self, X: Embeddings, name: str, side: str) -> NDArray[np.float32]:
         check_is_fitted(self, "weights_")
         d = self.n_features_in_
-        emb_nd = check_embeddings(getattr(X, "embeddings", X), name, width=d, finite=False)
+        emb_nd = check_embeddings(X, name, width=d, finite=False)
         device = check_device(self.device)
         layers = self._layers(side, device)
         adapted_nd = np.empty(emb_nd.shape, dtype=np.float32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +12,7 @@ from clip_al.adapt.adapter import DatasetAdapter, fit_rows, forget_fit
 from clip_al.adapt.training import check_inputs, class_order
 from clip_al.arrays.checks import check_int
 from clip_al.arrays.labels import encode_labels
+from clip_al.arrays.types import Embeddings
 from clip_al.errors import InvalidInputError
 
 
@@ -68,9 +68,9 @@ class CrossFitAdapter(BaseEstimator):
 
     def fit(
         self,
-        Z: Any,
+        Z: Embeddings,
         y: ArrayLike,
-        T: Any,
+        T: Embeddings,
         *,
         class_names: Sequence[str] | None = None,
         fold: ArrayLike | None = None,

@@ -15,6 +15,7 @@ from clip_al.errors import InvalidInputError, InvalidTypeError
 
 if TYPE_CHECKING:
     from clip_al.adapt.adapter import DatasetAdapter
+    from clip_al.adapt.cross_fit import CrossFitAdapter
 
 PAPER_ADAPTER: Mapping[str, Any] = {
     "loss": "diagonal",
@@ -30,14 +31,14 @@ PAPER_ADAPTER: Mapping[str, Any] = {
 
 
 def make_adapter(
-    asked: Any,
+    asked: object,
     *,
     n_images: int,
     settings: Mapping[str, Any],
     device: str | None = None,
     random_state: int | None = 0,
     progress: bool = False,
-) -> Any:
+) -> DatasetAdapter | CrossFitAdapter | None:
     """Return an adapter that is fitted already or is to be fitted, or None.
 
     Parameters
@@ -66,8 +67,9 @@ def make_adapter(
 
     if isinstance(asked, CrossFitAdapter | DatasetAdapter):
         if not is_fitted(asked):
-            return clone(asked)
-        if hasattr(asked, "fold_") and len(asked.fold_) != n_images:
+            fresh: DatasetAdapter | CrossFitAdapter = clone(asked)
+            return fresh
+        if isinstance(asked, CrossFitAdapter) and len(asked.fold_) != n_images:
             raise InvalidInputError(
                 f"A cross-fitted adapter must be of the {n_images} images; it was fitted on "
                 f"{len(asked.fold_)}. Fit it on these."
@@ -82,21 +84,22 @@ def make_adapter(
     return new if asked is True else CrossFitAdapter(new, random_state=random_state)
 
 
-def is_fitted(adapter: Any) -> bool:
+def is_fitted(adapter: object) -> bool:
     """Return whether an adapter of either kind can transform."""
     return hasattr(adapter, "weights_") or hasattr(adapter, "adapters_")
 
 
-def describe_adapter(asked: Any, fitted: Any) -> Any:
+def describe_adapter(asked: object, fitted: DatasetAdapter | CrossFitAdapter | None) -> Any:
     """Return what JSON can hold of an adapter: what was asked for, or kind and settings."""
     if fitted is None or isinstance(asked, bool | str):
         return asked
     from clip_al.adapt.cross_fit import CrossFitAdapter
 
-    inner: DatasetAdapter = fitted
     folds: dict[str, Any] = {}
     if isinstance(fitted, CrossFitAdapter):
         inner, folds = fitted.adapters_[0], {"n_splits": len(fitted.adapters_)}
+    else:
+        inner = fitted
     settings: dict[str, Any] = inner.get_params()
     if inner.device is not None:
         settings["device"] = str(inner.device)

@@ -25,6 +25,7 @@ from clip_al.arrays.blocks import block_rows, map_blocks, unit_block
 from clip_al.arrays.checks import check_embeddings
 from clip_al.arrays.device import check_device, is_on_device, keep_on
 from clip_al.arrays.labels import encode_labels, group_by_class
+from clip_al.arrays.types import Embeddings
 from clip_al.errors import InvalidInputError
 from clip_al.progress import progress_bar
 
@@ -56,10 +57,10 @@ class Settings(Protocol):
 
 
 def check_inputs(
-    Z: Any, y: ArrayLike, T: Any, class_names: Sequence[str] | None
+    Z: Embeddings, y: ArrayLike, T: Embeddings, class_names: Sequence[str] | None
 ) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.float32]]:
     """Return images (as they are), class numbers, and texts as unit float32."""
-    text_emb_kd = check_embeddings(getattr(T, "embeddings", T), "T")
+    text_emb_kd = check_embeddings(T, "T")
     k, d = text_emb_kd.shape
     if k < 2:
         raise InvalidInputError(
@@ -77,7 +78,7 @@ def check_inputs(
             f"`class_names` must name each of the {k} rows of `T` once; got {len(class_names)} "
             f"names, {len(set(class_names))} different. Encode one text for each name."
         )
-    image_emb_nd = check_embeddings(getattr(Z, "embeddings", Z), "Z", width=d, finite=False)
+    image_emb_nd = check_embeddings(Z, "Z", width=d, finite=False)
     n = len(image_emb_nd)
     y_n = encode_labels(y, n_images=n, n_classes=k, class_names=class_names)
     if not is_on_device(image_emb_nd):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import numbers
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from clip_al.arrays.blocks import block_rows, map_blocks, one_blas_thread, unit_
 from clip_al.arrays.checks import check_choice, check_embeddings, check_int
 from clip_al.arrays.device import device_block, device_of, device_slices, host
 from clip_al.arrays.labels import encode_labels, group_by_class
+from clip_al.arrays.types import Adapter, Device, Embeddings
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.score.neighbors import chosen_backend, distances_within, neighbour_count, unit_rows
 from clip_al.score.neighbors_approximate import indexed_distances, sampled_distances
@@ -57,14 +59,14 @@ def neighbors_for_sds(n_neighbors: float | None, alpha: float | str) -> float | 
 
 
 def semantic_alignment_scores(
-    Z: Any,
+    Z: Embeddings,
     y: ArrayLike,
     T: ArrayLike,
     *,
     alignment: str = "cosine",
     temperature: float | None = None,
-    adapter: Any = None,
-    device: Any = None,
+    adapter: Adapter | None = None,
+    device: Device = None,
 ) -> NDArray[np.float32]:
     """Return the Semantic Alignment Score (SAS) of each image with its label.
 
@@ -138,13 +140,13 @@ def semantic_alignment_scores(
 
 
 def label_log_probabilities(
-    Z: Any,
+    Z: Embeddings,
     y: ArrayLike,
     T: ArrayLike,
     *,
     temperature: float | None = None,
-    adapter: Any = None,
-    device: Any = None,
+    adapter: Adapter | None = None,
+    device: Device = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the log-probability of each image's label, and the likeliest class, in one pass.
 
@@ -204,13 +206,13 @@ def label_log_probabilities(
 
 
 def sample_diversity_scores(
-    Z: Any,
+    Z: Embeddings,
     y: ArrayLike,
     n_neighbors: float = 0.1,
     *,
-    adapter: Any = None,
+    adapter: Adapter | None = None,
     backend: str = "auto",
-    device: Any = None,
+    device: Device = None,
     exact_up_to: int | None = None,
     random_state: int | None = 0,
 ) -> NDArray[np.float32]:
@@ -265,7 +267,7 @@ def sample_diversity_scores(
     >>> sample_diversity_scores(Z, [0, 0, 0, 1], n_neighbors=1).round(3)
     array([1.414, 0.   , 0.   , 0.   ], dtype=float32)
     """
-    image_emb_nd = check_embeddings(getattr(Z, "embeddings", Z), "Z", finite=False)
+    image_emb_nd = check_embeddings(Z, "Z", finite=False)
     backend, device = chosen_backend(backend, device, image_emb_nd)
     labels, codes_n = _labels_in_use(y, len(image_emb_nd))
     classes = group_by_class(codes_n, len(labels))
@@ -296,7 +298,7 @@ def sample_diversity_scores(
 
 
 def class_prototypes(
-    Z: Any, y: ArrayLike, n_classes: int, *, adapter: Any = None
+    Z: Embeddings, y: ArrayLike, n_classes: int, *, adapter: Adapter | None = None
 ) -> NDArray[np.float32]:
     """Return the mean direction of the images of each class.
 
@@ -334,7 +336,7 @@ def class_prototypes(
            [0., 0.],
            [0., 1.]], dtype=float32)
     """
-    image_emb_nd = check_embeddings(getattr(Z, "embeddings", Z), "Z", finite=False)
+    image_emb_nd = check_embeddings(Z, "Z", finite=False)
     n_classes = check_int(n_classes, "n_classes")
     codes_n = encode_labels(y, n_images=len(image_emb_nd), n_classes=n_classes)
     prototype_kd = np.zeros((n_classes, image_emb_nd.shape[1]), dtype=np.float32)
@@ -432,10 +434,10 @@ def _labels_in_use(y: ArrayLike, n: int) -> tuple[NDArray[np.int64], NDArray[np.
 
 
 def _checked(
-    Z: Any, y: ArrayLike, T: ArrayLike, adapter: Any
+    Z: Embeddings, y: ArrayLike, T: ArrayLike, adapter: Adapter | None
 ) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.float32]]:
     """Return embeddings as they came, labels as numbers, and (adapted) unit class texts."""
-    image_emb_nd = check_embeddings(getattr(Z, "embeddings", Z), "Z", finite=False)
+    image_emb_nd = check_embeddings(Z, "Z", finite=False)
     text_emb_kd = check_embeddings(T, "T", width=image_emb_nd.shape[1])
     zero = np.flatnonzero(~text_emb_kd.any(axis=1))
     if zero.size:
@@ -448,7 +450,7 @@ def _checked(
     return image_emb_nd, codes_n, unit_kd if adapter is None else adapter.transform_texts(unit_kd)
 
 
-def _temperature(temperature: Any, adapter: Any) -> float:
+def _temperature(temperature: object, adapter: Adapter | None) -> float:
     if temperature is None:
         temperature = getattr(adapter, "temperature_", CLIP_TEMPERATURE)
     if isinstance(temperature, bool) or not isinstance(temperature, numbers.Real):
@@ -465,7 +467,7 @@ def _temperature(temperature: Any, adapter: Any) -> float:
 
 
 def _adapted_block(
-    image_emb_nd: NDArray[Any], rows: slice, adapter: Any
+    image_emb_nd: NDArray[Any], rows: slice, adapter: Adapter | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return some rows, and their lengths, which are 1 to a rounding or to 1e-4."""
     block = unit_block(image_emb_nd, rows)
@@ -475,7 +477,11 @@ def _adapted_block(
 
 
 def _for_each_block(
-    function: Any, image_emb_nd: NDArray[Any], adapter: Any, *, width: int = 1
+    function: Callable[[slice], object],
+    image_emb_nd: NDArray[Any],
+    adapter: Adapter | None,
+    *,
+    width: int = 1,
 ) -> None:
     """Call a function with slices of the rows, on all cores."""
     n, d = image_emb_nd.shape
@@ -489,11 +495,11 @@ def _for_each_block(
 
 
 def _cosines_on(
-    device: Any,
+    device: Device,
     image_emb_nd: Any,
     codes_n: NDArray[np.int64],
     text_emb_kd: NDArray[np.float32],
-    adapter: Any,
+    adapter: Adapter | None,
     score_n: NDArray[np.float32],
 ) -> None:
     """Write the cosine of each image and its class by torch."""
@@ -508,12 +514,12 @@ def _cosines_on(
 
 
 def _label_scores_on(
-    device: Any,
+    device: Device,
     image_emb_nd: Any,
     codes_n: NDArray[np.int64],
     text_emb_kd: NDArray[np.float32],
     scale: np.float32,
-    adapter: Any,
+    adapter: Adapter | None,
     log_prob_n: NDArray[np.float32],
     likeliest_n: NDArray[np.int64],
 ) -> None:
@@ -530,6 +536,6 @@ def _label_scores_on(
             likeliest_n[rows] = cosine_bk.argmax(dim=1).cpu().numpy()
 
 
-def _device_block(image_emb_nd: Any, rows: slice, device: Any, adapter: Any) -> Any:
+def _device_block(image_emb_nd: Any, rows: slice, device: Device, adapter: Adapter | None) -> Any:
     block = device_block(image_emb_nd, rows, device)
     return block if adapter is None else adapter.adapt(block)

@@ -16,6 +16,7 @@ from clip_al.arrays.blocks import block_rows, map_blocks
 from clip_al.arrays.checks import check_embeddings
 from clip_al.arrays.device import host
 from clip_al.arrays.labels import group_by_class
+from clip_al.arrays.types import ChecksModel, Embeddings, TextEncoder, as_array
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
 from clip_al.score.neighbors import unit_rows
 
@@ -25,7 +26,9 @@ TEXT_WEIGHTS = (1.0, 0.75, 0.5, 0.25, 0.0)
 SHORTEST = 1e-6  # a sum of unit vectors below this has cancelled out
 
 
-def unit_class_embeddings(T: Any, source: Any, Z: Any) -> tuple[NDArray[np.float32], str]:
+def unit_class_embeddings(
+    T: Embeddings, source: TextEncoder | str | None, Z: Embeddings
+) -> tuple[NDArray[np.float32], str]:
     """Return the text embeddings of classes as unit rows, and the model's id where known.
 
     Parameters
@@ -50,10 +53,10 @@ def unit_class_embeddings(T: Any, source: Any, Z: Any) -> tuple[NDArray[np.float
     ModelMismatchError
         Where images and classes were encoded by two models.
     """
-    if source is not None and hasattr(Z, "check_model"):
+    if source is not None and isinstance(Z, ChecksModel):
         Z.check_model(source)
-    text_emb_kd = check_embeddings(getattr(T, "embeddings", T), "class_embeddings")
-    width = np.shape(getattr(Z, "embeddings", Z))[-1]
+    text_emb_kd = check_embeddings(T, "class_embeddings")
+    width = np.shape(as_array(Z))[-1]
     if text_emb_kd.shape[1] != width:
         raise ModelMismatchError(
             f"Class embeddings must have {width} columns, as `Z`; got {text_emb_kd.shape[1]}. "
@@ -70,7 +73,7 @@ def unit_class_embeddings(T: Any, source: Any, Z: Any) -> tuple[NDArray[np.float
     return unit_rows(text_emb_kd, np.arange(len(text_emb_kd))), model or ""
 
 
-def check_text_weight(weight: Any) -> float | str:
+def check_text_weight(weight: object) -> float | str:
     """Return a weight in [0, 1] as a float, or "auto"."""
     if isinstance(weight, str) and weight == "auto":
         return weight

@@ -12,6 +12,7 @@ from clip_al.arrays.blocks import block_rows, map_blocks
 from clip_al.arrays.checks import check_embeddings
 from clip_al.arrays.device import host
 from clip_al.arrays.labels import encode_labels
+from clip_al.arrays.types import Adapter, Embeddings
 from clip_al.errors import InvalidInputError
 from clip_al.score.neighbors import unit_rows
 
@@ -91,11 +92,11 @@ class LabelNoise:
 
 
 def estimate_label_noise(
-    Z: Any,
+    Z: Embeddings,
     y: ArrayLike,
     T: ArrayLike,
     *,
-    adapter: Any = None,
+    adapter: Adapter | None = None,
     random_state: int | None = 0,
 ) -> LabelNoise:
     """Estimate the share of wrong labels, and the temperature that fits the others.
@@ -148,7 +149,7 @@ def estimate_label_noise(
     >>> round(estimate_label_noise(Z, y, T).wrong_fraction, 2)
     0.17
     """
-    image_emb_nd = check_embeddings(getattr(Z, "embeddings", Z), "Z", finite=False)
+    image_emb_nd = check_embeddings(Z, "Z", finite=False)
     text_emb_kd = check_embeddings(T, "T", width=image_emb_nd.shape[1])
     n, n_classes = len(image_emb_nd), len(text_emb_kd)
     if n_classes < 2:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clip_al.arrays.device import subset
+from clip_al.arrays.types import Adapter, FoldAdapters
 from clip_al.score.alignment_diversity import (
     class_prototypes,
     label_log_probabilities,
@@ -25,9 +26,6 @@ from clip_al.score.alignment_diversity import (
 )
 from clip_al.score.class_vectors import blend_class_vectors
 from clip_al.score.label_noise import LabelNoise, estimate_label_noise
-
-if TYPE_CHECKING:
-    from clip_al.adapt.adapter import DatasetAdapter
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def score_images(
     image_emb_nd: NDArray[Any],
     codes_n: NDArray[np.int64],
     text_emb_kd: NDArray[np.float32],
-    adapter: Any,
+    adapter: Adapter | FoldAdapters | None,
     *,
     alignment: str,
     noise_aware: bool,
@@ -145,9 +143,9 @@ def class_vectors_by_fold(
     image_emb_nd: NDArray[Any],
     codes_n: NDArray[np.int64],
     text_emb_kd: NDArray[np.float32],
-    adapter: Any,
+    adapter: Adapter | FoldAdapters | None,
     text_weight: float,
-) -> Iterator[tuple[Any, Any, NDArray[np.float32]]]:
+) -> Iterator[tuple[Any, Adapter | None, NDArray[np.float32]]]:
     """Yield which images to score, by which adapter, and the class vectors in its space.
 
     Mean images are those of the images that the adapter saw.
@@ -162,18 +160,18 @@ def class_vectors_by_fold(
         yield scored, one, class_emb_kd
 
 
-def distance_space(adapter: Any) -> Any:
+def distance_space(adapter: Adapter | FoldAdapters | None) -> Adapter | None:
     """Return the adapter that images are compared in: none where there are several.
 
     Two adapters do not map into one space, and neighbours may be of both folds.
     """
-    return None if hasattr(adapter, "adapters_") else adapter
+    return None if isinstance(adapter, FoldAdapters) else adapter
 
 
 class _Space:
     """Stands in for an adapter in the score functions, for class vectors adapted already."""
 
-    def __init__(self, adapter: DatasetAdapter, class_emb_kd: NDArray[np.float32]) -> None:
+    def __init__(self, adapter: Adapter, class_emb_kd: NDArray[np.float32]) -> None:
         self.transform_images, self.adapt = adapter.transform_images, adapter.adapt
         self.class_emb_kd = class_emb_kd
 
@@ -181,9 +179,11 @@ class _Space:
         return self.class_emb_kd
 
 
-def _folds(adapter: Any) -> list[tuple[Any, Any, Any]]:
+def _folds(
+    adapter: Adapter | FoldAdapters | None,
+) -> list[tuple[Any, Any, Adapter | None]]:
     """Return which images to score, which ones were seen, and by which adapter."""
-    if not hasattr(adapter, "adapters_"):
+    if not isinstance(adapter, FoldAdapters):
         return [(slice(None), slice(None), adapter)]
     return [
         (np.flatnonzero(adapter.fold_ == fold), np.flatnonzero(adapter.fold_ != fold), one)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numba
@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from clip_al.arrays.blocks import block_rows, map_blocks, one_blas_thread, unit_block
+from clip_al.arrays.blocks import Result, block_rows, map_blocks, one_blas_thread, unit_block
 from clip_al.arrays.checks import check_choice, check_embeddings, check_int
 from clip_al.arrays.device import device_of, is_on_device
 from clip_al.arrays.labels import encode_labels, group_by_class
+from clip_al.arrays.types import Adapter, Device, Embeddings
 from clip_al.errors import InvalidInputError, InvalidTypeError, missing_extra
 
 BACKENDS = ("auto", "faiss", "torch", "numpy")
@@ -90,7 +91,7 @@ def neighbour_count(n_neighbors: float, n_members: int, *, group: str = "the set
 
 
 def mean_neighbour_distances(
-    Z: Any, n_neighbors: float = 0.1, *, backend: str = "auto", device: Any = None
+    Z: Embeddings, n_neighbors: float = 0.1, *, backend: str = "auto", device: Device = None
 ) -> NDArray[np.float32]:
     """Return the mean distance of each image to its k nearest others, within one set.
 
@@ -131,7 +132,7 @@ def mean_neighbour_distances(
     >>> mean_neighbour_distances(Z, n_neighbors=1).round(3)
     array([1.414, 0.   , 0.   ], dtype=float32)
     """
-    image_emb_nd = check_embeddings(getattr(Z, "embeddings", Z), "Z", finite=False)
+    image_emb_nd = check_embeddings(Z, "Z", finite=False)
     backend, device = chosen_backend(backend, device, image_emb_nd)
     n = len(image_emb_nd)
     count = neighbour_count(n_neighbors, n)
@@ -140,14 +141,14 @@ def mean_neighbour_distances(
 
 
 def neighbour_graph(
-    Z: Any,
+    Z: Embeddings,
     y: ArrayLike,
     n_classes: int,
     n_neighbors: float = 10,
     *,
-    adapter: Any = None,
+    adapter: Adapter | None = None,
     backend: str = "auto",
-    device: Any = None,
+    device: Device = None,
 ) -> Any:
     """Return the graph of each image's nearest neighbours of the same class.
 
@@ -194,7 +195,7 @@ def neighbour_graph(
            [0. , 0.8, 0. , 0. ],
            [0. , 0. , 0. , 0. ]], dtype=float32)
     """
-    image_emb_nd = check_embeddings(getattr(Z, "embeddings", Z), "Z", finite=False)
+    image_emb_nd = check_embeddings(Z, "Z", finite=False)
     n = len(image_emb_nd)
     n_classes = check_int(n_classes, "n_classes")
     codes_n = encode_labels(y, n_images=n, n_classes=n_classes)
@@ -220,7 +221,7 @@ def neighbour_graph(
     return sparse.csr_array((cosines, columns, start_n.astype(index_type)), shape=(n, n))
 
 
-def chosen_backend(backend: str, device: Any, Z: Any = None) -> tuple[str, Any]:
+def chosen_backend(backend: str, device: Device, Z: Embeddings | None = None) -> tuple[str, Any]:
     """Return what "auto" stands for, and where; refuse a device that the backend cannot use."""
     check_choice(backend, BACKENDS, "backend")
     device = device_of(Z, device)
@@ -235,7 +236,7 @@ def chosen_backend(backend: str, device: Any, Z: Any = None) -> tuple[str, Any]:
 
 
 def unit_rows(
-    image_emb_nd: NDArray[Any], members: NDArray[np.int64], *, adapter: Any = None
+    image_emb_nd: NDArray[Any], members: NDArray[np.int64], *, adapter: Adapter | None = None
 ) -> Any:
     """Gather some images as float32 rows of length 1, to rounding; adapt them where asked.
 
@@ -248,7 +249,7 @@ def unit_rows(
         A tensor where the embeddings are on a device.
     """
     if is_on_device(image_emb_nd):
-        tensor_md = image_emb_nd.unit(members)  # type: ignore[attr-defined]
+        tensor_md = image_emb_nd.unit(members)
         return tensor_md if adapter is None else adapter.adapt(tensor_md)
     unit_md = np.empty((len(members), image_emb_nd.shape[1]), dtype=np.float32)
 
@@ -272,7 +273,9 @@ def unit_rows(
     return adapted
 
 
-def on_all_cores(function: Any, n: int, rows_per_block: int) -> Iterator[Any]:
+def on_all_cores(
+    function: Callable[[slice], Result], n: int, rows_per_block: int
+) -> Iterator[Result]:
     """Map a function over blocks; without threads where a small class is one block."""
     if n > rows_per_block:
         yield from map_blocks(function, n, rows_per_block)
@@ -282,7 +285,9 @@ def on_all_cores(function: Any, n: int, rows_per_block: int) -> Iterator[Any]:
         yield result
 
 
-def distances_within(unit_nd: Any, count: int, *, backend: str, device: Any) -> NDArray[np.float32]:
+def distances_within(
+    unit_nd: Any, count: int, *, backend: str, device: Device
+) -> NDArray[np.float32]:
     """Return the mean distance of unit rows to their `count` nearest others; trusts its input."""
     n = len(unit_nd)
     distance_n = np.zeros(n, dtype=np.float32)
@@ -315,7 +320,7 @@ def distances_from_cosines(cosines: Any) -> Any:
 Nearest = Iterator[tuple[slice, NDArray[Any], NDArray[np.float32]]]
 
 
-def _nearest(unit_nd: Any, count: int, backend: str, device: Any) -> Nearest:
+def _nearest(unit_nd: Any, count: int, backend: str, device: Device) -> Nearest:
     """Yield rows, the columns of their nearest (b, count), ascending, and the cosines."""
     if backend == "torch":
         yield from _nearest_torch(unit_nd, count, device)
@@ -409,7 +414,7 @@ def _write_nearest(sim_bn, columns_bk, cosines_bk):  # type: ignore[no-untyped-d
                 found += 1
 
 
-def _cosines_torch(unit_nd: Any, device: Any) -> Iterator[tuple[slice, Any]]:
+def _cosines_torch(unit_nd: Any, device: Device) -> Iterator[tuple[slice, Any]]:
     import torch
 
     n = len(unit_nd)
@@ -424,7 +429,7 @@ def _cosines_torch(unit_nd: Any, device: Any) -> Iterator[tuple[slice, Any]]:
             yield rows, sim_bn
 
 
-def _nearest_torch(unit_nd: Any, count: int, device: Any) -> Nearest:
+def _nearest_torch(unit_nd: Any, count: int, device: Device) -> Nearest:
     for rows, sim_bn in _cosines_torch(unit_nd, device):
         bound_b1 = sim_bn.topk(count, dim=1).values[:, -1:]
         kept_bn, tied_bn = sim_bn > bound_b1, sim_bn == bound_b1

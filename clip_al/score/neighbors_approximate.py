@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from clip_al.arrays.blocks import block_rows
 from clip_al.arrays.device import device_of
+from clip_al.arrays.types import Adapter, Device
 from clip_al.errors import missing_extra
 from clip_al.score.neighbors import (
     CACHED_ROWS,
@@ -40,8 +41,8 @@ def sampled_distances(
     share: float,
     n_sampled: int,
     *,
-    adapter: Any = None,
-    device: Any = None,
+    adapter: Adapter | None = None,
+    device: Device = None,
     random_state: int | None = 0,
 ) -> NDArray[np.float32]:
     """Return the mean distance of images to the nearest share of their class, from a part of it.
@@ -112,7 +113,7 @@ def _measure_torch(
     place_c: NDArray[np.int64],
     count: int,
     distance_c: NDArray[np.float32],
-    device: Any,
+    device: Device,
 ) -> None:
     import torch
 
