@@ -112,6 +112,6 @@ def _suspects(selection: Any) -> str:
     return table(("likeliest mislabelled", "id", "given", "likelier", "score"), rows)
 
 
-def _same(value: Any, default: Any) -> bool:
+def _same(value: object, default: object) -> bool:
     """Whether a parameter is its default; arrays, which compare entry by entry, are not."""
     return value is default or (isinstance(value, (str, int, float)) and value == default)

@@ -163,7 +163,7 @@ class SelectionOptimizer(BaseEstimator):
         class_names: Sequence[str] | None = None,
         groups: ArrayLike | Groups | None = None,
         graph: Any = None,
-        ids: Sequence[str] | None = None,
+        ids: ArrayLike | None = None,
         label_score: ArrayLike | None = None,
         likeliest: ArrayLike | None = None,
         settings: Mapping[str, Any] | None = None,
@@ -386,17 +386,17 @@ class _Data:
 
 
 def _check_data(
-    sas: Any,
-    sds: Any,
-    y: Any,
+    sas: ArrayLike,
+    sds: ArrayLike | None,
+    y: ArrayLike | None,
     *,
     n_classes: int | None = None,
     class_names: Sequence[str] | None = None,
-    groups: Any = None,
+    groups: ArrayLike | Groups | None = None,
     graph: Any = None,
-    ids: Any = None,
-    label_score: Any = None,
-    likeliest: Any = None,
+    ids: ArrayLike | None = None,
+    label_score: ArrayLike | None = None,
+    likeliest: ArrayLike | None = None,
 ) -> _Data:
     sas_n, sds_n = check_score(sas, "sas"), None if sds is None else check_score(sds, "sds")
     n = len(sas_n)

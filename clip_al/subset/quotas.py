@@ -23,7 +23,7 @@ Rule: TypeAlias = "str | ArrayLike | Mapping[Any, float]"
 """How to share out what is chosen: one of `RULES`, or counts or shares by value."""
 
 
-def check_rule(rule: Any, parameter: str) -> Rule | None:
+def check_rule(rule: Rule | None, parameter: str) -> Rule | None:
     """Return a rule of quotas, None for "none"; its numbers are checked where they are used.
 
     Examples
@@ -38,8 +38,7 @@ def check_rule(rule: Any, parameter: str) -> Rule | None:
         )
     if isinstance(rule, str):
         return None if check_choice(rule, RULES, parameter) == "none" else rule
-    numbers: Rule = rule
-    return numbers
+    return rule
 
 
 def share_out(weights_k: ArrayLike, total: int, capacity_k: ArrayLike) -> NDArray[np.int64]:
@@ -192,7 +191,7 @@ def _whole(numbers: NDArray[np.float64]) -> bool:
     return bool((numbers == np.floor(numbers)).all())
 
 
-def _numbers(rule: Any, attribute: Attribute) -> NDArray[np.float64]:
+def _numbers(rule: Rule, attribute: Attribute) -> NDArray[np.float64]:
     """Return counts or shares as one number a value."""
     parameter, k = attribute.parameter, attribute.n_values
     if isinstance(rule, Mapping):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ class Groups(NamedTuple):
     names: tuple[str, ...]
 
 
-def encode_groups(groups: Any, *, n_images: int, name: str = "groups") -> Groups:
+def encode_groups(groups: ArrayLike | Groups, *, n_images: int, name: str = "groups") -> Groups:
     """Return an attribute as codes and names, numbered in ascending order of the values.
 
     Examples
@@ -93,7 +93,7 @@ def frozen(array: NDArray[Any]) -> NDArray[Any]:
     return copy
 
 
-def check_chosen(indices: Any, n: int) -> NDArray[np.int64]:
+def check_chosen(indices: ArrayLike, n: int) -> NDArray[np.int64]:
     """Return the positions of the chosen images: at least one, ascending."""
     array = check_indices(indices, n)
     if array.size == 0:
@@ -141,7 +141,7 @@ def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _to_plain(value: Any) -> Any:
+def _to_plain(value: object) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
@@ -168,7 +168,9 @@ def check_names(names: Sequence[str] | None) -> tuple[str, ...] | None:
     return tuple(map(str, listed))
 
 
-def check_labels(labels: Any, n: int, names: tuple[str, ...] | None) -> NDArray[np.int64] | None:
+def check_labels(
+    labels: ArrayLike | None, n: int, names: tuple[str, ...] | None
+) -> NDArray[np.int64] | None:
     """Return class numbers as a read-only array."""
     if labels is None:
         return None
@@ -176,7 +178,7 @@ def check_labels(labels: Any, n: int, names: tuple[str, ...] | None) -> NDArray[
     return frozen(codes)
 
 
-def check_ids(ids: Any, n: int) -> NDArray[np.object_]:
+def check_ids(ids: Iterable[object], n: int) -> NDArray[np.object_]:
     """Return ids as a read-only array of strings."""
     listed = [str(value) for value in ids]
     if len(listed) != n:
@@ -189,7 +191,7 @@ def check_ids(ids: Any, n: int) -> NDArray[np.object_]:
     return array
 
 
-def check_score(score: Any, name: str) -> NDArray[Any]:
+def check_score(score: ArrayLike, name: str) -> NDArray[Any]:
     """Return one score of all images, of its own float type, as a 1-D array without NaN."""
     array = np.asarray(score)
     if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "fiu":
@@ -205,7 +207,7 @@ def check_score(score: Any, name: str) -> NDArray[Any]:
     return array
 
 
-def check_ratio(ratio: Any, n: int) -> int:
+def check_ratio(ratio: object, n: int) -> int:
     """Return how many images a ratio of n is: the nearest, halves up."""
     value = check_number(ratio, "ratio")
     if not 0 < value <= 1:
@@ -221,7 +223,7 @@ def check_ratio(ratio: Any, n: int) -> int:
     return n_wanted
 
 
-def check_alpha(alpha: Any) -> float | str:
+def check_alpha(alpha: object) -> float | str:
     """Return the weight of SDS: a number, or "ratio" for the share that is chosen.
 
     Raises

@@ -143,7 +143,7 @@ def count_moves(
     }
 
 
-def name_of(code: Any, names: tuple[str, ...] | None) -> str | int:
+def name_of(code: int | np.integer[Any], names: tuple[str, ...] | None) -> str | int:
     """Return the name of a class, or its number where there are no names."""
     return int(code) if names is None else names[int(code)]
 

@@ -22,6 +22,7 @@ from clip_al.adapt.resolve import PAPER_ADAPTER, describe_adapter, is_fitted, ma
 from clip_al.arrays.checks import check_choice, check_embeddings, check_int
 from clip_al.arrays.device import keep_on
 from clip_al.arrays.labels import encode_labels
+from clip_al.arrays.types import Embeddings, TextEncoder
 from clip_al.errors import InvalidTypeError
 from clip_al.score.alignment_diversity import (
     ALIGNMENTS,
@@ -35,13 +36,13 @@ from clip_al.score.labelled_images import ImageScores, distance_space, score_ima
 from clip_al.score.neighbors import neighbour_count, neighbour_graph
 from clip_al.subset.notebook import selector_html
 from clip_al.subset.optimizer import SOLVERS, SelectionOptimizer
+from clip_al.subset.quotas import Rule
 from clip_al.subset.selection import Selection
 from clip_al.subset.selection_checks import check_alpha
 
 if TYPE_CHECKING:
     from clip_al.adapt.adapter import DatasetAdapter
     from clip_al.adapt.cross_fit import CrossFitAdapter
-    from clip_al.encode.encoder import ClipEncoder
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "default": {
@@ -193,10 +194,10 @@ class ClipSelector(BaseEstimator):
         ratio: float = 0.3,
         *,
         class_names: Sequence[str] | None = None,
-        class_embeddings: ArrayLike | None = None,
-        encoder: ClipEncoder | None = None,
+        class_embeddings: Embeddings | None = None,
+        encoder: TextEncoder | None = None,
         preset: str = "default",
-        adapter: Any = None,
+        adapter: bool | str | DatasetAdapter | CrossFitAdapter | None = None,
         alignment: str | None = None,
         scale: str | None = None,
         noise_aware: bool | None = None,
@@ -204,8 +205,8 @@ class ClipSelector(BaseEstimator):
         text_weight: float | str | None = None,
         n_neighbors: float | None = None,
         exact_up_to: int | None = None,
-        class_balance: Any = None,
-        group_balance: Any = "proportional",
+        class_balance: Rule | None = None,
+        group_balance: Rule = "proportional",
         solver: str | None = None,
         redundancy: float = 0.0,
         device: str | None = None,
@@ -234,7 +235,12 @@ class ClipSelector(BaseEstimator):
         self.progress = progress
 
     def fit(
-        self, Z: Any, y: ArrayLike, *, groups: ArrayLike | None = None, ids: Any = None
+        self,
+        Z: Embeddings,
+        y: ArrayLike,
+        *,
+        groups: ArrayLike | None = None,
+        ids: ArrayLike | None = None,
     ) -> ClipSelector:
         """Score every image and choose.
 
@@ -272,7 +278,7 @@ class ClipSelector(BaseEstimator):
         """
         self._forget()
         settings = self._settings()
-        image_emb_nd = check_embeddings(getattr(Z, "embeddings", Z), "Z")
+        image_emb_nd = check_embeddings(Z, "Z")
         image_emb_nd = keep_on(image_emb_nd, self.device)
         text_emb_kd, model_id = unit_class_embeddings(*self._class_source(), Z)
         known = self._try(settings, image_emb_nd, y, text_emb_kd, groups, _ids_of(Z, ids))
@@ -322,7 +328,12 @@ class ClipSelector(BaseEstimator):
         return self
 
     def fit_select(
-        self, Z: Any, y: ArrayLike, *, groups: ArrayLike | None = None, ids: Any = None
+        self,
+        Z: Embeddings,
+        y: ArrayLike,
+        *,
+        groups: ArrayLike | None = None,
+        ids: ArrayLike | None = None,
     ) -> Selection:
         """Return ``fit(Z, y).selection_``; parameters and errors are those of `fit`."""
         return self.fit(Z, y, groups=groups, ids=ids).selection_
@@ -425,8 +436,8 @@ class ClipSelector(BaseEstimator):
         image_emb_nd: NDArray[Any],
         y: ArrayLike,
         text_emb_kd: NDArray[np.float32],
-        groups: Any,
-        ids: Any,
+        groups: ArrayLike | None,
+        ids: ArrayLike | None,
     ) -> Selection:
         """Choose by blank scores, so that what is wrong shows before minutes of training.
 
@@ -461,7 +472,7 @@ class ClipSelector(BaseEstimator):
         image_emb_nd: NDArray[Any],
         text_emb_kd: NDArray[np.float32],
         known: Selection,
-    ) -> Any:
+    ) -> DatasetAdapter | CrossFitAdapter | None:
         """Return the adapter, fitted, or None."""
         adapter = make_adapter(
             settings["adapter"],
@@ -473,7 +484,8 @@ class ClipSelector(BaseEstimator):
         )
         if adapter is None or is_fitted(adapter):
             return adapter
-        return adapter.fit(image_emb_nd, known.labels, text_emb_kd, class_names=known.class_names)
+        codes_n: Any = known.labels  # `_try` was given them
+        return adapter.fit(image_emb_nd, codes_n, text_emb_kd, class_names=known.class_names)
 
     def _weight(
         self,
@@ -530,5 +542,5 @@ def _choose(fitted: _Fitted, ratios: Sequence[float], n_classes: int) -> list[Se
     ]
 
 
-def _ids_of(Z: Any, ids: Any) -> Any:
+def _ids_of(Z: Embeddings, ids: ArrayLike | None) -> Any:
     return getattr(Z, "ids", None) if ids is None else ids
