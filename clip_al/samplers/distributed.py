@@ -13,7 +13,7 @@ from torch.utils.data.distributed import DistributedSampler
 from clip_al.arrays.checks import check_int
 from clip_al.errors import InvalidInputError
 from clip_al.samplers.epoch_iterator import Shard, check_state
-from clip_al.samplers.epoch_plan import EpochPlan
+from clip_al.samplers.epoch_plan import EpochPlan, Positions
 from clip_al.samplers.sampler import SelectedSubsetSampler
 
 
@@ -69,7 +69,7 @@ class DistributedSelectedSubsetSampler(SelectedSubsetSampler, DistributedSampler
 
     def __init__(
         self,
-        indices: Any,
+        indices: Positions,
         *,
         num_replicas: int | None = None,
         rank: int | None = None,
@@ -79,7 +79,7 @@ class DistributedSelectedSubsetSampler(SelectedSubsetSampler, DistributedSampler
         weights: ArrayLike | None = None,
         replacement: bool | None = None,
         n_samples: int | None = None,
-        replay: Any = None,
+        replay: Positions | None = None,
         replay_fraction: float | None = None,
     ) -> None:
         num_replicas, rank = _place(num_replicas, rank)

@@ -7,13 +7,34 @@ import json
 import numbers
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_int
 from clip_al.errors import InvalidInputError, InvalidTypeError
+
+
+@runtime_checkable
+class Chosen(Protocol):
+    """What a `Selection` is known by here."""
+
+    @property
+    def indices(self) -> NDArray[np.int64]:
+        """Positions of what was chosen."""
+
+    @property
+    def n_images(self) -> int:
+        """Of the dataset."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for equal selections."""
+
+
+Positions: TypeAlias = "Chosen | ArrayLike"
+"""A selection, positions in the dataset, or a mask."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,13 +132,13 @@ def _evenly(positions: NDArray[np.int64], n: int, rng: np.random.Generator) -> N
 
 
 def make_plan(
-    indices: Any,
+    indices: Positions,
     *,
     shuffle: bool,
     weights: ArrayLike | None = None,
     replacement: bool | None = None,
     n_samples: int | None = None,
-    replay: Any = None,
+    replay: Positions | None = None,
     replay_fraction: float | None = None,
 ) -> EpochPlan:
     """Check what a user gave and return the plan; see `SelectedSubsetSampler`.
@@ -148,7 +169,7 @@ def make_plan(
     return EpochPlan(chosen_k, bool(shuffle), n, bool(replacement), weights_k, replay_r, n_replay)
 
 
-def as_positions(value: Any, name: str) -> tuple[NDArray[np.int64], int | None]:
+def as_positions(value: Positions, name: str) -> tuple[NDArray[np.int64], int | None]:
     """Return a read-only copy of distinct positions, and the dataset's size where known.
 
     Parameters
@@ -160,9 +181,10 @@ def as_positions(value: Any, name: str) -> tuple[NDArray[np.int64], int | None]:
         What the caller calls it, for the messages.
     """
     n_images = None
-    if all(hasattr(value, field) for field in ("indices", "n_images", "fingerprint")):
-        value, n_images = value.indices, int(value.n_images)
-    array = np.asarray(value)
+    if isinstance(value, Chosen):
+        array, n_images = np.asarray(value.indices), int(value.n_images)
+    else:
+        array = np.asarray(value)
     if array.ndim == 1 and array.dtype == np.bool_:
         n_images = array.size
         array = np.flatnonzero(array)
@@ -225,7 +247,7 @@ def _checked_weights(
 
 
 def _checked_replay(
-    replay: Any, replay_fraction: float | None, indices: NDArray[np.int64]
+    replay: Positions | None, replay_fraction: float | None, indices: NDArray[np.int64]
 ) -> NDArray[np.int64] | None:
     if (replay is None) != (replay_fraction is None):
         raise InvalidInputError(

@@ -17,7 +17,7 @@ from torch.utils.data import Sampler
 from clip_al.arrays.checks import check_int
 from clip_al.errors import InvalidInputError
 from clip_al.samplers.epoch_iterator import EpochIterator, Shard
-from clip_al.samplers.epoch_plan import EpochPlan, make_plan
+from clip_al.samplers.epoch_plan import EpochPlan, Positions, make_plan
 
 
 class SelectedSubsetSampler(Sampler[int]):
@@ -102,14 +102,14 @@ class SelectedSubsetSampler(Sampler[int]):
 
     def __init__(
         self,
-        indices: Any,
+        indices: Positions,
         *,
         shuffle: bool = True,
         random_state: int | None = None,
         weights: ArrayLike | None = None,
         replacement: bool | None = None,
         n_samples: int | None = None,
-        replay: Any = None,
+        replay: Positions | None = None,
         replay_fraction: float | None = None,
     ) -> None:
         self._seed_is_drawn = random_state is None
@@ -139,11 +139,11 @@ class SelectedSubsetSampler(Sampler[int]):
 
     def update(
         self,
-        indices: Any,
+        indices: Positions,
         *,
         weights: ArrayLike | None = None,
         n_samples: int | None = None,
-        replay: Any = None,
+        replay: Positions | None = None,
         replay_fraction: float | None = None,
     ) -> None:
         """Swap the subset, between rounds; a loader that holds the sampler follows.
