@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator
 from clip_al.arrays.blocks import one_blas_thread
 from clip_al.arrays.checks import check_choice, check_embeddings, check_int, check_n_instances
 from clip_al.arrays.labels import encode_labels, group_by_class
+from clip_al.arrays.types import Device, Embeddings
 from clip_al.errors import ModelMismatchError
 from clip_al.label.query_inputs import answer_of, pool_embeddings
 from clip_al.score.alignment_diversity import (
@@ -84,7 +85,7 @@ class AlignmentDiversitySampling(BaseEstimator):
 
     def __init__(
         self,
-        class_embeddings: ArrayLike,
+        class_embeddings: Embeddings,
         *,
         class_names: Sequence[str] | None = None,
         alignment: str = "contrastive",
@@ -94,7 +95,7 @@ class AlignmentDiversitySampling(BaseEstimator):
         class_balance: Rule = "equal",
         temperature: float | None = None,
         table: EmbeddingTable | None = None,
-        device: Any = None,
+        device: Device = None,
     ) -> None:
         self.class_embeddings = class_embeddings
         self.class_names = class_names
@@ -108,7 +109,7 @@ class AlignmentDiversitySampling(BaseEstimator):
         self.device = device
 
     def __call__(
-        self, classifier: Any, X: Any, n_instances: int = 1, *, embeddings: Any = None
+        self, classifier: Any, X: Any, n_instances: int = 1, *, embeddings: Embeddings | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Answer modAL's query.
 
@@ -173,7 +174,7 @@ class AlignmentDiversitySampling(BaseEstimator):
         return self._pick(pool_embeddings(X, None, self.table), n_instances, y)[0]
 
     def _pick(
-        self, Z: Any, n_instances: int, labels: ArrayLike | None
+        self, Z: Embeddings, n_instances: int, labels: ArrayLike | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         check_choice(self.alignment, ALIGNMENTS, "alignment")
         check_choice(self.scale, SCALES, "scale")
@@ -209,10 +210,10 @@ class AlignmentDiversitySampling(BaseEstimator):
         # Copies: a selection's own arrays are read-only.
         return selection.indices[best_first], total_b[best_first].astype(np.float64)
 
-    def _embeddings(self, Z: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _embeddings(self, Z: Embeddings) -> tuple[NDArray[Any], NDArray[Any]]:
         given = self.class_embeddings
-        text_emb_kd = check_embeddings(getattr(given, "embeddings", given), "class_embeddings")
-        image_emb_nd = check_embeddings(getattr(Z, "embeddings", Z), "X", finite=False)
+        text_emb_kd = check_embeddings(given, "class_embeddings")
+        image_emb_nd = check_embeddings(Z, "X", finite=False)
         if image_emb_nd.shape[1] != text_emb_kd.shape[1]:
             raise ModelMismatchError(
                 f"`X` must have {text_emb_kd.shape[1]} columns, as `class_embeddings`; got "
@@ -242,7 +243,7 @@ def _diversity(
     codes_n: NDArray[np.int64],
     n_classes: int,
     n_neighbors: float,
-    device: Any,
+    device: Device,
 ) -> NDArray[np.float32]:
     """Return the SDS, with fewer neighbours where a supposed class has too few images.
 

@@ -21,6 +21,7 @@ from clip_al.arrays.checks import (
     check_n_instances,
 )
 from clip_al.arrays.order import lowest
+from clip_al.arrays.types import Device, Embeddings, as_array
 from clip_al.concepts.profiles import SIMILARITIES, WEIGHTINGS, ConceptProfiles, check_same_model
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.errors import InvalidInputError
@@ -28,6 +29,7 @@ from clip_al.label import uncertainty
 from clip_al.label.explain import PickExplanation, explain_picks
 from clip_al.label.greedy import pick_diverse
 from clip_al.label.query_inputs import (
+    Labelled,
     answer_of,
     check_profiles,
     count_labelled,
@@ -62,7 +64,7 @@ class _ConceptSampling(BaseEstimator):
     target: str | ArrayLike
     similarity: str
     table: EmbeddingTable | None
-    device: Any
+    device: Device
 
     def explain(
         self,
@@ -70,7 +72,7 @@ class _ConceptSampling(BaseEstimator):
         X: Any = None,
         *,
         profiles: ConceptProfiles | None = None,
-        labelled: Any = None,
+        labelled: Labelled = None,
     ) -> list[PickExplanation]:
         """Say for each pick, in order, which concepts it added; of any pool, at any time.
 
@@ -103,7 +105,7 @@ class _ConceptSampling(BaseEstimator):
         return self._profiles(X, None, None)
 
     def _profiles(
-        self, X: Any, embeddings: Any, profiles: ConceptProfiles | None
+        self, X: Any, embeddings: Embeddings | None, profiles: ConceptProfiles | None
     ) -> ConceptProfiles:
         check_choice(self.weighting, WEIGHTINGS, "weighting")
         if profiles is not None:
@@ -114,7 +116,7 @@ class _ConceptSampling(BaseEstimator):
             pool_embeddings(X, embeddings, self.table),
             vocabulary,
             self.m,
-            similarity=self._similarity(len(X if embeddings is None else embeddings)),
+            similarity=self._similarity(len(X if embeddings is None else as_array(embeddings))),
             device=self.device,
         )
 
@@ -136,7 +138,7 @@ class _ConceptSampling(BaseEstimator):
         profiles: ConceptProfiles,
         candidates: NDArray[np.int64] | None,
         n_instances: int,
-        labelled: Any,
+        labelled: Labelled,
     ) -> _Picks:
         part = profiles if candidates is None else profiles.take(candidates)
         counts = count_labelled(labelled, profiles, self.weighting)
@@ -225,7 +227,7 @@ class CBDMarginSampling(_ConceptSampling):
         uncertainty: str = "margin",
         similarity: str = SIMILARITIES[0],
         table: EmbeddingTable | None = None,
-        device: Any = None,
+        device: Device = None,
     ) -> None:
         self.vocabulary = vocabulary
         self.m = m
@@ -243,10 +245,10 @@ class CBDMarginSampling(_ConceptSampling):
         X: Any,
         n_instances: int = 1,
         *,
-        embeddings: Any = None,
+        embeddings: Embeddings | None = None,
         profiles: ConceptProfiles | None = None,
         probabilities: ArrayLike | None = None,
-        labelled: Any = None,
+        labelled: Labelled = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Answer modAL's query.
 
@@ -293,7 +295,7 @@ class CBDMarginSampling(_ConceptSampling):
         *,
         probabilities: ArrayLike,
         profiles: ConceptProfiles | None = None,
-        labelled: Any = None,
+        labelled: Labelled = None,
     ) -> NDArray[np.int64]:
         """Pick without modAL: from a pool of embeddings or from `profiles`.
 
@@ -306,7 +308,11 @@ class CBDMarginSampling(_ConceptSampling):
         return self._select(profiles, n_instances, probabilities, labelled).indices
 
     def _select(
-        self, profiles: ConceptProfiles, n_instances: int, probabilities: Any, labelled: Any
+        self,
+        profiles: ConceptProfiles,
+        n_instances: int,
+        probabilities: ArrayLike,
+        labelled: Labelled,
     ) -> _Picks:
         n_instances = check_n_instances(n_instances, len(profiles))
         factor = check_int(self.candidate_factor, "candidate_factor")
@@ -360,7 +366,7 @@ class CBDSampling(_ConceptSampling):
         target: str | ArrayLike = "pool",
         similarity: str = SIMILARITIES[0],
         table: EmbeddingTable | None = None,
-        device: Any = None,
+        device: Device = None,
     ) -> None:
         self.vocabulary = vocabulary
         self.m = m
@@ -371,7 +377,7 @@ class CBDSampling(_ConceptSampling):
         self.device = device
 
     def _profiles(
-        self, X: Any, embeddings: Any, profiles: ConceptProfiles | None
+        self, X: Any, embeddings: Embeddings | None, profiles: ConceptProfiles | None
     ) -> ConceptProfiles:
         if isinstance(self.target, str) and self.target == "uncertain":
             raise InvalidInputError(
@@ -387,9 +393,9 @@ class CBDSampling(_ConceptSampling):
         X: Any,
         n_instances: int = 1,
         *,
-        embeddings: Any = None,
+        embeddings: Embeddings | None = None,
         profiles: ConceptProfiles | None = None,
-        labelled: Any = None,
+        labelled: Labelled = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Answer modAL's query; the classifier gives its `X_training` and nothing else.
 
@@ -409,7 +415,7 @@ class CBDSampling(_ConceptSampling):
         n_instances: int = 1,
         *,
         profiles: ConceptProfiles | None = None,
-        labelled: Any = None,
+        labelled: Labelled = None,
     ) -> NDArray[np.int64]:
         """Pick without modAL: from a pool of embeddings or from `profiles`.
 

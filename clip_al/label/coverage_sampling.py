@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from clip_al.arrays.checks import (
     check_n_instances,
     check_probability_shape,
 )
+from clip_al.arrays.types import Embeddings, as_array
 from clip_al.concepts.profiles import ConceptProfiles, check_same_model
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.errors import InvalidInputError, InvalidTypeError
@@ -115,9 +117,9 @@ class UncertaintyCoverageSampling(BaseEstimator):
         X: Any,
         n_instances: int = 1,
         *,
-        embeddings: Any = None,
+        embeddings: Embeddings | None = None,
         probabilities: ArrayLike | None = None,
-        labelled: Any = None,
+        labelled: Embeddings | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Answer modAL's query.
 
@@ -186,8 +188,8 @@ class UncertaintyCoverageSampling(BaseEstimator):
         n_instances: int = 1,
         *,
         probabilities: ArrayLike | None = None,
-        labelled: Any = None,
-        embeddings: Any = None,
+        labelled: Embeddings | None = None,
+        embeddings: Embeddings | None = None,
     ) -> NDArray[np.int64]:
         """Pick without modAL; the arguments are those of a query.
 
@@ -205,9 +207,9 @@ class UncertaintyCoverageSampling(BaseEstimator):
         indices: ArrayLike,
         X: Any = None,
         *,
-        embeddings: Any = None,
+        embeddings: Embeddings | None = None,
         profiles: ConceptProfiles | None = None,
-        labelled: Any = None,
+        labelled: Embeddings | None = None,
     ) -> list[PickExplanation]:
         """Say which concepts each pick shows, and which of them are new.
 
@@ -243,33 +245,35 @@ class UncertaintyCoverageSampling(BaseEstimator):
         labelled_ld = self._labelled(labelled, image_emb_nd.shape[1], False)
         return explain_picks(indices, profiles, labelled=labelled_ld)
 
-    def _embeddings(self, X: Any, embeddings: Any) -> NDArray[Any]:
+    def _embeddings(self, X: Any, embeddings: Embeddings | None) -> NDArray[Any]:
         Z = pool_embeddings(X, embeddings, self.table)
-        return check_embeddings(getattr(Z, "embeddings", Z), "X", finite=False)
+        return check_embeddings(Z, "X", finite=False)
 
-    def _labelled(self, labelled: Any, width: int, of_learner: bool) -> NDArray[Any] | None:
+    def _labelled(
+        self, labelled: Embeddings | None, width: int, of_learner: bool
+    ) -> NDArray[Any] | None:
         """Return the labelled images' embeddings; None where there are none."""
-        if labelled is None or (hasattr(labelled, "__len__") and len(labelled) == 0):
+        if labelled is None or (isinstance(labelled, Sized) and len(labelled) == 0):
             return None
         name = "X_training" if of_learner else "labelled"
-        labelled = getattr(labelled, "embeddings", labelled)
-        if self.table is not None and np.asarray(labelled).dtype.kind in "iu":
-            rows = check_indices(np.ravel(labelled), len(self.table), name, distinct=False)
+        array = as_array(labelled)
+        if self.table is not None and np.asarray(array).dtype.kind in "iu":
+            rows = check_indices(np.ravel(array), len(self.table), name, distinct=False)
             return np.asarray(self.table[rows])
-        if of_learner and labelled.shape[1:] != (width,):
+        if of_learner and array.shape[1:] != (width,):
             return None  # raw images, for instance
-        if not hasattr(labelled, "__array__") and not isinstance(labelled, list | tuple):
+        if not hasattr(array, "__array__") and not isinstance(array, list | tuple):
             raise InvalidTypeError(
                 f"`labelled` must hold embeddings, one row an image; got a "
-                f"{type(labelled).__name__}. Pass the rows of the labelled images."
+                f"{type(array).__name__}. Pass the rows of the labelled images."
             )
-        return check_embeddings(labelled, name, width=width, finite=False)
+        return check_embeddings(array, name, width=width, finite=False)
 
     def _pick(
         self,
         image_emb_nd: NDArray[Any],
         n_instances: int,
-        probabilities: Any,
+        probabilities: ArrayLike | None,
         labelled_ld: NDArray[Any] | None,
         gain_bn: NDArray[np.float64] | None = None,
     ) -> CoveragePicks:
@@ -376,7 +380,7 @@ def _probabilities(classifier: Any, X: Any) -> Any:
     return answer_of(classifier, "predict_proba", X)
 
 
-def _columns(probabilities: Any, multi_label: bool) -> Any:
+def _columns(probabilities: ArrayLike | None, multi_label: bool) -> Any:
     """Return probabilities as one array; scikit-learn gives several labels as a list of (n, 2)."""
     if multi_label and isinstance(probabilities, list):
         parts = [np.asarray(part) for part in probabilities]

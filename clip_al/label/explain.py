@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from numpy.typing import ArrayLike
 
 from clip_al.arrays.checks import check_indices
 from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import ConceptProfiles
-from clip_al.label.query_inputs import count_labelled
+from clip_al.label.query_inputs import Labelled, count_labelled
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class PickExplanation:
 
 
 def explain_picks(
-    indices: ArrayLike, profiles: ConceptProfiles, *, labelled: Any = None
+    indices: ArrayLike, profiles: ConceptProfiles, *, labelled: Labelled = None
 ) -> list[PickExplanation]:
     """Say for each pick, in order, which concepts it added.
 

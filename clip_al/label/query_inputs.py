@@ -5,13 +5,14 @@ Plain functions that turn what a host hands to a strategy into what the picking 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import NotFittedError
 
 from clip_al.arrays.checks import check_choice, check_indices
+from clip_al.arrays.types import Embeddings, as_array
 from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.errors import InvalidInputError, InvalidTypeError
@@ -19,10 +20,12 @@ from clip_al.errors import InvalidInputError, InvalidTypeError
 if TYPE_CHECKING:
     from clip_al.encode.table import EmbeddingTable
 
+Labelled: TypeAlias = "ConceptProfiles | ConceptCounts | Embeddings | None"
+"""What is labelled: its profiles, counts of its concepts, or its embeddings."""
 TARGETS = ("uniform", "pool", "uncertain")
 
 
-def pool_embeddings(X: Any, embeddings: Any, table: EmbeddingTable | None) -> Any:
+def pool_embeddings(X: Any, embeddings: Embeddings | None, table: EmbeddingTable | None) -> Any:
     """Find the pool's embeddings: as given, or rows of a bound table, or `X` itself.
 
     Parameters
@@ -35,10 +38,10 @@ def pool_embeddings(X: Any, embeddings: Any, table: EmbeddingTable | None) -> An
         With it, and without `embeddings`, `X` holds row numbers.
     """
     if embeddings is not None:
-        if X is not None and len(embeddings) != len(X):
+        if X is not None and len(as_array(embeddings)) != len(X):
             raise InvalidInputError(
                 f"`embeddings` must have one row for each of the {len(X)} images of the pool; "
-                f"got {len(embeddings)}. Pass those of the same pool, in the same order."
+                f"got {len(as_array(embeddings))}. Pass those of the same pool, in the same order."
             )
         return embeddings
     if X is None:
@@ -56,7 +59,7 @@ def pool_embeddings(X: Any, embeddings: Any, table: EmbeddingTable | None) -> An
     return table[check_indices(rows.ravel(), len(table), "X")]
 
 
-def check_profiles(profiles: Any, X: Any) -> ConceptProfiles:
+def check_profiles(profiles: object, X: Any) -> ConceptProfiles:
     """Return `profiles` if it is one, of as many images as the pool `X` (where given)."""
     if not isinstance(profiles, ConceptProfiles):
         raise InvalidTypeError(
@@ -114,7 +117,7 @@ def training_embeddings(
     return X if text is not None and X.shape[1:] == text.shape[1:] else None
 
 
-def count_labelled(labelled: Any, profiles: ConceptProfiles, weighting: str) -> ConceptCounts:
+def count_labelled(labelled: Labelled, profiles: ConceptProfiles, weighting: str) -> ConceptCounts:
     """Count the concepts of what is labelled, profiled as the pool was.
 
     Parameters
@@ -136,7 +139,7 @@ def count_labelled(labelled: Any, profiles: ConceptProfiles, weighting: str) -> 
             )
         return counts + labelled
     if not isinstance(labelled, ConceptProfiles):
-        if len(labelled) == 0:
+        if len(as_array(labelled)) == 0:
             return counts
         labelled = profiles.profile(labelled)
     if labelled.n_concepts != profiles.n_concepts:

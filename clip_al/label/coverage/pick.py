@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.blocks import one_blas_thread
 from clip_al.arrays.checks import check_embeddings, check_n_instances, check_number
+from clip_al.arrays.types import Embeddings, as_array
 from clip_al.errors import InvalidInputError
 from clip_al.label.coverage.draws import draw_evenly, inclusion_probabilities
 from clip_al.label.coverage.kernel import (
@@ -48,7 +49,7 @@ def pick_by_coverage(
     *,
     weights: ArrayLike | None = None,
     strata: ArrayLike | None = None,
-    labelled: Any = None,
+    labelled: Embeddings | None = None,
     labelled_cover: float = 1.0,
     radius: float = RADIUS,
     random_state: int = 0,
@@ -129,7 +130,7 @@ def pick_by_coverage(
     n = len(image_emb_nd)
     n_instances = check_n_instances(n_instances, n)
     weight_n = _check_weights(weights, n)
-    stratum_n = _check_groups(strata, n, "strata")
+    stratum_n = None if strata is None else _check_groups(strata, n, "strata")
     known_ld = _check_labelled(labelled, image_emb_nd.shape[1])
     cover = check_number(labelled_cover, "labelled_cover", low=0.0, high=1.0)
     rng = np.random.default_rng(random_state)
@@ -145,7 +146,7 @@ def pick_equal_shares(
     groups: ArrayLike,
     *,
     weights: ArrayLike | None = None,
-    labelled: Any = None,
+    labelled: Embeddings | None = None,
     labelled_groups: ArrayLike | None = None,
     radius: float = RADIUS,
     random_state: int = 0,
@@ -285,7 +286,7 @@ class _Pool(NamedTuple):
         return rows[drawn], places, weight_r.astype(np.float32)
 
 
-def _check_weights(weights: Any, n: int) -> NDArray[np.float64] | None:
+def _check_weights(weights: ArrayLike | None, n: int) -> NDArray[np.float64] | None:
     if weights is None:
         return None
     weight_n = np.asarray(weights, dtype=np.float64)
@@ -301,9 +302,7 @@ def _check_weights(weights: Any, n: int) -> NDArray[np.float64] | None:
     return weight_n if weight_n.any() else None
 
 
-def _check_groups(groups: Any, n: int, name: str) -> Any:
-    if groups is None:
-        return None
+def _check_groups(groups: ArrayLike, n: int, name: str) -> NDArray[Any]:
     group_n = np.asarray(groups)
     if group_n.shape != (n,) or group_n.dtype.kind not in "iu" or group_n.min() < 0:
         raise InvalidInputError(
@@ -313,7 +312,7 @@ def _check_groups(groups: Any, n: int, name: str) -> Any:
     return group_n
 
 
-def _check_labelled(labelled: Any, width: int) -> NDArray[Any] | None:
-    if labelled is None or len(labelled) == 0:
+def _check_labelled(labelled: Embeddings | None, width: int) -> NDArray[Any] | None:
+    if labelled is None or len(as_array(labelled)) == 0:
         return None
     return check_embeddings(labelled, "labelled", width=width, finite=False)

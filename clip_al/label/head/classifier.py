@@ -18,6 +18,7 @@ from sklearn.exceptions import NotFittedError
 
 from clip_al.arrays.blocks import block_rows, map_blocks, one_blas_thread, unit_block
 from clip_al.arrays.checks import check_choice, check_embeddings, check_number
+from clip_al.arrays.types import ChecksModel, Embeddings, TextEncoder
 from clip_al.concepts.vocabulary import DEFAULT_TEMPLATES
 from clip_al.errors import InvalidInputError, TextPriorWarning
 from clip_al.label.head.inputs import (
@@ -144,9 +145,9 @@ class ClipClassifier(ClassifierMixin, BaseEstimator):
     def __init__(
         self,
         class_names: Sequence[str] | None = None,
-        encoder: Any = None,
+        encoder: TextEncoder | None = None,
         *,
-        class_embeddings: Any = None,
+        class_embeddings: Embeddings | None = None,
         classes: ArrayLike | None = None,
         templates: Sequence[str] = DEFAULT_TEMPLATES,
         text_prior: str = "auto",
@@ -182,7 +183,9 @@ class ClipClassifier(ClassifierMixin, BaseEstimator):
         state: dict[str, Any] = super().__getstate__()
         return {name: value for name, value in state.items() if name != "_encoded"}
 
-    def fit(self, Z: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> ClipClassifier:
+    def fit(
+        self, Z: Embeddings, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> ClipClassifier:
         """Fit the head anew; with no rows it is zero-shot.
 
         Parameters
@@ -230,7 +233,7 @@ class ClipClassifier(ClassifierMixin, BaseEstimator):
             self._fit(unit_nd[order], target_nk[order], code_n[order], weight_n[order])
         return self
 
-    def predict_proba(self, Z: Any) -> NDArray[np.float64]:
+    def predict_proba(self, Z: Embeddings) -> NDArray[np.float64]:
         """Return the probability of each class.
 
         Parameters
@@ -250,7 +253,7 @@ class ClipClassifier(ClassifierMixin, BaseEstimator):
             logit_nk[rows] = probabilities(logit_nk[rows], self.multi_label)
         return logit_nk
 
-    def predict(self, Z: Any) -> NDArray[Any]:
+    def predict(self, Z: Embeddings) -> NDArray[Any]:
         """Return the likeliest class of each image, or with `multi_label` zeros and ones.
 
         Returns
@@ -267,7 +270,7 @@ class ClipClassifier(ClassifierMixin, BaseEstimator):
         likeliest_n: NDArray[Any] = classes[logit_nk.argmax(axis=1)]
         return likeliest_n
 
-    def decision_function(self, Z: Any) -> NDArray[np.float64]:
+    def decision_function(self, Z: Embeddings) -> NDArray[np.float64]:
         """Return the logits, (n, k); always a column a class, for two classes as well."""
         fitted = self
         if not hasattr(self, "head_"):
@@ -300,7 +303,7 @@ class ClipClassifier(ClassifierMixin, BaseEstimator):
             pass
         return logit_nk
 
-    def _order(self, y: Any, text_emb_kd: NDArray[Any] | None) -> NDArray[Any]:
+    def _order(self, y: ArrayLike | None, text_emb_kd: NDArray[Any] | None) -> NDArray[Any]:
         """Return all classes in the order of the columns, in the type of the labels."""
         return order_classes(
             y,
@@ -310,9 +313,13 @@ class ClipClassifier(ClassifierMixin, BaseEstimator):
             multi_label=self.multi_label,
         )
 
-    def _check_model(self, Z: Any) -> None:
+    def _check_model(self, Z: Embeddings) -> None:
         """Refuse a table of images of another model than the names'."""
-        if self.encoder is not None and self.class_embeddings is None and hasattr(Z, "check_model"):
+        if (
+            self.encoder is not None
+            and self.class_embeddings is None
+            and isinstance(Z, ChecksModel)
+        ):
             Z.check_model(self.encoder)
 
     def _start(self, d: int, classes: NDArray[Any], text_emb_kd: NDArray[Any] | None) -> None:
@@ -424,10 +431,10 @@ class ClipClassifier(ClassifierMixin, BaseEstimator):
 
     def _texts(self) -> NDArray[np.float64] | None:
         """Return the unit text embeddings of the classes, encoded once; None without."""
-        if self.class_embeddings is None and self.class_names is None:
-            return None
         T = self.class_embeddings
         if T is None:
+            if self.class_names is None:
+                return None
             if self.encoder is None:
                 raise InvalidInputError(
                     "`class_names` need `encoder=` or `class_embeddings=` to be more than names; "
@@ -438,7 +445,7 @@ class ClipClassifier(ClassifierMixin, BaseEstimator):
                 rows = self.encoder.encode_texts(list(key[0]), templates=list(key[1]))
                 self._encoded = (key, rows)
             T = self._encoded[1]
-        text_emb_kd = check_embeddings(getattr(T, "embeddings", T), "class_embeddings")
+        text_emb_kd = check_embeddings(T, "class_embeddings")
         if self.class_names is not None and len(check_names(self.class_names)) != len(text_emb_kd):
             raise InvalidInputError(
                 f"`class_embeddings` must have one row for each of the {len(self.class_names)} "

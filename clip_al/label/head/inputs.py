@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_embeddings
 from clip_al.arrays.labels import encode_labels
+from clip_al.arrays.types import Embeddings, as_array
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
 
 
-def check_names(class_names: Any) -> list[str]:
+def check_names(class_names: Iterable[str]) -> list[str]:
     """Return class names as a list of distinct strings."""
     names = [] if isinstance(class_names, str) else list(class_names)
     if not names or not all(isinstance(name, str) for name in names):
@@ -29,9 +31,9 @@ def check_names(class_names: Any) -> list[str]:
     return names
 
 
-def check_images(Z: Any, width: int | None) -> NDArray[Any]:
+def check_images(Z: Embeddings, width: int | None) -> NDArray[Any]:
     """Return the embeddings of images, none as well, still in their own type."""
-    Z = getattr(Z, "embeddings", Z)
+    Z = as_array(Z)
     shape = np.shape(Z)
     if len(shape) == 2 and shape[0] == 0 and shape[1]:
         array = np.empty(shape)
@@ -46,11 +48,11 @@ def check_images(Z: Any, width: int | None) -> NDArray[Any]:
 
 
 def order_classes(
-    y: Any,
+    y: ArrayLike | None,
     text_emb_kd: NDArray[Any] | None,
     *,
     classes: ArrayLike | None,
-    class_names: Any,
+    class_names: Sequence[str] | None,
     multi_label: bool,
 ) -> NDArray[Any]:
     """Return all classes in the order of the columns, in the type of the labels."""
@@ -74,7 +76,7 @@ def order_classes(
 
 
 def encode_targets(
-    y: Any, n: int, classes: NDArray[Any], multi_label: bool
+    y: ArrayLike, n: int, classes: NDArray[Any], multi_label: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return labels as an indicator matrix, and as numbers to draw folds by."""
     k = len(classes)

@@ -357,7 +357,7 @@ def texts_tell(cosine_nk: Array, problem: Problem) -> bool:
     return chance - weigh_heads([scaled_nk], problem, [0.0])[1] >= GATE_NATS
 
 
-def draw_folds(code_n: NDArray[np.int64], n_classes: int, random_state: Any) -> Folds:
+def draw_folds(code_n: NDArray[np.int64], n_classes: int, random_state: int | None) -> Folds:
     """Deal the rows of each class out to five folds.
 
     Of many rows 2,000 take part, and one fold is held out, as for many rows × classes.
