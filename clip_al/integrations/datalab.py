@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from clip_al.arrays.blocks import block_rows
 from clip_al.arrays.checks import check_embeddings
+from clip_al.arrays.types import Embeddings, as_array
 from clip_al.errors import InvalidInputError, missing_extra
 from clip_al.score.labelled_images import class_vectors_by_fold
 from clip_al.score.neighbors import unit_rows
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 ISSUES = ("label", "outlier", "near_duplicate")
 
 
-def class_probabilities(selector: ClipSelector, Z: Any) -> NDArray[np.float32]:
+def class_probabilities(selector: ClipSelector, Z: Embeddings) -> NDArray[np.float32]:
     """Return the probability of each class for each image, by what a selector has fitted.
 
     Parameters
@@ -65,7 +66,7 @@ def class_probabilities(selector: ClipSelector, Z: Any) -> NDArray[np.float32]:
     check_is_fitted(selector, "selection_")
     text_emb_kd, labels = selector.class_embeddings_, selector.selection_.labels
     n, width = selector.selection_.n_images, text_emb_kd.shape[1]
-    image_emb_nd = check_embeddings(getattr(Z, "embeddings", Z), "Z", width=width)
+    image_emb_nd = check_embeddings(Z, "Z", width=width)
     if len(image_emb_nd) != n:
         raise InvalidInputError(
             f"`Z` must be the {n} images that the selector was fitted on; got "
@@ -87,7 +88,10 @@ def class_probabilities(selector: ClipSelector, Z: Any) -> NDArray[np.float32]:
 
 
 def audit(
-    selector: ClipSelector, Z: Any, *, issue_types: Mapping[str, Mapping[str, Any]] | None = None
+    selector: ClipSelector,
+    Z: Embeddings,
+    *,
+    issue_types: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Datalab:
     """Let Datalab look for issues in what a selector was fitted on.
 
@@ -133,7 +137,7 @@ def audit(
     )
     lab = Datalab(data, label_name="label", verbosity=0)
     wanted = {name: {} for name in ISSUES} if issue_types is None else dict(issue_types)
-    image_emb_nd = np.asarray(getattr(Z, "embeddings", Z), dtype=np.float32)
+    image_emb_nd = np.asarray(as_array(Z), dtype=np.float32)
     lab.find_issues(pred_probs=probability_nk, features=image_emb_nd, issue_types=wanted)
     _check_found(lab, wanted)
     return lab

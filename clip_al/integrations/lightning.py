@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -9,6 +10,7 @@ from torch.utils.data import DataLoader
 from clip_al.arrays.checks import check_indices
 from clip_al.errors import InvalidInputError, missing_extra
 from clip_al.samplers.distributed import DistributedSelectedSubsetSampler
+from clip_al.samplers.epoch_plan import Chosen, Positions
 from clip_al.samplers.sampler import SelectedSubsetSampler, world_size
 
 try:
@@ -52,10 +54,10 @@ class SelectedSubsetDataModule(LightningDataModule):
     def __init__(
         self,
         dataset: Any,
-        selection: Any,
+        selection: Positions,
         *,
         val_dataset: Any = None,
-        sampling: Any = None,
+        sampling: Mapping[str, Any] | None = None,
         **loading: Any,
     ) -> None:
         super().__init__()
@@ -88,13 +90,13 @@ class SelectedSubsetDataModule(LightningDataModule):
             )
 
     def _sampler(self, n_processes: int = 1) -> SelectedSubsetSampler:
-        n, of = len(self.dataset), getattr(self.selection, "n_images", None)
-        if of is None:
+        n = len(self.dataset)
+        if not isinstance(self.selection, Chosen):
             check_indices(self.selection, n, "selection")
-        elif of != n:
+        elif self.selection.n_images != n:
             raise InvalidInputError(
-                f"`selection` must be of the {n} images of `dataset`; got one of {of}. Pass both "
-                "of one dataset, and the whole of it."
+                f"`selection` must be of the {n} images of `dataset`; got one of "
+                f"{self.selection.n_images}. Pass both of one dataset, and the whole of it."
             )
         kind = DistributedSelectedSubsetSampler if n_processes > 1 else SelectedSubsetSampler
         return kind(self.selection, **self.sampling)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Sequence, Sized
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_indices
 from clip_al.concepts.profiles import ConceptProfiles
@@ -16,7 +15,7 @@ from clip_al.subset.selection import Selection
 LONGEST = 40
 
 
-def positions_of(rows: Any, n: int, name: str) -> NDArray[np.int64]:
+def positions_of(rows: Selection | ArrayLike, n: int, name: str) -> NDArray[np.int64]:
     """Return a selection, positions or a mask as positions; at least one."""
     if isinstance(rows, Selection):
         if rows.n_images != n:
@@ -36,7 +35,7 @@ def titles_of(
     n_images: int,
     titles: Sequence[str] | None,
     profiles: ConceptProfiles | None,
-    labels: Any,
+    labels: ArrayLike | None,
 ) -> list[str]:
     """Return the title of each image drawn: its own, or its label and first two concepts."""
     if titles is not None:
@@ -55,7 +54,7 @@ def titles_of(
     return ["\n".join(line) for line in lines]
 
 
-def _check_count(values: Any, n: int, name: str, what: str) -> None:
+def _check_count(values: Sized, n: int, name: str, what: str) -> None:
     if len(values) != n:
         raise InvalidInputError(
             f"`{name}` must hold one entry for {what}, {n}; got {len(values)}. Pass as many, in "
@@ -63,7 +62,7 @@ def _check_count(values: Any, n: int, name: str, what: str) -> None:
         )
 
 
-def one_line(value: Any, longest: int = LONGEST) -> str:
+def one_line(value: object, longest: int = LONGEST) -> str:
     """Return anybody's text on one line, without control characters, not too long."""
     line = "".join(c if c.isprintable() else " " for c in str(value)[: 4 * longest])
     line = " ".join(line.split())

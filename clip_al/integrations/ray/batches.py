@@ -20,6 +20,7 @@ from PIL import Image
 from clip_al.arrays.blocks import unit_block
 from clip_al.arrays.checks import check_embeddings
 from clip_al.arrays.labels import encode_labels
+from clip_al.arrays.types import Adapter
 from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import ConceptProfiles, ConceptStatistics, concept_directions
 from clip_al.concepts.vocabulary import ConceptVocabulary
@@ -221,7 +222,7 @@ def align_batch(
     batch: Batch,
     *,
     class_emb_kd: NDArray[np.float32],
-    adapter: Any,
+    adapter: Adapter | None,
     alignment: str,
     noise: LabelNoise,
     noise_aware: bool,
@@ -249,7 +250,7 @@ def rate_class(
     group: Batch,
     *,
     n_neighbors: float | None,
-    adapter: Any,
+    adapter: Adapter | None,
     scale: str,
     alpha: float,
     noise_aware: bool,

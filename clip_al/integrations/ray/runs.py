@@ -79,7 +79,7 @@ def our_errors() -> Iterator[None]:
         raise
 
 
-def check_columns(dataset: Any, *names: str) -> None:
+def check_columns(dataset: Dataset, *names: str) -> None:
     """Look for columns before anything runs; a lazy dataset runs one block for it."""
     ray_data()
     if not hasattr(dataset, "map_batches"):

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from clip_al.adapt.resolve import is_fitted
 from clip_al.arrays.checks import check_choice, check_int, check_n_instances, check_number
+from clip_al.arrays.types import Adapter
 from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import (
     SIMILARITIES,
@@ -255,7 +257,7 @@ def score(
     dataset: Dataset,
     class_embeddings: ArrayLike,
     *,
-    adapter: Any = None,
+    adapter: Adapter | None = None,
     alignment: str = "contrastive",
     noise_aware: bool = True,
     n_neighbors: float | None = None,
@@ -504,7 +506,7 @@ def pick(
 
 
 def _candidates(
-    rows: Dataset, n_instances: Any, factor: int, uncertainty: str, n_shards: int
+    rows: Dataset, n_instances: int, factor: int, uncertainty: str, n_shards: int
 ) -> tuple[int, Dataset]:
     """Return how many to pick, checked, and the least certain rows, computed."""
     probabilities = rows.select_columns(["id", "probabilities"])
@@ -529,7 +531,7 @@ def _candidates(
 
 
 def _estimate_noise(
-    rows: Dataset, text_emb_kd: NDArray[np.float32], adapter: Any, random_state: int
+    rows: Dataset, text_emb_kd: NDArray[np.float32], adapter: Adapter | None, random_state: int
 ) -> LabelNoise:
     """Estimate from all rows, or from a random sample that the ids alone decide."""
     seed = check_int(random_state, "random_state", smallest=0)
@@ -545,10 +547,10 @@ def _estimate_noise(
     )
 
 
-def _check_adapter(adapter: Any) -> Any:
+def _check_adapter(adapter: object) -> Adapter | None:
     if adapter is None or adapter is False:
         return None
-    if hasattr(adapter, "weights_") and hasattr(adapter, "transform_images"):
+    if isinstance(adapter, Adapter) and is_fitted(adapter):
         return adapter
     raise InvalidTypeError(
         "`adapter` must be None or a fitted DatasetAdapter; got "
@@ -561,7 +563,9 @@ def _empty_profiles(vocabulary: ConceptVocabulary) -> ConceptProfiles:
     return ConceptProfiles(ids_nm, ids_nm.astype(np.float32), vocabulary, None)
 
 
-def _count_labelled(labelled: Any, vocabulary: ConceptVocabulary, weighting: str) -> ConceptCounts:
+def _count_labelled(
+    labelled: ConceptCounts | ConceptProfiles | None, vocabulary: ConceptVocabulary, weighting: str
+) -> ConceptCounts:
     if not isinstance(labelled, ConceptCounts | ConceptProfiles | None):
         raise InvalidTypeError(
             "`labelled` must be ConceptCounts or ConceptProfiles; got "
@@ -572,7 +576,7 @@ def _count_labelled(labelled: Any, vocabulary: ConceptVocabulary, weighting: str
 
 
 def _target(
-    target: Any,
+    target: str | ArrayLike,
     dataset: Dataset,
     candidates: Dataset,
     vocabulary: ConceptVocabulary,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al.arrays.checks import check_choice, check_embeddings, check_finite
+from clip_al.arrays.types import Embeddings
 from clip_al.errors import InvalidInputError
 
 METHODS = ("pca", "tsne")
@@ -41,7 +42,7 @@ class PoolMap:
 
 
 def map_pool(
-    embeddings: Any,
+    embeddings: Embeddings,
     focus: NDArray[np.int64],
     *,
     method: str = "pca",
@@ -70,7 +71,7 @@ def map_pool(
     for t-SNE, O(k log k) time. O(k d) memory.
     """
     check_choice(method, METHODS, "map_method")
-    array = check_embeddings(getattr(embeddings, "embeddings", embeddings), finite=False)
+    array = check_embeddings(embeddings, finite=False)
     n = len(array)
     if n < 3 or array.shape[1] < 2:
         raise InvalidInputError(

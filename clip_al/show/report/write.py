@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_choice, check_indices, check_int
+from clip_al.arrays.types import Embeddings, as_array
 from clip_al.atomic import check_new, write_bytes
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.label.query_inputs import check_profiles
@@ -48,7 +49,7 @@ def write_report(
     path: str | os.PathLike[str],
     *,
     images: Any = None,
-    embeddings: Any = None,
+    embeddings: Embeddings | None = None,
     profiles: ConceptProfiles | None = None,
     labelled: ArrayLike | None = None,
     picks: Sequence[PickExplanation] | None = None,
@@ -163,7 +164,7 @@ def write_report(
 
 
 def _check_parts(
-    selection: Selection, against: Selection | None, embeddings: Any, profiles: Any
+    selection: Selection, against: Selection | None, embeddings: Embeddings | None, profiles: Any
 ) -> int:
     """Return how many images there are, once every part is of as many."""
     for name, value in (("selection", selection), ("against", against)):
@@ -177,10 +178,10 @@ def _check_parts(
         against.compare(selection)
     if profiles is not None:
         check_profiles(profiles, range(n))
-    if embeddings is not None and len(embeddings) != n:
+    if embeddings is not None and len(as_array(embeddings)) != n:
         raise InvalidInputError(
             f"`embeddings` must have one row for each of the {n} images of the selection; got "
-            f"{len(embeddings)}. Pass those of the same images, in the same order."
+            f"{len(as_array(embeddings))}. Pass those of the same images, in the same order."
         )
     ids = getattr(embeddings, "ids", None)
     if ids is not None and selection.ids is not None and (ids != selection.ids).any():
@@ -217,13 +218,13 @@ def _check_picks(
 
 
 def _map(
-    embeddings: Any,
+    embeddings: Embeddings | None,
     shown: Shown,
     labelled: NDArray[np.int64],
     method: str,
     random_state: int,
 ) -> dict[str, Any] | None:
-    if embeddings is None or len(embeddings) < SMALLEST_MAP:
+    if embeddings is None or len(as_array(embeddings)) < SMALLEST_MAP:
         return None
     focus = np.concatenate([shown.indices, labelled])
     found = map_pool(embeddings, focus, method=method, random_state=random_state)
@@ -231,7 +232,7 @@ def _map(
 
 
 def _thumbnails(
-    images: Any, embeddings: Any, selection: Selection, shown: Shown, errors: str
+    images: Any, embeddings: Embeddings | None, selection: Selection, shown: Shown, errors: str
 ) -> list[str]:
     """Return a picture for each card, or none where there are no images."""
     paths = getattr(embeddings, "paths", None)
