@@ -216,8 +216,10 @@ def test_the_pool_is_followed_in_its_proportions():
 @pytest.mark.parametrize("strategy", [CBDMarginSampling, CBDSampling])
 def test_what_is_labelled_is_not_picked_again_while_there_is_other(strategy):
     X, P = images(0, 1, 2, 0), doubtful(0.1, 0.1, 0.1, 0.1)
-    more = {"probabilities": P} if strategy is CBDMarginSampling else {}
-    picker = plain(strategy, target="uniform")
+    with_doubt = strategy is CBDMarginSampling
+    more = {"probabilities": P} if with_doubt else {}
+    all_four = {"candidate_factor": 4} if with_doubt else {}
+    picker = plain(strategy, target="uniform", **all_four)
     assert picker.select(X, 1, **more).tolist() == [0]
     assert picker.select(X, 1, labelled=images(0), **more).tolist() == [1]
     assert picker.select(X, 1, labelled=images(0, 1), **more).tolist() == [2]

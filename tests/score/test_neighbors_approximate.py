@@ -55,9 +55,11 @@ def test_chunks_and_seeds(rng, clustered, monkeypatch):
     members = np.arange(M)
     whole = sampled_distances(clustered, members, 0.1, 100)
     monkeypatch.setattr("clip_al.score.neighbors_approximate.CHUNK", 37)
-    np.testing.assert_array_equal(sampled_distances(clustered, members, 0.1, 100), whole)
+    # Products of other shapes round otherwise in the last bit.
+    parts = sampled_distances(clustered, members, 0.1, 100)
+    np.testing.assert_allclose(parts, whole, rtol=1e-5)
     other = sampled_distances(clustered, members, 0.1, 100, random_state=1)
-    assert not np.array_equal(other, whole)
+    assert not np.allclose(other, whole, rtol=1e-3)
 
 
 def test_a_part_of_the_class_ranks_images_as_all_of_it_does(clustered):
@@ -124,7 +126,7 @@ def test_a_count_without_faiss_is_refused(rng, monkeypatch):
 def test_a_selector_passes_it_on(rng):
     Z, y = random_unit(rng, 120, D), np.arange(120) % 2
     settings = {"class_embeddings": random_unit(rng, 2, D), "adapter": False}
-    found = ClipSelector(0.5, exact_up_to=30, **settings).fit_select(Z, y)
+    found = ClipSelector(0.5, n_neighbors=0.1, exact_up_to=30, **settings).fit_select(Z, y)
     np.testing.assert_array_equal(
         found.scores["sds"], sample_diversity_scores(Z, y, exact_up_to=30)
     )

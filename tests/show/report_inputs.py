@@ -54,7 +54,7 @@ def hostile_ids():
 def digit_profiles():
     """Concepts are single pixels, so that it is known which image shows which."""
     vocabulary = ConceptVocabulary.from_names(CONCEPTS).with_embeddings(np.eye(64))
-    return ConceptProfiles.from_embeddings(digits()[2], vocabulary, 5)
+    return ConceptProfiles.from_embeddings(digits()[2], vocabulary, 5, similarity="standardized")
 
 
 def write_images(folder, n=N_IMAGES):
