@@ -91,7 +91,8 @@ def show_labelling(tables: Tables, page: Page) -> None:
         return
     page.heading("Which images to label")
     page.text(
-        f"The default, `CBDMarginSampling()` (“{OURS}”) vs. others; accuracy averaged over all "
+        f"`CBDMarginSampling()` as first released (standardised profiles, four candidates a pick; "
+        f"“{OURS}”) vs. others, on the `mini` model; accuracy averaged over all "
         "rounds. “Random vocabulary” is the control: the same rule with random directions in "
         "place of the concepts. The rows in bold average over their settings, with the seeds that "
         "all of them have."
@@ -214,8 +215,9 @@ def show_advice(page: Page) -> None:
 
 
 ADVICE = """\
-**These results are of the `mini` model.** They do not carry over to other models: on embeddings of
-OpenAI's ViT-B/32 `CBDMarginSampling()` was 1.7 points behind margin in the mean of ten settings.
+**These results are of the `mini` model.** They do not carry over to other models. On genuine CLIP
+embeddings [labelling in rounds](real.md), [heads](heads.md) and [what profiles name](naming.md) were
+measured; the default, `UncertaintyCoverageSampling()`, comes from there.
 
 **You have a model and a budget for labels.** `CBDMarginSampling()` is ahead of margin where classes
 are uneven or there are few labels yet; on a balanced pool the two are equal, and only the encoding
