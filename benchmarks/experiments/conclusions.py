@@ -216,8 +216,8 @@ def show_advice(page: Page) -> None:
 
 ADVICE = """\
 **These results are of the `mini` model.** They do not carry over to other models. On genuine CLIP
-embeddings [labelling in rounds](real.md), [heads](heads.md) and [what profiles name](naming.md) were
-measured; the default, `UncertaintyCoverageSampling()`, comes from there.
+embeddings we measured [labelling in rounds](real.md), [heads](heads.md) and
+[what profiles name](naming.md); the default, `UncertaintyCoverageSampling()`, comes from there.
 
 **You have a model and a budget for labels.** `CBDMarginSampling()` is ahead of margin where classes
 are uneven or there are few labels yet; on a balanced pool the two are equal, and only the encoding
