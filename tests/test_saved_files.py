@@ -361,7 +361,7 @@ def changed_profiles(path, **changes):
         ({"similarities": np.arange(36, dtype=np.float32).reshape(12, 3)}, "do not fall along"),
         ({"names": np.arange(9)}, "`names` is 1-D of int64"),
         ({"mean_v": np.zeros(8)}, "its statistics are not of 9 concepts"),
-        ({"std_v": np.zeros(9)}, "its statistics are not finite, or no spreads"),
+        ({"std_v": np.full(9, -1.0)}, "its statistics are not finite, or no spreads"),
         ({"std_v": None}, "it has no `std_v`"),
         ({"n": np.int64(0)}, "its statistics are not of 9 concepts"),
         ({"format": np.array("clip_al.ConceptProfiles 2")}, "it holds .*Profiles 2.* in place of"),

@@ -105,7 +105,9 @@ def draw_descent(path: Path) -> None:
     encoder = clip_al.ClipEncoder("mini", progress=False)
     classes = encoder.encode_texts(list(WORDS), templates=["A photo of {}"])
     sas_n = clip_al.scores.semantic_alignment_scores(Z, digits.target, classes, alignment="cosine")
-    total_n = sas_n + 0.3 * clip_al.scores.sample_diversity_scores(Z, digits.target, k=0.1)
+    total_n = sas_n + 0.3 * clip_al.scores.sample_diversity_scores(
+        Z, digits.target, n_neighbors=0.1
+    )
     n, n_wanted = len(total_n), round(0.3 * len(total_n))
     exact = np.zeros(n, dtype=bool)
     exact[np.argsort(-total_n, kind="stable")[:n_wanted]] = True

@@ -138,11 +138,16 @@ def test_hashes_do_not_depend_on_the_batch_and_do_on_the_seed():
     assert (batches.hash_ids(ids, 2) != hashed).all()
 
 
-def test_moments_of_blocks_merge_to_those_of_all(Z, vocabulary):
+@pytest.mark.parametrize("similarity", ["centred", "standardized"])
+def test_moments_of_blocks_merge_to_those_of_all(Z, vocabulary, similarity):
+    known = {"vocabulary": vocabulary, "similarity": similarity}
     blocks = [{"id": np.arange(a, b), "embedding": Z[a:b]} for a, b in [(0, 1), (1, 40), (40, 60)]]
-    parts = [batches.similarity_moments(block, vocabulary=vocabulary) for block in blocks]
-    merged = batches.merge_moments([{name: p[name][0] for name in p} for p in parts])
-    expected = ConceptStatistics.from_embeddings(Z, vocabulary, max_images=None)
+    parts = [batches.similarity_moments(block, **known) for block in blocks]
+    merged = batches.merge_moments([{name: p[name][0] for name in p} for p in parts], similarity)
+    expected = ConceptStatistics.from_embeddings(
+        Z, vocabulary, similarity=similarity, max_images=None
+    )
+    assert merged.similarity == similarity
     assert merged.n == expected.n
     np.testing.assert_allclose(merged.mean_v, expected.mean_v, atol=1e-6)
     np.testing.assert_allclose(merged.std_v, expected.std_v, rtol=1e-5)
@@ -150,17 +155,19 @@ def test_moments_of_blocks_merge_to_those_of_all(Z, vocabulary):
 
 def test_moments_of_equal_images_have_no_spread(vocabulary, Z):
     block = {"id": np.arange(5), "embedding": np.repeat(Z[:1], 5, axis=0)}
-    part = batches.similarity_moments(block, vocabulary=vocabulary)
-    merged = batches.merge_moments([{name: part[name][0] for name in part}])
-    assert (merged.std_v == 1.0).all()
+    part = batches.similarity_moments(block, vocabulary=vocabulary, similarity="standardized")
+    merged = batches.merge_moments([{name: part[name][0] for name in part}], "standardized")
+    assert (merged.scale_and_shift()[0] == 1.0).all()
 
 
 def test_a_single_image_has_no_statistics(vocabulary, Z):
     part = batches.similarity_moments(
-        {"id": np.array([0]), "embedding": Z[:1]}, vocabulary=vocabulary
+        {"id": np.array([0]), "embedding": Z[:1]},
+        vocabulary=vocabulary,
+        similarity="standardized",
     )
     with pytest.raises(InvalidInputError, match="at least 2 images; got 1"):
-        batches.merge_moments([{name: part[name][0] for name in part}])
+        batches.merge_moments([{name: part[name][0] for name in part}], "standardized")
 
 
 def test_a_batch_without_the_column_says_what_there_is():
@@ -406,7 +413,7 @@ def test_the_choice_is_that_of_the_optimizer(cluster, pool, monkeypatch, balance
     rows = table(chosen)
     assert rows["id"].tolist() == id_n[expected].tolist()
     assert (rows["total"] == total_n[expected]).all()
-    assert ("label" in rows) == (rule is not None)
+    assert ("label" in rows) == (balance != "none")
 
 
 def on_cluster_by_row(cluster, columns):

@@ -130,6 +130,7 @@ def write_report(
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> selection = Selection.from_indices([0, 2], 3, y=["cat", "dog", "dog"])
     >>> path = Path(tempfile.mkdtemp(), "report.html")
     >>> write_report(selection, path)
