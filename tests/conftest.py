@@ -16,6 +16,20 @@ settings.register_profile(
 settings.load_profile("clip_al")
 
 
+LONG = ("slow", "ray")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what takes long where nothing was asked for, neither a path nor a marker."""
+    whole = config.args_source is config.ArgsSource.TESTPATHS
+    if not whole or config.option.markexpr or config.option.keyword:
+        return
+    long = [item for item in items if any(item.get_closest_marker(name) for name in LONG)]
+    if long:
+        items[:] = [item for item in items if item not in set(long)]
+        config.hook.pytest_deselected(items=long)
+
+
 @pytest.fixture(scope="module")
 def one_thread():
     """Threads gain nothing on small networks, and wait for each other on a busy machine."""

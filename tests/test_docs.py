@@ -223,7 +223,14 @@ def here(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return folder
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+QUICK = {"README", "index", "own-embeddings", "cold-start", "concepts"}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page if page.stem in QUICK else pytest.param(page, marks=pytest.mark.slow) for page in PAGES],
+    ids=lambda page: page.stem,
+)
 def test_page_runs(page: Path, here: Path, embedded: Path) -> None:
     text = page.read_text(encoding="utf-8")
     if page.stem in BEGIN_WITH_TABLE:

@@ -150,6 +150,7 @@ loop.label_110(pool, "rounds", ask)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_a_killed_process_loses_nothing(pool, whole, tmp_path):
     np.save(tmp_path / "Z.npy", pool[0])

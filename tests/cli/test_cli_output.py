@@ -135,6 +135,7 @@ def test_help_of_all_says_how_to_begin_and_what_the_exit_status_means() -> None:
     assert run("--version").stdout == f"clip-al {clip_al.__version__}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*sorted({*COMMANDS} - {"demo", "train-demo"}), None])
 def test_examples_run(place: Path, name: str | None) -> None:
     commands = examples(cli.START if name is None else COMMANDS[name].epilog)

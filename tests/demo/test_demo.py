@@ -17,6 +17,8 @@ from clip_al.subset.selection import Selection
 
 N_ROUNDS = 2
 
+pytestmark = pytest.mark.slow  # the demo itself runs in CI as a user runs it
+
 
 @pytest.fixture(scope="module")
 def digits() -> demo.Digits:

@@ -315,6 +315,7 @@ def large(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_ten_thousand_cards(open_page, large):
     assert large.stat().st_size < 30_000_000
     start = time.perf_counter()

@@ -367,7 +367,7 @@ def test_images_from_the_table(parts, tmp_path):
 # Maps, suspects, rounds, settings
 
 
-@pytest.mark.parametrize("method", ["pca", "tsne"])
+@pytest.mark.parametrize("method", ["pca", pytest.param("tsne", marks=pytest.mark.slow)])
 def test_near_images_are_near_on_the_map(method):
     rng = np.random.default_rng(0)
     Z = np.repeat(np.eye(8)[:2], 30, axis=0) + rng.normal(size=(60, 8)) * 0.05
