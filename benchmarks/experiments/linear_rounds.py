@@ -81,7 +81,7 @@ def variants() -> dict[str, dict[str, Any]]:
         OURS: variant(),
         RANDOM_WORDS: variant(CONTROL),
         f"{OURS}, Visual Genome": variant(GENOME),
-        f"{OURS}, not standardised": variant(standardize=False),
+        f"{OURS}, plain cosines": variant(similarity="cosine"),
         f"{OURS}, target uncertain": variant(target="uncertain"),
         f"{OURS}, entropy": variant(uncertainty="entropy"),
     }
@@ -182,14 +182,12 @@ def draw(
 
 @lru_cache(maxsize=16)
 def profiles_of(
-    pool: tuple[Any, ...], vocabulary: str, m: int, standardize: bool, options: Options
+    pool: tuple[Any, ...], vocabulary: str, m: int, similarity: str, options: Options
 ) -> ConceptProfiles:
     """Profile a drawn pool; what is shared between strategies is computed once."""
     words = vocabulary_of(vocabulary, options)
     emb_nd = draw(*pool, options).emb_nd
-    return ConceptProfiles.from_embeddings(
-        emb_nd, words, m, similarity="standardized" if standardize else "cosine"
-    )
+    return ConceptProfiles.from_embeddings(emb_nd, words, m, similarity=similarity)
 
 
 def run(cell: Cell, options: Options) -> Values:
@@ -280,7 +278,7 @@ def picker(cell: Cell, pool_key: tuple[Any, ...], options: Options) -> Pick:
         sampling = AlignmentDiversitySampling(draw(*pool_key, options).class_emb_kd, **settings)
         return lambda task, _, __: sampling.select(task.emb_nd, budget)
     profiles = profiles_of(
-        pool_key, cell["vocabulary"], settings["m"], settings["standardize"], options
+        pool_key, cell["vocabulary"], settings["m"], settings["similarity"], options
     )
     if cell["method"].startswith(ALONE):
         alone = CBDSampling(**settings)

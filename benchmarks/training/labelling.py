@@ -188,14 +188,14 @@ def our_methods() -> dict[str, dict[str, Any]]:
 
 @lru_cache(maxsize=4)
 def profiles_of(
-    setting: Setting, vocabulary: str, m: int, standardize: bool, options: Options
+    setting: Setting, vocabulary: str, m: int, similarity: str, options: Options
 ) -> ConceptProfiles:
     """Profile a pool; strategies that differ in how they pick share this."""
     return ConceptProfiles.from_embeddings(
         load_setting(setting, options).emb_nd,
         vocabulary_of(vocabulary, options),
         m,
-        similarity="standardized" if standardize else "cosine",
+        similarity=similarity,
     )
 
 
@@ -245,7 +245,7 @@ class Picker:
             kind = CBDSampling if self.method == ALONE else CBDMarginSampling
             self.strategy = kind(**settings)
             self.profiles = profiles_of(
-                setting, cell["vocabulary"], settings["m"], settings["standardize"], options
+                setting, cell["vocabulary"], settings["m"], settings["similarity"], options
             )
 
     def known(self, labelled: Indices) -> ConceptProfiles | None:
