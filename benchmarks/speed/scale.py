@@ -377,12 +377,12 @@ def compare_approximations(n: int, args: argparse.Namespace) -> list[dict[str, A
         return cost_of(lambda: found.update({name: function()})).seconds
 
     rows, records = [], []
-    share, count = 0.1, 10
+    share, count, zeros_n = 0.1, 10, np.zeros(n, int)
     for k, name, approximate in (
         (share, "share", lambda: (sampled_distances(Z, members, share, n // 10), None)),
         (count, "count", lambda: indexed_distances(unit_nd, count)),
     ):
-        exact_s = keep("exact", lambda k=k: sample_diversity_scores(Z, np.zeros(n, int), k=k))
+        exact_s = keep("exact", lambda k=k: sample_diversity_scores(Z, zeros_n, n_neighbors=k))
         seconds = keep("approximate", approximate)
         near_n, recall = found["approximate"]
         error = float(np.abs(near_n / found["exact"] - 1).mean())
