@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -17,12 +19,27 @@ settings.load_profile("clip_al")
 
 
 LONG = ("slow", "ray")
+MOST_PROCESSES = 4  # each holds torch and the package, about 1 GiB
+
+
+def is_whole_suite(config) -> bool:
+    """Return whether no file and no folder was named."""
+    return config.args_source is config.ArgsSource.TESTPATHS
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Share the whole suite among processes, each with one thread; run a named part in one."""
+    if not is_whole_suite(config):
+        return 0
+    config.option.dist = "worksteal"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    asked = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS")
+    return int(asked) if asked else min(MOST_PROCESSES, os.cpu_count() or 1)
 
 
 def pytest_collection_modifyitems(config, items):
     """Leave out what takes long where nothing was asked for, neither a path nor a marker."""
-    whole = config.args_source is config.ArgsSource.TESTPATHS
-    if not whole or config.option.markexpr or config.option.keyword:
+    if not is_whole_suite(config) or config.option.markexpr or config.option.keyword:
         return
     long = [item for item in items if any(item.get_closest_marker(name) for name in LONG)]
     if long:

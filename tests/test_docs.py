@@ -223,7 +223,7 @@ def here(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return folder
 
 
-QUICK = {"README", "index", "own-embeddings", "cold-start", "concepts"}
+QUICK = {"README", "own-embeddings", "cold-start", "concepts"}
 
 
 @pytest.mark.parametrize(
@@ -274,6 +274,7 @@ def test_what_counts_as_run_and_as_marked(here: Path) -> None:
         run_page("<!-- not run: -->\n```sh\nnvidia-smi\n```\n", "page")
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_and_used(tmp_path: Path) -> None:
     folder = ROOT / "docs" / "images"
     script = runpy.run_path(str(folder / "make.py"))

@@ -73,7 +73,8 @@ def test_blocks_cover_the_range_once_and_in_order(n, rows):
     assert seen == list(range(n))
 
 
-def test_results_are_in_order_though_the_first_ends_last():
+def test_results_are_in_order_though_the_first_ends_last(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
     second_ran = threading.Event()
 
     def wait(rows):

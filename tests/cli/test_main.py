@@ -296,7 +296,7 @@ def test_a_table_of_another_model_is_refused(place: Path, tmp_path: Path) -> Non
 
 
 def test_an_interrupt_is_no_traceback(tmp_path: Path) -> None:
-    draw_images(tmp_path / "images", 200)
+    draw_images(tmp_path / "images", 40)
     code = (
         "import signal, time\n"
         # A shell's background jobs, CI among them, are started with the signal ignored.
@@ -590,9 +590,9 @@ def test_a_selection_is_kept_without_force(digits_place: Path, tmp_path: Path, t
     )  # fmt: skip
     refused = run(*command)
     assert refused.exit_code == 2
-    assert f"{there} must not exist yet; it does. Choose another name, or pass --force." in flat(
-        refused
-    ).replace("/ ", "/")
+    # Without blanks, as a line may end within a long path.
+    message = f"{there} must not exist yet; it does. Choose another name, or pass --force."
+    assert message.replace(" ", "") in flat(refused).replace(" ", "")
     assert [file.name for file in tmp_path.iterdir()] == [there]
     assert (tmp_path / there).read_text() == "mine"
     assert run(*command, "--force").exit_code == 0
