@@ -48,7 +48,7 @@ EXPERIMENTS = (
     "cost",
     "stability",
 )
-APART = ("real", "heads", "naming")
+APART = ("real", "heads", "naming", "regimes")
 """Experiments that `all` leaves out."""
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS: dict[Size, Path] = {

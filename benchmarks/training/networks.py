@@ -230,6 +230,7 @@ NETWORKS: dict[str, Callable[[int, int], Network]] = {
     "cnn": lambda k, _: SmallCNN(k),
     "cnn-wide": lambda k, _: SmallCNN(k, width=32),
     "resnet": lambda k, _: SmallResNet(k),
+    "resnet-wide": lambda k, _: SmallResNet(k, width=32),
     "vit": lambda k, size: SmallViT(k, image_size=size),
 }
 """Name to network, given the number of classes and the height of its square images."""

@@ -1,0 +1,292 @@
+"""What to train on, by what is trained: on embeddings, from scratch to the end, or briefly.
+
+Which subset is best depends on the training. Regimes: logistic regression and nearest
+neighbours on the CLIP embeddings of the chosen images; a network from random weights,
+augmented, until its curve is flat; and the brief training without augmentation of the older
+pages. Labels are right, people's (CIFAR-10N), or flipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import t as student
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+
+from benchmarks.baselines.herding import herding_indices
+from benchmarks.baselines.moderate import moderate_indices
+from benchmarks.baselines.tasks import Indices, TrainingTask
+from benchmarks.baselines.to_train import keep_credible, keep_near_prototypes, keep_random
+from benchmarks.data.label_flips import flip_labels
+from benchmarks.data.people_labels import PEOPLE, people_labels
+from benchmarks.data.pools import embed_classes, embed_images, encoder_of, load_pool
+from benchmarks.experiments.subset_pages import percent
+from benchmarks.harness.cells import Cell, Experiment, Options, Size, Values
+from benchmarks.harness.pages import Page, spread_table
+from benchmarks.training.networks import make_network
+from benchmarks.training.subsets import (
+    ALL,
+    Material,
+    fitted_selector,
+    n_chosen,
+    spelled_out,
+    subset_facts,
+)
+from benchmarks.training.training import accuracy, train
+
+LINEAR, NEIGHBOURS, SCRATCH, BRIEF = (
+    "logistic regression", "nearest neighbours", "from scratch", "brief",
+)  # fmt: skip
+ON_EMBEDDINGS = (LINEAR, NEIGHBOURS)
+STEPS: Mapping[str, int] = {SCRATCH: 6000, BRIEF: 600}
+NETWORK: Mapping[str, str] = {SCRATCH: "resnet-wide", BRIEF: "resnet"}
+RIGHT = "right"
+LABELS = (
+    RIGHT, "people's, aggregate", "people's, random 1",
+    "symmetric 20 %", "symmetric 50 %", "pair 20 %",
+)  # fmt: skip
+RATIOS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+FEW_RATIOS = (0.3, 0.7)
+METHODS = ("random", "default", "alpha ratio", "paper")
+RIVALS: Mapping[str, Callable[[TrainingTask, int], Indices]] = {
+    "random": keep_random,
+    "Herding": lambda task, n: herding_indices(task.emb_nd, task.given_n, n),
+    "Moderate-DS": lambda task, n: moderate_indices(task.emb_nd, task.given_n, n),
+    "prototypes, easiest": keep_near_prototypes,
+    "cleanlab pruning": keep_credible,
+}
+"""Methods that need no network; where the paper takes a network's features, the embeddings."""
+
+
+@spelled_out
+def cells(size: Size) -> list[Cell]:
+    """Return the cells, seed by seed, the quickest regime first."""
+    per_class = {"quick": 60, "standard": None, "full": None}[size]
+    seeds = {"quick": (0,), "standard": (0, 1, 2), "full": (0, 1, 2, 3, 4)}[size]
+    labels = (RIGHT, "symmetric 20 %") if size == "quick" else LABELS
+    ratios = (0.3,) if size == "quick" else RATIOS
+    few_ratios = FEW_RATIOS if size == "standard" else ratios
+    rivals = [name for name in RIVALS if name not in METHODS]
+    chosen = [*product(METHODS, ratios), *product(rivals, few_ratios)]
+    found: list[Cell] = []
+    for seed, given, (method, ratio), regime in product(seeds, labels, chosen, ON_EMBEDDINGS):
+        found.append(_cell(regime, given, ratio, method, seed, per_class, size))
+    scratch_labels = (RIGHT, "people's, random 1") if size == "standard" else labels
+    for regime, seed in product((BRIEF, SCRATCH), seeds):
+        if size == "quick" and regime == SCRATCH:
+            continue
+        for given in scratch_labels:
+            found.append(_cell(regime, given, 1.0, ALL, seed, per_class, size))
+            for ratio, method in product(few_ratios, METHODS[:3]):
+                found.append(_cell(regime, given, ratio, method, seed, per_class, size))
+    return sorted(found, key=lambda c: (c["seed"], c["steps"], labels.index(c["labels"])))
+
+
+def _cell(
+    regime: str,
+    labels: str,
+    ratio: float,
+    method: str,
+    seed: int,
+    per_class: int | None,
+    size: Size,
+) -> Cell:
+    steps = STEPS.get(regime, 0)
+    return {
+        "pool": "cifar10", "per_class": per_class,
+        "test_per_class": 40 if size == "quick" else None, "regime": regime, "labels": labels,
+        "ratio": ratio, "method": method, "seed": seed,
+        "steps": 40 if size == "quick" and steps else steps,
+    }  # fmt: skip
+
+
+def given_labels(cell: Cell, y: NDArray[np.int64], n_classes: int, options: Options) -> Any:
+    """Return the labels (n,) that the methods see."""
+    labels = cell["labels"]
+    if labels == RIGHT:
+        return y
+    if labels in PEOPLE:
+        return people_labels(labels, cell["pool"], options.data)
+    kind, share, _ = labels.split()
+    return flip_labels(y, float(share) / 100, cell["seed"], n_classes, kind)
+
+
+@lru_cache(maxsize=2)
+def _load(
+    pool_name: str, per_class: int | None, test_per_class: int | None, options: Options
+) -> tuple[Any, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return a pool, its embeddings, those of its test images, and of its classes."""
+    pool = load_pool(
+        pool_name, data=options.data, per_class=per_class, test_per_class=test_per_class, seed=0
+    )
+    encoder = encoder_of(options)
+    emb_nd, test_emb_td = (embed_images(part, encoder) for part in (pool.images, pool.test_images))
+    return pool, emb_nd, test_emb_td, embed_classes(pool.classes, encoder)
+
+
+_tasks: dict[str, TrainingTask] = {}
+
+
+def _task(cell: Cell, material: Material) -> TrainingTask:
+    """Return the task of a cell; the same object for the same labels, as methods keep fits."""
+    name = f"{cell['pool']} {cell['per_class']} {cell['labels']} {cell['seed']}"
+    if name not in _tasks:
+        _tasks.clear()
+        _tasks[name] = TrainingTask(
+            material.emb_nd, material.class_emb_kd, material.given_n, cell["seed"], _no_proxy
+        )
+    return _tasks[name]
+
+
+def _no_proxy() -> Any:
+    raise ValueError("No method here looks at a network; one did.")
+
+
+def choose(method: str, task: TrainingTask, ratio: float) -> Indices:
+    """Return the places (b,) of the images that a method chooses, ascending."""
+    n = len(task.given_n)
+    if method == ALL:
+        return np.arange(n)
+    if method in RIVALS:
+        return np.sort(RIVALS[method](task, n_chosen(ratio, n)))
+    return np.sort(fitted_selector(method, task).select(ratio).indices)
+
+
+def on_embeddings(
+    regime: str,
+    emb_bd: NDArray[np.float32],
+    given_b: NDArray[np.int64],
+    test_emb_td: NDArray[np.float32],
+) -> NDArray[np.int64]:
+    """Train on embeddings to the end; return the classes of the test images.
+
+    Logistic regression on embeddings scaled to unit variance in the mean, so that its
+    penalty means the same for each model; five nearest neighbours by cosine, weighted by it.
+    """
+    if regime == NEIGHBOURS:
+        model: Any = KNeighborsClassifier(min(5, len(emb_bd)), metric="cosine", weights="distance")
+        scale = 1.0
+    else:
+        model, scale = LogisticRegression(C=0.1, max_iter=500), float(1 / emb_bd.std(axis=0).mean())
+    predicted: NDArray[np.int64] = model.fit(scale * emb_bd, given_b).predict(scale * test_emb_td)
+    return predicted
+
+
+def run(cell: Cell, options: Options) -> Values:
+    """Choose, look, train and test; `subset_facts` and "accuracy" on right labels."""
+    pool, emb_nd, test_emb_td, class_emb_kd = _load(
+        cell["pool"], cell["per_class"], cell["test_per_class"], options
+    )
+    given_n = given_labels(cell, pool.y, len(pool.classes), options)
+    material = Material(pool, emb_nd, class_emb_kd, given_n, np.zeros(len(given_n), dtype=bool))
+    indices = choose(cell["method"], _task(cell, material), cell["ratio"])
+    regime = cell["regime"]
+    if regime in ON_EMBEDDINGS:
+        predicted_t = on_embeddings(regime, emb_nd[indices], given_n[indices], test_emb_td)
+        found = float((predicted_t == pool.y_test).mean())
+    else:
+        network = make_network(NETWORK[regime], len(pool.classes), seed=cell["seed"])
+        train(
+            network,
+            pool.images[indices],
+            given_n[indices],
+            n_steps=cell["steps"],
+            seed=cell["seed"],
+            augmented=regime == SCRATCH,
+            device=options.device,
+        )
+        found = accuracy(network, pool.test_images, pool.y_test)
+    return {**subset_facts(indices, material), "accuracy": found}
+
+
+def cost_s(cell: Cell) -> float:
+    """Return roughly the seconds of one core."""
+    if cell["regime"] in ON_EMBEDDINGS:
+        return 3.0
+    per_step = {SCRATCH: 0.08, BRIEF: 0.0142}[cell["regime"]]
+    return float(per_step * cell["steps"] + 1)
+
+
+def render(records: pd.DataFrame, page: Page) -> None:
+    """Write, for each regime and kind of labels, accuracies and differences to random."""
+    table = records.assign(share=(100 * records["ratio"]).round().astype(int))
+    page.text(
+        "CIFAR-10, the 25,000 training images that the mini model never saw; accuracy in % on "
+        "the test images, whose labels are right. Each seed draws the labels that are flipped, "
+        "random images, and the weights; people's labels and right ones are the same for each."
+    )
+    for regime, part in table.groupby("regime", sort=False):
+        page.heading(f"{regime[0].upper()}{regime[1:]}")
+        page.text(_describe(str(regime), part))
+        for labels, chosen in part[part["method"] != ALL].groupby("labels", sort=False):
+            page.text(f"Labels: {labels}. Wrong labels in what was chosen stand below.")
+            for value, head in (("accuracy", "accuracy, by % kept"), ("wrong", "wrong labels, %")):
+                if value == "wrong" and labels == RIGHT:
+                    continue
+                page.table(spread_table(chosen, rows="method", columns="share", value=value), head)
+    page.heading("Against random images")
+    page.text(
+        "Difference of accuracy in points, mean over ratios and seeds, with its 95 % interval "
+        "over seeds and ratios (they are not independent, so it is too narrow rather than too "
+        "wide), the least difference at one ratio, and at how many ratios it is above 0."
+    )
+    page.table(against_random(table), "regime; labels; chosen by")
+
+
+def _describe(regime: str, part: pd.DataFrame) -> str:
+    """Say what is trained, and what all images give."""
+    if regime in ON_EMBEDDINGS:
+        return f"{on_embeddings.__doc__ or ''}".split("\n\n")[1].replace("\n    ", " ").strip()
+    how = "augmented" if regime == SCRATCH else "without augmentation"
+    steps = ", ".join(f"{n:,}" for n in sorted(set(part["steps"])))
+    everything = part[part["method"] == ALL].groupby("labels")["accuracy"].mean()
+    whole = "; ".join(f"{labels}: {percent(value)}" for labels, value in everything.items())
+    return (
+        f"{NETWORK[regime]}, {steps} batches of 64, {how}. Trained on all images: {whole or '–'}."
+    )
+
+
+def against_random(table: pd.DataFrame) -> pd.DataFrame:
+    """Return each method's difference to random images, a row for each regime and labels."""
+    rows = {}
+    for (regime, labels), part in table.groupby(["regime", "labels"], sort=False):
+        wide = part.pivot_table(index=["share", "seed"], columns="method", values="accuracy")
+        if "random" not in wide:
+            continue
+        for method in [name for name in wide if name not in ("random", ALL)]:
+            gain = 100 * (wide[method] - wide["random"]).dropna()
+            if gain.empty:
+                continue
+            by_ratio = gain.groupby("share").mean()
+            rows[f"{regime}; {labels}; {method}"] = {
+                "vs. random": _interval(gain.to_numpy()),
+                "least": f"{by_ratio.min():+.1f} at {by_ratio.idxmin()} %",
+                "above 0": f"{int((by_ratio > 0).sum())} of {len(by_ratio)}",
+            }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _interval(gain: NDArray[np.float64]) -> str:
+    n = len(gain)
+    if n < 2:
+        return f"{gain.mean():+.1f}"
+    half = student.ppf(0.975, n - 1) * gain.std(ddof=1) / np.sqrt(n)
+    return f"{gain.mean():+.1f} ± {half:.1f}"
+
+
+EXPERIMENT = Experiment(
+    name="regimes",
+    title="What to train on, by what is trained",
+    cells=cells,
+    run=run,
+    render=render,
+    share=("steps", "labels", "seed"),
+    cost_s=cost_s,
+)

@@ -1,0 +1,118 @@
+"""What to train on by regime: the cells, some of them run, and the page."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.experiments import regimes
+from benchmarks.experiments.regimes import (
+    BRIEF,
+    EXPERIMENT,
+    LABELS,
+    LINEAR,
+    METHODS,
+    NEIGHBOURS,
+    ON_EMBEDDINGS,
+    RATIOS,
+    SCRATCH,
+    against_random,
+    cells,
+    on_embeddings,
+)
+from benchmarks.harness.cells import SIZES, Options, frame
+from tests.benchmarks.experiment_checks import check_cells, rendered_twice
+
+TINY = {"pool": "digits", "per_class": 12, "test_per_class": 5}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_cells_are_distinct_whole_and_in_groups(size):
+    check_cells(EXPERIMENT, cells(size))
+
+
+def test_each_regime_has_what_decides():
+    on_emb = {
+        (c["labels"], c["ratio"], c["method"])
+        for c in cells("standard")
+        if c["regime"] in ON_EMBEDDINGS
+    }
+    assert on_emb >= {(a, b, c) for a in LABELS for b in RATIOS for c in METHODS}
+    trained = {(c["regime"], c["method"]) for c in cells("standard") if c["steps"]}
+    assert trained == {
+        (regime, method)
+        for regime in (SCRATCH, BRIEF)
+        for method in ("all", "random", "default", "alpha ratio")
+    }
+
+
+@pytest.mark.parametrize("regime", [LINEAR, NEIGHBOURS])
+def test_on_embeddings_the_nearer_class_is_named(regime):
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    emb = (np.eye(3, 8)[y] + 0.1 * rng.standard_normal((60, 8))).astype(np.float32)
+    found = on_embeddings(regime, emb[:30], y[:30], emb[30:])
+    assert found.tolist() == y[30:].tolist()
+
+
+@pytest.mark.parametrize("method", ["random", "default", "Herding", "all"])
+def test_a_cell_says_what_was_chosen_and_what_it_is_worth(method):
+    cell = next(c for c in cells("quick") if c["labels"] != "right")
+    cell = {**cell, **TINY, "method": method, "ratio": 1.0 if method == "all" else 0.5}
+    values = EXPERIMENT.run(cell, Options())
+    assert values["n"] == (120 if method == "all" else 60)
+    assert 0 <= values["wrong"] <= 0.3
+    assert values["accuracy"] > 0.5
+
+
+def test_a_network_is_trained_on_the_labels_as_given(monkeypatch):
+    seen = {}
+
+    def train(network, images, labels, **settings):
+        seen.update(labels=labels, **settings)
+
+    monkeypatch.setattr(regimes, "train", train)
+    cell = next(c for c in cells("full") if c["regime"] == SCRATCH and c["labels"] != "right")
+    cell = {**cell, **TINY, "labels": "pair 20 %", "method": "all", "ratio": 1.0, "steps": 3}
+    values = EXPERIMENT.run(cell, Options())
+    assert values["wrong"] == pytest.approx(0.2)
+    assert seen["augmented"]
+    assert seen["n_steps"] == 3
+    assert len(seen["labels"]) == 120
+
+
+def test_differences_are_paired_by_ratio_and_seed():
+    accuracy = {"random": [0.5, 0.7], "default": [0.52, 0.76]}
+    records = frame(
+        [
+            {
+                "cell": {
+                    "regime": LINEAR, "labels": "right", "method": method, "ratio": 0.3,
+                    "share": 30, "seed": seed,
+                },
+                "values": {"accuracy": value},
+                "seconds": 1.0,
+            }
+            for method, values in accuracy.items()
+            for seed, value in enumerate(values)
+        ]
+    )  # fmt: skip
+    row = against_random(records).iloc[0]
+    # The mean of 2 and 6 is 4; the half width is 12.706 · 2.828 / √2.
+    assert row["vs. random"] == "+4.0 ± 25.4"
+    assert row["least"] == "+4.0 at 30 %"
+    assert row["above 0"] == "1 of 1"
+
+
+def test_the_page_is_the_same_twice(tmp_path):
+    rows = [
+        {
+            "cell": cell,
+            "values": {"accuracy": (7 * i % 100) / 100, "wrong": 0.1, "n": 9, "balance": 1.0},
+            "seconds": 1.0,
+        }
+        for i, cell in enumerate(cells("standard"))
+    ]
+    text, _ = rendered_twice(EXPERIMENT, frame(rows), tmp_path)
+    for head in ("## Logistic regression", "## From scratch", "## Brief", "## Against random"):
+        assert head in text
