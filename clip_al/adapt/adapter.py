@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +37,7 @@ from clip_al.adapt.training import (
 from clip_al.arrays.blocks import block_rows, unit_block
 from clip_al.arrays.checks import check_choice, check_embeddings, check_int, check_number
 from clip_al.arrays.device import check_device
+from clip_al.arrays.labels import Names, ordered_names
 from clip_al.arrays.types import Embeddings
 from clip_al.atomic import write_bytes
 from clip_al.errors import InvalidInputError
@@ -176,7 +176,7 @@ class DatasetAdapter(BaseEstimator):
         y: ArrayLike,
         T: Embeddings,
         *,
-        class_names: Sequence[str] | None = None,
+        class_names: Names | None = None,
     ) -> DatasetAdapter:
         """Train both adapters; a fit that fails or is interrupted leaves none.
 
@@ -364,7 +364,7 @@ def fit_rows(
     image_emb_nd: NDArray[Any],
     y_n: NDArray[np.int64],
     text_emb_kd: NDArray[np.float32],
-    class_names: Sequence[str] | None,
+    class_names: Names | None,
 ) -> DatasetAdapter:
     """Train an adapter on some rows of checked inputs; look at no label of the others."""
     _check_settings(adapter)
@@ -383,7 +383,7 @@ def fit_rows(
     adapter.weights_ = training.weights()
     adapter.history_ = history
     adapter.n_epochs_ = len(history)
-    adapter.classes_ = np.arange(k) if class_names is None else np.array(list(class_names))
+    adapter.classes_ = np.arange(k) if class_names is None else np.array(ordered_names(class_names))
     adapter.n_classes_ = k
     adapter.n_features_in_ = d
     return adapter

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
@@ -11,7 +9,7 @@ from sklearn.base import BaseEstimator, clone
 from clip_al.adapt.adapter import DatasetAdapter, fit_rows, forget_fit
 from clip_al.adapt.training import check_inputs, class_order
 from clip_al.arrays.checks import check_int
-from clip_al.arrays.labels import encode_labels
+from clip_al.arrays.labels import Names, encode_labels
 from clip_al.arrays.types import Embeddings
 from clip_al.errors import InvalidInputError
 
@@ -72,7 +70,7 @@ class CrossFitAdapter(BaseEstimator):
         y: ArrayLike,
         T: Embeddings,
         *,
-        class_names: Sequence[str] | None = None,
+        class_names: Names | None = None,
         fold: ArrayLike | None = None,
     ) -> CrossFitAdapter:
         """Fit an adapter for each fold; one that fails or is interrupted leaves none.

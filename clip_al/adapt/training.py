@@ -9,7 +9,7 @@ they fit).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise, product
 from typing import Any, Protocol
@@ -24,7 +24,7 @@ from clip_al.adapt.losses import LOSSES, generalized_cross_entropy
 from clip_al.arrays.blocks import block_rows, map_blocks, unit_block
 from clip_al.arrays.checks import check_embeddings
 from clip_al.arrays.device import check_device, is_on_device, keep_on
-from clip_al.arrays.labels import encode_labels, group_by_class
+from clip_al.arrays.labels import Names, encode_labels, group_by_class
 from clip_al.arrays.types import Embeddings
 from clip_al.errors import InvalidInputError
 from clip_al.progress import progress_bar
@@ -57,7 +57,7 @@ class Settings(Protocol):
 
 
 def check_inputs(
-    Z: Embeddings, y: ArrayLike, T: Embeddings, class_names: Sequence[str] | None
+    Z: Embeddings, y: ArrayLike, T: Embeddings, class_names: Names | None
 ) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.float32]]:
     """Return images (as they are), class numbers, and texts as unit float32."""
     text_emb_kd = check_embeddings(T, "T")
@@ -73,10 +73,10 @@ def check_inputs(
             f"Every class text must have a direction; row {zero[0]} of `T` is all zeros. Encode "
             "it again."
         )
-    if class_names is not None and (len(class_names) != k or len(set(class_names)) != k):
+    if class_names is not None and len(class_names) != k:
         raise InvalidInputError(
-            f"`class_names` must name each of the {k} rows of `T` once; got {len(class_names)} "
-            f"names, {len(set(class_names))} different. Encode one text for each name."
+            f"`class_names` must name each of the {k} rows of `T`; got {len(class_names)} names. "
+            "Encode one text for each name."
         )
     image_emb_nd = check_embeddings(Z, "Z", width=d, finite=False)
     n = len(image_emb_nd)

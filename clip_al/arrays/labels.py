@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_al.errors import InvalidInputError, InvalidTypeError
+
+Names: TypeAlias = "Sequence[str] | Mapping[Any, Any]"
+"""Names of classes: class 0 first, or name to number, or number to name."""
 
 
 def encode_labels(
@@ -17,7 +21,7 @@ def encode_labels(
     *,
     n_images: int,
     n_classes: int,
-    class_names: Sequence[str] | None = None,
+    class_names: Names | None = None,
     name: str = "y",
 ) -> NDArray[np.int64]:
     """Return labels as class numbers; `y` is not modified.
@@ -30,8 +34,9 @@ def encode_labels(
         The length that it must have.
     n_classes : int
         How many classes there are.
-    class_names : sequence of str, optional
-        What the classes are called, in order; one name a class.
+    class_names : sequence of str or mapping, optional
+        What the classes are called, in order, one name a class; see `ordered_names`. Two may
+        share a name where labels are numbers.
     name : str
         What the caller calls `y`, for the messages.
 
@@ -43,8 +48,8 @@ def encode_labels(
     Raises
     ------
     InvalidInputError
-        Where the length differs, a label is no class (the message names the first), or the
-        names are not as many as the classes or not distinct.
+        Where the length differs, a label is no class (the message names the first), the
+        names are not as many as the classes, or not distinct and `y` holds names.
     InvalidTypeError
         Where labels are neither whole numbers nor names, or one is missing.
 
@@ -57,7 +62,7 @@ def encode_labels(
     >>> encode_labels(["dog", "cat"], n_images=2, n_classes=2, class_names=["cat", "dog"])
     array([1, 0])
     """
-    number = None if class_names is None else _number_of_name(class_names, n_classes)
+    names = None if class_names is None else _check_names(class_names, n_classes)
     labels = np.asarray(y)
     if labels.ndim != 1 or len(labels) != n_images:
         raise InvalidInputError(
@@ -69,7 +74,7 @@ def encode_labels(
     elif labels.dtype.kind == "S":
         labels = np.char.decode(labels, "utf-8")
     if labels.dtype.kind in "UT":
-        return _numbers_of(labels, number, name)
+        return _numbers_of(labels, names, name)
     if labels.dtype.kind not in "iub":
         raise InvalidTypeError(
             f"`{name}` must hold class numbers or class names; got dtype {labels.dtype}. "
@@ -86,45 +91,125 @@ def encode_labels(
     return labels.astype(np.int64, copy=False)
 
 
-def _number_of_name(class_names: Sequence[str], n_classes: int) -> dict[str, int]:
-    """Return the number of each class name, checked."""
-    names = [] if isinstance(class_names, str) else list(class_names)
-    if isinstance(class_names, str) or not all(isinstance(name, str) for name in names):
+def ordered_names(class_names: Names, name: str = "class_names") -> tuple[str, ...]:
+    """Return the names of classes in the order of their numbers.
+
+    Parameters
+    ----------
+    class_names : sequence of str, or mapping
+        Names, class 0 first, a name there twice where two classes share it; or name to number,
+        as `class_to_idx` of torchvision's `ImageFolder`; or number to name, as `id2label` of
+        transformers.
+    name : str
+        What the caller calls it, for the messages.
+
+    Raises
+    ------
+    InvalidTypeError
+        Where there are no strings, or a mapping has no numbers.
+    InvalidInputError
+        Where the numbers of a mapping are not 0 to k - 1, each once.
+
+    Examples
+    --------
+    >>> ordered_names({"dog": 1, "cat": 0})
+    ('cat', 'dog')
+    """
+    if isinstance(class_names, Mapping):
+        return _by_number(class_names, name)
+    names = () if isinstance(class_names, str) else tuple(class_names)
+    if isinstance(class_names, str) or not all(isinstance(one, str) for one in names):
         raise InvalidTypeError(
-            f"`class_names` must be a sequence of strings; got {class_names!r}. Pass one name a "
+            f"`{name}` must be a sequence of strings; got {class_names!r:.300}. Pass one name a "
             "class."
         )
-    number = {name: i for i, name in enumerate(names)}
-    if len(names) != n_classes or len(number) != n_classes:
-        raise InvalidInputError(
-            f"`class_names` must name each of the {n_classes} classes once; got {len(names)} "
-            f"names, {len(number)} of them distinct. Pass one a class, in the order of the class "
-            "embeddings."
+    return tuple(map(str, names))
+
+
+def _by_number(class_names: Mapping[Any, Any], name: str) -> tuple[str, ...]:
+    pairs = list(class_names.items())
+    if pairs and all(isinstance(value, str) for _, value in pairs):
+        pairs = [(value, _as_number(key)) for key, value in pairs]
+    if not all(isinstance(key, str) and _as_number(value) is not None for key, value in pairs):
+        raise InvalidTypeError(
+            f"`{name}`, as a mapping, must be of names and whole numbers; got "
+            f"{class_names!r:.300}. Pass name to number, number to name, or a list of names."
         )
-    return number
+    names = {_as_number(value): key for key, value in pairs}
+    if not pairs or set(names) != set(range(len(pairs))):
+        numbers = sorted(_as_number(value) or 0 for _, value in pairs)
+        raise InvalidInputError(
+            f"`{name}`, as a mapping, must number k classes from 0 to k - 1, each once; got "
+            f"{numbers[:10]}. Count from 0, and leave no number out."
+        )
+    return tuple(names[i] for i in range(len(pairs)))
+
+
+def _as_number(value: object) -> int | None:
+    if isinstance(value, str):
+        return int(value) if value.isdecimal() else None
+    is_number = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return int(value) if is_number else None  # type: ignore[call-overload,no-any-return]
+
+
+def check_distinct(names: Sequence[str], name: str = "class_names") -> None:
+    """Raise an error that names what is there twice, where names tell the classes apart."""
+    repeated = [one for one, n in Counter(names).items() if n > 1]
+    if repeated:
+        raise InvalidInputError(
+            f"`{name}` must name each class once where labels are names; got "
+            f"{', '.join(map(repr, repeated[:5]))} more than once. Pass class numbers as labels, "
+            "or rename one."
+        )
+
+
+def _check_names(class_names: Names, n_classes: int) -> tuple[str, ...]:
+    """Return class names, as many as there are classes."""
+    names = ordered_names(class_names)
+    if len(names) != n_classes:
+        raise InvalidInputError(
+            f"`class_names` must name each of the {n_classes} classes; got {len(names)} names. "
+            "Pass one a class, in the order of the class embeddings."
+        )
+    return names
 
 
 def _of_one_kind(labels: NDArray[Any], name: str) -> NDArray[Any]:
     """Return an array of objects as one of numbers or of text; refuse a missing label."""
     if labels.size and all(isinstance(label, numbers.Integral) for label in labels):
         return np.array(labels.tolist())
-    for position, label in enumerate(labels):
-        if not isinstance(label, str):
-            raise InvalidTypeError(
-                f"`{name}` must hold a class name for each image (or numbers alone); got {label!r} "
-                f"at position {position}. Label that image, or drop it."
-            )
+    gaps = [i for i, label in enumerate(labels) if _is_gap(label)]
+    if gaps:
+        raise InvalidTypeError(
+            f"`{name}` must hold a label for each image; got {labels[gaps[0]]!r} at position "
+            f"{gaps[0]}, {len(gaps)} such of {len(labels)}. Label those images, or drop them."
+        )
+    kinds = [isinstance(label, str) for label in labels]
+    if not all(kinds):
+        # The odd one out is the mistake: one name among numbers, or the other way round.
+        position = kinds.index(2 * sum(kinds) < len(kinds))
+        raise InvalidTypeError(
+            f"`{name}` must hold a class name for each image (or numbers alone); got "
+            f"{labels[position]!r} at position {position}. Correct that label, or convert all."
+        )
     return labels.astype(np.str_)
 
 
-def _numbers_of(
-    labels: NDArray[Any], number: dict[str, int] | None, name: str
-) -> NDArray[np.int64]:
-    if number is None:
+def _is_gap(label: object) -> bool:
+    """Return whether an object stands for no label: None, NaN, pandas' NA and NaT."""
+    if label is None or type(label).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(label, float) and label != label
+
+
+def _numbers_of(labels: NDArray[Any], names: Sequence[str] | None, name: str) -> NDArray[np.int64]:
+    if names is None:
         raise InvalidTypeError(
             f"`{name}` must hold class numbers, as no class names were given; got "
             f"{labels.tolist()[:1]}. Pass `class_names=`, in the order of the class embeddings."
         )
+    check_distinct(names)
+    number = {one: i for i, one in enumerate(names)}
     values, inverse = np.unique(labels, return_inverse=True)
     unknown = next((value for value in values.tolist() if value not in number), None)
     if unknown is not None:

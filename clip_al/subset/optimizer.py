@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
 from clip_al.arrays.checks import check_choice, check_int, check_number
+from clip_al.arrays.labels import Names
 from clip_al.arrays.order import highest_of_parts
 from clip_al.errors import InvalidInputError
 from clip_al.subset.quotas import (
@@ -35,6 +36,7 @@ from clip_al.subset.selection import Selection
 from clip_al.subset.selection_checks import (
     Groups,
     check_alpha,
+    check_names,
     check_ratio,
     check_score,
     encode_classes,
@@ -391,7 +393,7 @@ def _check_data(
     y: ArrayLike | None,
     *,
     n_classes: int | None = None,
-    class_names: Sequence[str] | None = None,
+    class_names: Names | None = None,
     groups: ArrayLike | Groups | None = None,
     graph: Any = None,
     ids: ArrayLike | None = None,
@@ -405,7 +407,7 @@ def _check_data(
             f"`sds` must have one score for each of the {n} images of `sas`; got {len(sds_n)}. "
             "Score the same images, in the same order."
         )
-    classes, names = None, None if class_names is None else tuple(class_names)
+    classes, names = None, None if class_names is None else check_names(class_names)
     if y is not None:
         codes, k, names = encode_classes(
             y, n_images=n, n_classes=n_classes, class_names=class_names

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import math
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_indices, check_int, check_number
-from clip_al.arrays.labels import encode_labels
+from clip_al.arrays.labels import Names, check_distinct, encode_labels, ordered_names
 from clip_al.errors import InvalidInputError, InvalidTypeError, not_finite
 
 
@@ -61,7 +61,7 @@ def encode_classes(
     *,
     n_images: int,
     n_classes: int | None = None,
-    class_names: Sequence[str] | None = None,
+    class_names: Names | None = None,
 ) -> tuple[NDArray[np.int64], int, tuple[str, ...] | None]:
     """Return labels as numbers, how many classes there are, and their names where known.
 
@@ -151,21 +151,17 @@ def _to_plain(value: object) -> Any:
     raise TypeError(f"a {type(value).__name__} is not")
 
 
-def check_names(names: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Return the names of classes, each there once."""
+def check_names(names: Names | None, *, distinct: bool = False) -> tuple[str, ...] | None:
+    """Return the names of classes in the order of their numbers; see `ordered_names`.
+
+    Two classes may share a name, as their numbers tell them apart, unless `distinct`.
+    """
     if names is None:
         return None
-    listed = tuple(names)
-    if isinstance(names, str) or not all(isinstance(name, str) for name in listed):
-        raise InvalidTypeError(
-            f"`class_names` must be a sequence of strings; got {names!r}. Pass one name a class."
-        )
-    if len(set(listed)) != len(listed):
-        repeated = next(name for name in listed if listed.count(name) > 1)
-        raise InvalidInputError(
-            f"`class_names` must name each class once; got {repeated!r} more than once. Rename one."
-        )
-    return tuple(map(str, listed))
+    listed = ordered_names(names)
+    if distinct:
+        check_distinct(listed)
+    return listed
 
 
 def check_labels(

@@ -137,10 +137,11 @@ def count_moves(
     """Return how many were added and removed of each class where anything moved."""
     n_classes = int(codes_n.max()) + 1
     n_added, n_removed = (np.bincount(codes_n[x], minlength=n_classes) for x in (added, removed))
-    return {
-        name_of(c, names): (int(n_added[c]), int(n_removed[c]))
-        for c in np.flatnonzero(n_added + n_removed)
-    }
+    moved: dict[str | int, tuple[int, int]] = {}
+    for c in np.flatnonzero(n_added + n_removed):
+        before = moved.get(name_of(c, names), (0, 0))  # two classes may share a name
+        moved[name_of(c, names)] = (before[0] + int(n_added[c]), before[1] + int(n_removed[c]))
+    return moved
 
 
 def name_of(code: int | np.integer[Any], names: tuple[str, ...] | None) -> str | int:

@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from clip_al.adapt.resolve import PAPER_ADAPTER, describe_adapter, is_fitted, make_adapter
 from clip_al.arrays.checks import check_choice, check_embeddings, check_int
 from clip_al.arrays.device import keep_on
-from clip_al.arrays.labels import encode_labels
+from clip_al.arrays.labels import Names, encode_labels, ordered_names
 from clip_al.arrays.types import Embeddings, TextEncoder
 from clip_al.errors import InvalidTypeError
 from clip_al.score.alignment_diversity import (
@@ -88,8 +88,10 @@ class ClipSelector(BaseEstimator):
     ----------
     ratio : float
         Share of the images to choose, in (0, 1].
-    class_names : sequence of str, optional
-        What the classes are called, in the order of their numbers.
+    class_names : sequence of str or mapping, optional
+        What the classes are called, in the order of their numbers; or name to number, as
+        `class_to_idx` of torchvision's `ImageFolder`. Two classes may share a name where
+        labels are numbers.
     class_embeddings : array-like of shape (k, d), optional
         Text embeddings of the classes, of the model that encoded the images. Without them
         `encoder` encodes `class_names`.
@@ -193,7 +195,7 @@ class ClipSelector(BaseEstimator):
         self,
         ratio: float = 0.3,
         *,
-        class_names: Sequence[str] | None = None,
+        class_names: Names | None = None,
         class_embeddings: Embeddings | None = None,
         encoder: TextEncoder | None = None,
         preset: str = "default",
@@ -426,7 +428,7 @@ class ClipSelector(BaseEstimator):
                 f"{'no encoder' if self.encoder is None else 'no names'}. Pass the encoder that "
                 "made the image embeddings."
             )
-        names = self.class_names if isinstance(self.class_names, str) else list(self.class_names)
+        names = list(ordered_names(self.class_names))
         encoded = self.encoder.encode_texts(names, templates=[TEMPLATES[self.preset]])
         return encoded, self.encoder
 
@@ -447,7 +449,7 @@ class ClipSelector(BaseEstimator):
             With checked copies of labels, names, groups and ids.
         """
         n, n_classes = len(image_emb_nd), len(text_emb_kd)
-        names = self.class_names
+        names = None if self.class_names is None else ordered_names(self.class_names)
         codes_n = encode_labels(y, n_images=n, n_classes=n_classes, class_names=names)
         if settings["n_neighbors"] is not None:
             for number, size in enumerate(np.bincount(codes_n)):

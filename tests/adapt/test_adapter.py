@@ -348,12 +348,12 @@ def test_texts_that_are_not_finite_are_refused():
         make().fit(Z, y, changed(T, 2, np.inf))
 
 
-@pytest.mark.parametrize("names", [["a", "b"], ["a", "b", "c", "a"]])
+@pytest.mark.parametrize("names", [["a", "b"], list("abcde")])
 def test_names_that_do_not_name_each_text_are_refused(names):
     Z, y, T = shifted()
     message = (
-        f"`class_names` must name each of the 4 rows of `T` once; got {len(names)} names, "
-        f"{len(set(names))} different. Encode one text for each name."
+        f"`class_names` must name each of the 4 rows of `T`; got {len(names)} names. Encode one "
+        "text for each name."
     )
     with pytest.raises(InvalidInputError, match=exactly(message)):
         make().fit(Z, y, T, class_names=names)

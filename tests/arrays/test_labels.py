@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_al.arrays.labels import encode_labels, group_by_class
+from clip_al.arrays.labels import encode_labels, group_by_class, ordered_names
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from tests.helpers import exactly
 from tests.reference import contents
@@ -153,16 +153,20 @@ def test_a_long_list_of_classes_is_cut():
 def test_a_missing_name_is_not_taken_for_its_text(missing, shown):
     y = np.array(["cat", missing, "dog"], dtype=object)
     names = ["cat", "dog", "None", "nan", "<NA>", "3", "1.5"]
-    message = exactly(
-        "`y` must hold a class name for each image (or numbers alone); got "
-        f"{shown} at position 1. Label that image, or drop it."
-    )
+    what = "a class name for each image (or numbers alone)"
+    remedy = "Correct that label, or convert all."
+    if shown not in ("3", "1.5"):
+        what, remedy = "a label for each image", "Label those images, or drop them."
+        shown += " at position 1, 1 such of 3"
+    else:
+        shown += " at position 1"
+    message = exactly(f"`y` must hold {what}; got {shown}. {remedy}")
     with pytest.raises(InvalidTypeError, match=message):
         encode_labels(y, n_images=3, n_classes=7, class_names=names)
 
 
 def test_a_missing_number_among_objects():
-    with pytest.raises(InvalidTypeError, match=r"got 1 at position 0\. Label that image"):
+    with pytest.raises(InvalidTypeError, match=r"got None at position 1, 1 such of 2\. Label"):
         encode_labels(np.array([1, None], dtype=object), n_images=2, n_classes=2)
 
 
@@ -178,16 +182,15 @@ def test_names_without_class_names():
 @pytest.mark.parametrize(
     ("names", "got"),
     [
-        (["cat", "dog"], "2 names, 2 of them distinct"),
-        (["cat", "dog", "cat"], "3 names, 2 of them distinct"),
-        (["cat", "dog", "ox", "ant"], "4 names, 4 of them distinct"),
-        ([], "0 names, 0 of them distinct"),
+        (["cat", "dog"], "2 names"),
+        (["cat", "dog", "ox", "ant"], "4 names"),
+        ([], "0 names"),
     ],
 )
 @pytest.mark.parametrize("y", [["cat", "dog"], [0, 1]])
 def test_class_names_are_one_a_class(y, names, got):
     message = exactly(
-        f"`class_names` must name each of the 3 classes once; got {got}. Pass one a class, in "
+        f"`class_names` must name each of the 3 classes; got {got}. Pass one a class, in "
         "the order of the class embeddings."
     )
     with pytest.raises(InvalidInputError, match=message):
@@ -257,3 +260,65 @@ def test_the_largest_class_number_of_sixteen_bits():
 
 def test_groups_of_a_single_class():
     assert [group.tolist() for group in group_by_class(np.zeros(3, np.int64), 1)] == [[0, 1, 2]]
+
+
+# Names and numbers
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"dog": 1, "ox": 2, "cat": 0},
+        {1: "dog", 2: "ox", 0: "cat"},
+        {"1": "dog", "0": "cat", "2": "ox"},
+    ],
+)
+def test_a_mapping_of_names_goes_by_the_numbers(names):
+    assert ordered_names(names) == ("cat", "dog", "ox")
+    assert encode_labels(["ox", "cat"], n_images=2, n_classes=3, class_names=names).tolist() == [
+        2,
+        0,
+    ]
+    assert encode_labels([2, 0], n_images=2, n_classes=3, class_names=names).tolist() == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "message"),
+    [
+        ({"cat": 1, "dog": 2}, InvalidInputError, "from 0 to k - 1, each once; got [1, 2]."),
+        ({"cat": 0, "dog": 0}, InvalidInputError, "from 0 to k - 1, each once; got [0, 0]."),
+        ({"cat": 0.5}, InvalidTypeError, "must be of names and whole numbers; got {'cat': 0.5}."),
+        ({}, InvalidInputError, "from 0 to k - 1, each once; got []."),
+    ],
+)
+def test_a_mapping_must_number_the_classes(names, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        ordered_names(names)
+
+
+def test_a_name_may_stand_twice_where_labels_are_numbers():
+    names = ["crane", "cat", "crane"]
+    assert encode_labels([2, 0], n_images=2, n_classes=3, class_names=names).tolist() == [2, 0]
+    message = exactly(
+        "`class_names` must name each class once where labels are names; got 'crane' more than "
+        "once. Pass class numbers as labels, or rename one."
+    )
+    with pytest.raises(InvalidInputError, match=message):
+        encode_labels(["cat", "crane"], n_images=2, n_classes=3, class_names=names)
+
+
+def test_the_missing_label_is_blamed_and_not_the_first():
+    y = [0, 1, 0, None, 1, None]
+    message = exactly(
+        "`y` must hold a label for each image; got None at position 3, 2 such of 6. Label those "
+        "images, or drop them."
+    )
+    with pytest.raises(InvalidTypeError, match=message):
+        encode_labels(y, n_images=6, n_classes=2)
+
+
+def test_the_odd_label_is_blamed():
+    with pytest.raises(InvalidTypeError, match="got 'x' at position 2"):
+        encode_labels(np.array([0, 1, "x"], dtype=object), n_images=3, n_classes=2)
+    with pytest.raises(InvalidTypeError, match="got 3 at position 1"):
+        encode_labels(np.array(["x", 3, "x"], dtype=object), n_images=3, n_classes=2)

@@ -18,6 +18,7 @@ from sklearn.exceptions import NotFittedError
 
 from clip_al.arrays.blocks import block_rows, map_blocks, one_blas_thread, unit_block
 from clip_al.arrays.checks import check_choice, check_embeddings, check_number
+from clip_al.arrays.labels import Names
 from clip_al.arrays.types import ChecksModel, Embeddings, TextEncoder
 from clip_al.concepts.vocabulary import DEFAULT_TEMPLATES
 from clip_al.errors import InvalidInputError, TextPriorWarning
@@ -58,8 +59,9 @@ class ClipClassifier(ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    class_names : sequence of str, optional
-        One name a class, in the order of the columns of `predict_proba`. Without names and
+    class_names : sequence of str or mapping, optional
+        One name a class, in the order of the columns of `predict_proba`; or name to number, as
+        `class_to_idx`. Two classes may share a name where labels are numbers. Without names and
         embeddings the head is a logistic regression.
     encoder : ClipEncoder, optional
         Of the model that encoded the images; encodes the names, once.
@@ -144,7 +146,7 @@ class ClipClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        class_names: Sequence[str] | None = None,
+        class_names: Names | None = None,
         encoder: TextEncoder | None = None,
         *,
         class_embeddings: Embeddings | None = None,
@@ -440,15 +442,19 @@ class ClipClassifier(ClassifierMixin, BaseEstimator):
                     "`class_names` need `encoder=` or `class_embeddings=` to be more than names; "
                     "got neither. Pass one, or `classes=` for a head without texts."
                 )
-            key = (tuple(check_names(self.class_names)), tuple(self.templates), id(self.encoder))
+            names = tuple(check_names(self.class_names, distinct=False))
+            key = (names, tuple(self.templates), id(self.encoder))
             if getattr(self, "_encoded", (None, None))[0] != key:
                 rows = self.encoder.encode_texts(list(key[0]), templates=list(key[1]))
                 self._encoded = (key, rows)
             T = self._encoded[1]
         text_emb_kd = check_embeddings(T, "class_embeddings")
-        if self.class_names is not None and len(check_names(self.class_names)) != len(text_emb_kd):
+        n_names = None
+        if self.class_names is not None:
+            n_names = len(check_names(self.class_names, distinct=False))
+        if n_names is not None and n_names != len(text_emb_kd):
             raise InvalidInputError(
-                f"`class_embeddings` must have one row for each of the {len(self.class_names)} "
+                f"`class_embeddings` must have one row for each of the {n_names} "
                 f"class names; got {len(text_emb_kd)}. Encode the names in their order."
             )
         zero = np.flatnonzero(~text_emb_kd.any(axis=1))

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_embeddings
-from clip_al.arrays.labels import encode_labels
+from clip_al.arrays.labels import Names, encode_labels, ordered_names
 from clip_al.arrays.types import Embeddings, as_array
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
 
 
-def check_names(class_names: Iterable[str]) -> list[str]:
-    """Return class names as a list of distinct strings."""
-    names = [] if isinstance(class_names, str) else list(class_names)
-    if not names or not all(isinstance(name, str) for name in names):
+def check_names(class_names: Names, *, distinct: bool = True) -> list[str]:
+    """Return class names as a list, in the order of their numbers; see `ordered_names`."""
+    names = list(ordered_names(class_names))
+    if not names:
         raise InvalidTypeError(
             f"`class_names` must be a sequence of strings; got {class_names!r}. Pass one name a "
             "class."
         )
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+    twice = next((name for name in names if names.count(name) > 1), None) if distinct else None
+    if twice is not None:
         raise InvalidInputError(
-            f"`class_names` must be distinct; got {twice!r} more than once. Merge the classes, or "
-            "say what tells them apart."
+            f"`class_names` must be distinct where labels are names; got {twice!r} more than once. "
+            "Merge the classes, say what tells them apart, or pass class numbers as labels."
         )
     return names
 
@@ -52,7 +51,7 @@ def order_classes(
     text_emb_kd: NDArray[Any] | None,
     *,
     classes: ArrayLike | None,
-    class_names: Sequence[str] | None,
+    class_names: Names | None,
     multi_label: bool,
 ) -> NDArray[Any]:
     """Return all classes in the order of the columns, in the type of the labels."""
