@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,7 +59,7 @@ def labeling_config(class_names: Sequence[str]) -> str:
     view = ElementTree.Element("View")
     ElementTree.SubElement(view, "Image", name=IMAGE, value=f"${IMAGE}")
     choices = ElementTree.SubElement(view, "Choices", name=CHOICE, toName=IMAGE, choice="single")
-    for name in check_names(class_names) or ():
+    for name in check_names(class_names, distinct=True) or ():
         ElementTree.SubElement(choices, "Choice", value=name)
     return ElementTree.tostring(view, encoding="unicode")
 
@@ -104,7 +104,11 @@ def make_tasks(
     InvalidInputError, InvalidTypeError
         Where lengths differ, or picks repeat or lie outside the pool.
     """
-    ids, urls, names = list(map(str, ids)), list(urls), check_names(class_names) or ()
+    ids, urls, names = (
+        list(map(str, ids)),
+        list(urls),
+        check_names(class_names, distinct=True) or (),
+    )
     picks = check_indices(indices, len(ids))
     likely = None if probabilities is None else check_probabilities(probabilities)
     lengths = [len(urls), len(ids) if likely is None else len(likely)]
@@ -146,6 +150,7 @@ def read_annotations(
     class_names: Sequence[str],
     *,
     conflicts: str = "leave",
+    control: str | None = None,
 ) -> Annotations:
     """Read what annotators chose for the images of `make_tasks`.
 
@@ -158,6 +163,9 @@ def read_annotations(
     conflicts : {"leave", "majority", "raise"}
         What becomes of an image that got several classes: it stays unlabelled and is listed;
         the class that more than half of its annotations chose, where there is one; an error.
+    control : str, optional
+        The name of the ``Choices`` in the labeling configuration. Left out, ``choice``, as
+        `labeling_config` calls it, or, where none is called so, the only one that there is.
 
     Returns
     -------
@@ -166,21 +174,23 @@ def read_annotations(
     Raises
     ------
     InvalidInputError
-        Where the file is no such export, a task has no ``image_id``, a choice is no class, or an
-        annotation holds several.
+        Where the file is no such export, a task has no ``image_id``, two tasks of one
+        ``image_id`` show different images, a choice is no class, an annotation holds several, or
+        several controls hold choices and none of them is `control`.
 
     Notes
     -----
-    O(annotations) time and memory. Of several controls only ``choice`` is read, as
-    `labeling_config` calls it. Cancelled annotations do not count; one that is marked as
-    ground truth alone decides (JSON only: JSON-MIN does not tell).
+    O(annotations) time and memory. Of several controls only one is read. Cancelled annotations
+    do not count; one that is marked as ground truth alone decides (JSON only: JSON-MIN does not
+    tell).
     """
-    names = check_names(class_names) or ()
+    names = check_names(class_names, distinct=True) or ()
     number = {name: i for i, name in enumerate(names)}
     check_choice(conflicts, CONFLICTS, "conflicts")
     votes: dict[str, Counter[str]] = {}
     certain: dict[str, Counter[str]] = {}
-    for image_id, choices, is_truth in _answers(_load(source)):
+    tasks = _load(source)
+    for image_id, choices, is_truth in _answers(tasks, _control(tasks, number, control)):
         count = votes.setdefault(image_id, Counter())
         if not choices:
             continue
@@ -229,32 +239,110 @@ def _load(source: Any) -> list[Any]:
     return tasks if isinstance(tasks, list) else [tasks]
 
 
-def _answers(tasks: Sequence[Any]) -> Iterator[tuple[str, list[str], bool]]:
-    """Yield (id, choices, whether it is ground truth) of each annotation, () of none."""
+def _control(tasks: Sequence[Any], names: Collection[str], wanted: str | None) -> str:
+    """Return the name of the control whose choices are read."""
+    found = _controls(tasks, names)
+    control = CHOICE if wanted is None else wanted
+    if control in found or not found:
+        return control
+    if wanted is not None or len(found) > 1:
+        raise InvalidInputError(
+            f"The choices must be of a control called {control!r}; the export has those of "
+            f"{', '.join(map(repr, sorted(found)))}. Pass `control=`, as the labeling "
+            "configuration calls it."
+        )
+    return next(iter(found))
+
+
+def _controls(tasks: Sequence[Any], names: Collection[str]) -> set[str]:
+    """Return the names of all controls that hold choices.
+
+    JSON says which do. In JSON-MIN they stand beside the data of the task, so there those count
+    that hold the name of a class somewhere.
+    """
+    found: set[str] = set()
     for task in tasks:
-        data = task.get("data", task) if isinstance(task, Mapping) else {}
-        if not isinstance(data, Mapping) or ID not in data:
+        if not isinstance(task, Mapping):
+            continue
+        if "data" not in task:
+            for key, value in task.items():
+                if key == CHOICE or any(name in names for name in _texts(value)):
+                    found.add(str(key))
+            continue
+        for annotation in task.get("annotations") or []:
+            regions = annotation.get("result") if isinstance(annotation, Mapping) else None
+            for region in regions or []:
+                if isinstance(region, Mapping) and region.get("type") == "choices":
+                    found.add(str(region.get("from_name")))
+    return found
+
+
+def _texts(value: Any) -> list[str]:
+    """Return the names in a cell of JSON-MIN, whatever else it may hold."""
+    if isinstance(value, Mapping):
+        value = value.get("choices", [])
+    parts = value if isinstance(value, list) else [value]
+    return [
+        name
+        for part in parts
+        for name in (_texts(part) if isinstance(part, Mapping) else [part])
+        if isinstance(name, str)
+    ]
+
+
+def _answers(tasks: Sequence[Any], control: str) -> Iterator[tuple[str, list[str], bool]]:
+    """Yield (id, choices, whether it is ground truth) of each annotation, () of none."""
+    shown: dict[str, Any] = {}
+    for task in tasks:
+        image_id, data = _identity(task)
+        image = data.get(IMAGE)
+        if shown.setdefault(image_id, image) != image:
             raise InvalidInputError(
-                f"Each task must have an `{ID}`, as those of `make_tasks` have; got {task!r:.200}. "
-                "Import such tasks, and export as JSON or JSON-MIN."
+                f"Each `{ID}` must stand for one image; {image_id!r} shows {shown[image_id]!r} and "
+                f"{image!r}. Import tasks with distinct ids, as `make_tasks` makes them."
             )
-        image_id = str(data[ID])
         if "data" not in task:  # JSON-MIN: one row for each annotation
-            yield image_id, _several(task.get(CHOICE, [])), False
+            yield image_id, _several(task.get(control, []), image_id), False
             continue
         yield image_id, [], False
         for annotation in task.get("annotations") or []:
+            if not isinstance(annotation, Mapping):
+                raise InvalidInputError(
+                    f"Each task must hold its annotations; that of {image_id!r} has "
+                    f"{annotation!r:.100} in their place. Export as JSON with all annotations, or "
+                    "as JSON-MIN."
+                )
             if annotation.get("was_cancelled") or annotation.get("skipped"):
                 continue
-            results = [r for r in annotation.get("result") or [] if r.get("from_name") == CHOICE]
-            choices = [name for r in results for name in r.get("value", {}).get("choices", [])]
+            results = [r for r in annotation.get("result") or [] if r.get("from_name") == control]
+            choices = [name for r in results for name in _several(r.get("value") or {}, image_id)]
             yield image_id, choices, bool(annotation.get("ground_truth"))
 
 
-def _several(chosen: Any) -> list[str]:
-    """Return the choices of a JSON-MIN row: a name, or lists of names in several forms."""
+def _identity(task: Any) -> tuple[str, Mapping[str, Any]]:
+    """Return the id of a task's image, and its data."""
+    data = task.get("data", task) if isinstance(task, Mapping) else {}
+    image_id = data.get(ID) if isinstance(data, Mapping) else None
+    known = isinstance(image_id, str | int) and not isinstance(image_id, bool) and image_id != ""
+    if not known:
+        raise InvalidInputError(
+            f"Each task must have an `{ID}`, as those of `make_tasks` have; got {task!r:.200}. "
+            "Import such tasks, and export as JSON or JSON-MIN."
+        )
+    return str(image_id), data
+
+
+def _several(chosen: Any, image_id: str) -> list[str]:
+    """Return the choices of an annotation: a name, or lists of names in several forms."""
     if isinstance(chosen, str):
         return [chosen]
     if isinstance(chosen, Mapping):
-        return _several(chosen.get("choices", []))
-    return [name for part in chosen for name in _several(part)]
+        return _several(chosen.get("choices", []), image_id)
+    if chosen is None:
+        return []
+    if not isinstance(chosen, list | tuple):
+        raise InvalidInputError(
+            f"Choices must be names of classes; that of {image_id!r} is {chosen!r:.100}. Label by "
+            "`Choices`, as `labeling_config` has them, or convert the export."
+        )
+    return [name for part in chosen for name in _several(part, image_id)]

@@ -232,6 +232,45 @@ def test_json_min_is_read_in_every_form(chosen):
     assert found.conflicting == {"c": {"cat": 1, "dog": 1}}
 
 
+def renamed(name, tasks):
+    for task in tasks:
+        for annotation in task["annotations"]:
+            for region in annotation["result"]:
+                if region["type"] == "choices":
+                    region["from_name"] = name
+    return tasks
+
+
+def test_the_only_control_is_read_whatever_it_is_called():
+    tasks = renamed("animal", exported(a=[answer("dog")], b=[answer("cat")]))
+    assert told(read_annotations(tasks, NAMES)) == {"a": 1, "b": 0}
+    assert told(read_annotations(tasks, NAMES, control="animal")) == {"a": 1, "b": 0}
+    rows = [
+        {"image": "u", "image_id": "a", "id": 1, "animal": "dog", "annotator": 1},
+        {"image": "u", "image_id": "b", "id": 2, "animal": {"choices": ["cat"]}, "annotator": 1},
+    ]
+    assert told(read_annotations(rows, NAMES)) == {"a": 1, "b": 0}
+
+
+def test_of_several_controls_one_must_be_named():
+    tasks = renamed("animal", exported(a=[answer("dog")])) + renamed(
+        "quality", exported(b=[answer("cat")])
+    )
+    with pytest.raises(InvalidInputError, match="the export has those of 'animal', 'quality'"):
+        read_annotations(tasks, NAMES)
+    with pytest.raises(InvalidInputError, match="must be of a control called 'kind'"):
+        read_annotations(tasks, NAMES, control="kind")
+    found = read_annotations(tasks, NAMES, control="animal")
+    assert (told(found), found.skipped) == ({"a": 1}, ("b",))
+
+
+def test_an_id_of_two_images_is_refused():
+    tasks = exported(a=[answer("cat")]) + exported(a=[answer("dog")])
+    tasks[1]["data"]["image"] = "another"
+    with pytest.raises(InvalidInputError, match="'a' shows 'u' and 'another'"):
+        read_annotations(tasks, NAMES)
+
+
 def test_a_file_is_read_and_its_labels_go_into_the_labelled_set(tmp_path):
     from clip_al import EmbeddingTable
 
@@ -251,6 +290,10 @@ def test_a_file_is_read_and_its_labels_go_into_the_labelled_set(tmp_path):
         ([{"id": 1, "data": {"image": "u"}, "annotations": []}], "must have an `image_id`"),
         ([{"id": 1, "choice": "cat"}], "must have an `image_id`"),
         (["a"], "must have an `image_id`"),
+        ([{"data": {"image": "u", "image_id": None}}], "must have an `image_id`"),
+        ([{"data": {"image": "u", "image_id": "a"}, "annotations": [7]}], "that of 'a' has 7 in"),
+        (exported(a=[answer(3)]), "Choices must be names of classes; that of 'a' is 3"),
+        ([{"image": "u", "image_id": "a", "choice": 3}], "that of 'a' is 3"),
     ],
 )
 def test_what_is_no_such_export_is_refused(tasks, message):
