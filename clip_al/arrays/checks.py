@@ -18,6 +18,11 @@ from clip_al.arrays.blocks import block_rows
 from clip_al.arrays.types import Embeddings, as_array
 from clip_al.errors import InvalidInputError, InvalidTypeError, not_finite
 
+SUM_TOLERANCE = 1e-2
+"""How far the sum of a row of probabilities may be from 1."""
+MOST_ROUNDING = 0.1
+"""How far at most where the numbers are rounded."""
+
 
 def check_embeddings(
     X: Embeddings, name: str = "X", *, width: int | None = None, finite: bool = True
@@ -111,12 +116,21 @@ def check_probabilities(probabilities: ArrayLike, *, n_images: int | None = None
         One row an image, one column a class.
     n_images : int, optional
         The number of rows that it must have.
+
+    Returns
+    -------
+    ndarray of shape (n, k), float
+        `probabilities` itself, or a copy where `renormalised` changed rows.
     """
     array = check_probability_shape(probabilities, n_images=n_images)
-    step = max(1, block_rows(array.shape[1]) // 16)
+    step, checked = max(1, block_rows(array.shape[1]) // 16), array
     for start in range(0, len(array), step):
-        probability_block(array, slice(start, start + step))
-    return array
+        rows = slice(start, start + step)
+        block, given = probability_block(array, rows), array[rows]
+        if block.dtype == given.dtype and block is not given and not np.shares_memory(block, given):
+            checked = array.copy() if checked is array else checked
+            checked[rows] = block
+    return checked
 
 
 def check_probability_shape(
@@ -152,8 +166,12 @@ def probability_block(array: NDArray[Any], rows: slice) -> NDArray[Any]:
     sum_b = np.einsum("ij->i", block, dtype=np.float64)
     off_b = np.abs(sum_b - 1.0)
     low = float(block.min())
-    if low >= -1e-6 and off_b.max() <= 1e-2:  # neither holds where a number is NaN
+    if low >= -1e-6 and off_b.max() <= SUM_TOLERANCE:  # neither holds where a number is NaN
         return block
+    if low >= 0:
+        rounded = renormalised(block, sum_b)
+        if rounded is not None:
+            return rounded
     bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
     if bad.size:
         raise not_finite("probabilities", [(rows.start or 0) + int(row) for row in bad])
@@ -167,6 +185,49 @@ def probability_block(array: NDArray[Any], rows: slice) -> NDArray[Any]:
         f"`probabilities` must be at least 0 and each row must sum to 1; got {what}. "
         "Apply a softmax to logits, and normalise scores."
     )
+
+
+def renormalised(prob_bk: NDArray[Any], sum_b: NDArray[np.float64]) -> NDArray[Any] | None:
+    """Return rows that rounding took away from a sum of 1, brought back to it.
+
+    Parameters
+    ----------
+    prob_bk : ndarray of shape (b, k), float
+        At least 0.
+    sum_b : ndarray of shape (b,), float
+        The sum of each row.
+
+    Returns
+    -------
+    ndarray of shape (b, k) or None
+        A copy in which the rows whose sum is off by more than 0.01 are divided by it; None
+        where one of them is off by more than rounding explains.
+
+    Notes
+    -----
+    The rule: numbers with d decimals, d = 2, 3 or 4, each off by less than one unit of the last,
+    whether rounded or cut off, are off by less than k 10⁻ᵈ together; so much is allowed, and
+    never more than 0.1.
+
+    Examples
+    --------
+    >>> renormalised(np.array([[0.34, 0.34, 0.34]]), np.array([1.02])).round(4)
+    array([[0.3333, 0.3333, 0.3333]])
+    >>> renormalised(np.array([[0.5, 0.6]]), np.array([1.1])) is None
+    True
+    """
+    odd = np.flatnonzero(~(np.abs(sum_b - 1.0) <= SUM_TOLERANCE))
+    rows = prob_bk[odd].astype(np.float64)
+    for decimals in (2, 3, 4):
+        scaled = rows * 10**decimals
+        if np.allclose(scaled, np.round(scaled), rtol=0, atol=1e-3):
+            allowed = min(rows.shape[1] * 10.0**-decimals, MOST_ROUNDING) + 1e-6
+            if np.abs(sum_b[odd] - 1.0).max() > allowed:
+                return None
+            fixed = prob_bk.copy()
+            fixed[odd] = rows / rows.sum(axis=1, keepdims=True)
+            return fixed
+    return None
 
 
 def check_n_instances(n_instances: object, n_pool: int, name: str = "n_instances") -> int:

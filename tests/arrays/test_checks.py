@@ -364,3 +364,37 @@ def test_what_is_no_choice_is_refused_and_the_choices_listed(value):
     message = f"`kind` must be one of 'a', 'b'; got {value!r}. Choose one."
     with pytest.raises(InvalidInputError, match=exactly(message)):
         checks.check_choice(value, ("a", "b"), "kind")
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_rounded_probabilities_are_brought_back_to_one(dtype):
+    P = np.array([[0.34, 0.34, 0.34], [0.2, 0.3, 0.5], [0.33, 0.33, 0.32]], dtype=dtype)
+    given = P.copy()
+    read = checks.check_probabilities(P)
+    np.testing.assert_array_equal(P, given)
+    np.testing.assert_allclose(read.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(read[1], P[1])
+    np.testing.assert_allclose(read[0], 1 / 3, rtol=1e-6)
+    assert read.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        [0.34, 0.34, 0.36],  # off by 0.04: three numbers of two decimals explain 0.03
+        [0.341, 0.342, 0.343],  # off by 0.026: of three decimals, 0.003
+        [0.12345, 0.5, 0.4],  # no rounding
+    ],
+)
+def test_what_rounding_does_not_explain_is_refused(row):
+    with pytest.raises(InvalidInputError, match="each row must sum to 1; got row 0"):
+        checks.check_probabilities([row])
+
+
+def test_many_rounded_classes_may_be_off_by_a_tenth_at_most():
+    P = np.zeros((1, 200))
+    P[0, :91] = 0.01
+    np.testing.assert_allclose(checks.check_probabilities(P).sum(), 1)
+    P[0, 80:] = 0
+    with pytest.raises(InvalidInputError, match=r"which sums to 0\.8"):
+        checks.check_probabilities(P)
