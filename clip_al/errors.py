@@ -62,6 +62,10 @@ class TextPriorWarning(UserWarning):
     """The class texts do not help to tell the labelled images apart, and were left out."""
 
 
+class SimilarNamesWarning(UserWarning):
+    """Names of classes or groups differ only in case, blanks or Unicode form."""
+
+
 class SkippedImagesWarning(UserWarning):
     """Some images could not be read and were skipped, as the caller asked."""
 

@@ -16,6 +16,7 @@ from clip_al.cli.options import (
     TablePath,
     Vocabulary,
     encode_profiles,
+    note,
     open_table,
     out,
     print_json,
@@ -47,7 +48,11 @@ def diversity(
 
     table = open_table(table_path)
     profiles = encode_profiles(table, vocabulary, m, model, pretrained)
-    rows = None if indices is None else read_indices(indices, table, "--indices")
+    rows = None
+    if indices is not None:
+        read = read_indices(indices, table, "--indices")
+        note(indices, read.how)
+        rows = read.indices
     counts = ConceptCounts.from_profiles(profiles, rows)
     Z = table.embeddings if rows is None else table[rows]
     result = {

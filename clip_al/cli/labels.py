@@ -11,6 +11,7 @@ import typer
 from clip_al.arrays.checks import check_choice
 from clip_al.cli.options import (
     encoder_of,
+    note,
     out,
 )
 from clip_al.errors import InvalidInputError
@@ -35,15 +36,17 @@ FOR_LABELS = {
 Labels = Annotated[
     Optional[str],  # noqa: UP045  typer evaluates this on Python 3.10 too
     typer.Option(
-        help="CSV with `id` and `label`, one label a line in the table's order, .npy, or "
-        "`folders`: the name of the folder that each image is in.",
+        help="CSV or Parquet with a column `label` and one of ids, paths or file names; one label "
+        "a line in the table's order; .npy; or `folders`: the name of the folder that each image "
+        "is in.",
         rich_help_panel=TRAIN,
     ),
 ]
 Classes = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(
-        help="Names of the classes, one a line, class 0 first; needed where labels are numbers.",
+        help="Names of the classes, one a line, class 0 first, or numbered (`0,cat`), or JSON; "
+        "needed where labels are numbers.",
         rich_help_panel=TRAIN,
     ),
 ]
@@ -106,17 +109,22 @@ def fit_selection(
     """Read the labels, encode the names of their classes, and choose."""
     from clip_al.handed_in.read import read_groups, read_labels
 
-    codes, names = read_labels(labels, table, classes)
-    attribute = None if groups is None else read_groups(groups, table)
+    read = read_labels(labels, table, classes)
+    note(labels, read.how)
+    attribute = None
+    if groups is not None:
+        grouped = read_groups(groups, table)
+        note(groups, grouped.how)
+        attribute = grouped.groups
     encoder = encoder_of(table, model, pretrained, selector.device)
     table.check_model(encoder)
     encoder.progress = False  # a few names: one display at a time
-    selector.set_params(class_names=names, encoder=encoder)
+    selector.set_params(class_names=read.class_names, encoder=encoder)
     shown: AbstractContextManager[Any] = nullcontext()
     if not selector.adapter and selector.preset == "default":  # else its training shows itself
         shown = progress_bar(True, f"Scoring {len(table):,} images", None)
     with shown:
-        return selector.fit_select(table, codes, groups=attribute)
+        return selector.fit_select(table, read.labels, groups=attribute)
 
 
 def print_noise(selection: Selection) -> None:

@@ -201,6 +201,11 @@ def check_output(path: Path | None, force: bool) -> None:
         )
 
 
+def note(source: object, how: str) -> None:
+    """Print what was taken from a file to standard error."""
+    err.print(f"{source}: {how}", markup=False, highlight=False, soft_wrap=True)
+
+
 def say(text: str) -> None:
     """Print a line of results, with names of files as they are."""
     out.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al.cli.options import encoder_of, print_json, say
+from clip_al.cli.options import encoder_of, note, print_json, say
 from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -24,12 +24,17 @@ def read_query(
     table: EmbeddingTable, probabilities: Path | None, labelled: Path | None
 ) -> tuple[NDArray[np.int64], NDArray[Any] | None]:
     """Return which images have labels, and the predictions of all."""
-    from clip_al.handed_in.read import read_indices, read_probabilities
+    from clip_al.handed_in.read import read_labelled, read_probabilities
 
-    known = np.empty(0, dtype=np.int64)
+    known, predicted = np.empty(0, dtype=np.int64), None
     if labelled is not None:
-        known = read_indices(labelled, table, "--labelled")
-    predicted = None if probabilities is None else read_probabilities(probabilities, table)
+        read = read_labelled(labelled, table, "--labelled")
+        note(labelled, read.how)
+        known = read.indices
+    if probabilities is not None:
+        foreseen = read_probabilities(probabilities, table)
+        note(probabilities, foreseen.how)
+        predicted = foreseen.probabilities
     return known, predicted
 
 

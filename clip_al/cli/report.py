@@ -23,6 +23,7 @@ from clip_al.cli.options import (
     Vocabulary,
     check_output,
     encode_profiles,
+    note,
     out,
     print_json,
     refuse_options,
@@ -125,7 +126,7 @@ def report(
     Images with concepts and scores, coverage of concepts and classes, a map, suspects.
     """
     from clip_al.encode.table import EmbeddingTable
-    from clip_al.handed_in.read import read_indices
+    from clip_al.handed_in.read import read_labelled
     from clip_al.show.report.write import write_report
 
     check_output(output, force)
@@ -138,7 +139,9 @@ def report(
     other = None if against is None else read_selection(against, opened).selection
     known = profiles = None
     if opened is not None and labelled is not None:
-        known = read_indices(labelled, opened, "--labelled")
+        before = read_labelled(labelled, opened, "--labelled")
+        note(labelled, before.how)
+        known = before.indices
     if opened is not None and not no_concepts:
         profiles = encode_profiles(opened, vocabulary, m, model, pretrained)
     write_report(
@@ -213,14 +216,19 @@ def read_selection(
             f"`--table`; got {path}{' without `--table`' if suffix == '.csv' else ''}. Pass "
             "`--table`, the table that was selected from."
         )
-    indices, picks, scores = read_picks(path, table)
-    y, names = read_labels(labels, table, classes) if labels is not None else (None, None)
+    read, picks, scores = read_picks(path, table)
+    note(path, read.how)
+    y = names = None
+    if labels is not None:
+        given = read_labels(labels, table, classes)
+        note(labels, given.how)
+        y, names = given.labels, given.class_names
     selection = Selection.from_indices(
-        indices,
+        read.indices,
         len(table),
         settings={"model": table.model_id, "picks": path.name},
         y=y,
         class_names=names,
         ids=table.ids.tolist(),
     )
-    return Read(selection, indices, picks, scores)
+    return Read(selection, read.indices, picks, scores)

@@ -111,14 +111,16 @@ def select(
     probabilities: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
-            help="A model's class probabilities, .npy or CSV, a row for each image.",
+            help="A model's class probabilities, .npy, CSV or Parquet: a column for each class, a "
+            "row for each image.",
             rich_help_panel=LABEL,
         ),
     ] = None,
     labelled: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
-            help="Images that have labels: not picked again, and counted as seen.",
+            help="Images that have labels: not picked again, and counted as seen. Rows of a CSV "
+            "with an empty `label` stay in the pool.",
             rich_help_panel=LABEL,
         ),
     ] = None,
@@ -172,7 +174,7 @@ def select(
     groups: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
-            help="An attribute with quotas of its own: CSV with `id` and `group`.",
+            help="An attribute with quotas of its own: as --labels, with a column `group`.",
             rich_help_panel=TRAIN,
         ),
     ] = None,

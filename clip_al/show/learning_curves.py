@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from clip_al.errors import InvalidInputError
-from clip_al.handed_in.read import read_csv
+from clip_al.handed_in.tables import numbers_of, read_table
 
 COLUMNS = ("labels", "accuracy")
 
@@ -46,7 +45,7 @@ def read_rounds(rounds: Any) -> pd.DataFrame:
             f"{where} must have the columns `labels` and `accuracy`, and rows; got the columns "
             f"{found} and {len(table)} rows. Write one row a round."
         )
-    numbers = table[list(COLUMNS)].apply(pd.to_numeric, errors="coerce").astype(float)
+    numbers = table[list(COLUMNS)].apply(lambda column: numbers_of(column.to_numpy(object)))
     fit = np.isfinite(numbers.to_numpy()).all(axis=1) & numbers["accuracy"].between(0, 1)
     bad = np.flatnonzero(~fit)
     if bad.size:
@@ -76,7 +75,7 @@ def mean_curves(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def _table(rounds: Any) -> tuple[str, pd.DataFrame]:
     """Return what to call the rounds in a message, and their rows as they were given."""
     if isinstance(rounds, (str, os.PathLike)):
-        return str(rounds), read_csv(Path(rounds))
+        return str(rounds), read_table(rounds).frame()
     try:
         if isinstance(rounds, Mapping) and not set(COLUMNS) & set(rounds):
             return "`rounds`", _by_name(rounds)

@@ -238,7 +238,7 @@ def test_select_from_a_folder_keeps_its_embeddings(place: Path, tmp_path: Path) 
             ["--budget", 2, "--classes", "x.txt", "--probabilities", "p.npy"],
             "`--classes` must come with a first batch; got it with `--probabilities`, which say",
         ),
-        (["--budget", 2, "--classes", "x.txt"], "No such file or directory: 'x.txt'"),
+        (["--budget", 2, "--classes", "x.txt"], "x.txt must be a file; it is missing"),
     ],
 )
 def test_select_refuses(place: Path, tmp_path: Path, arguments: list[object], message: str) -> None:
@@ -541,7 +541,7 @@ def test_groups_and_the_images_left_out(digits_place: Path, tmp_path: Path) -> N
             ["--budget", 3, "--alpha", 0.3],
             "`--alpha` must come with `--ratio`; got it with `--budget`. Leave it out.",
         ),
-        (["--ratio", 0.3, "--labels", "nothing.csv"], "No such file or directory: 'nothing.csv'"),
+        (["--ratio", 0.3, "--labels", "nothing.csv"], "nothing.csv must be a file; it is missing"),
     ],
 )
 def test_a_wrong_combination_is_refused(

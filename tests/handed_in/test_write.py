@@ -55,9 +55,9 @@ def test_a_subset_reads_back_as_labels(
     written = pd.read_csv(tmp_path / "s.csv")
     assert written["selected"].tolist() == [False, True, False, True]
     assert written["likeliest"].tolist() == ["cat", "dog", "dog", "cat"]
-    codes, names = read_labels(tmp_path / "s.csv", table)
-    assert codes.tolist() == EXPECTED
-    assert names == ["cat", "dog"]
+    read = read_labels(tmp_path / "s.csv", table)
+    assert read.labels.tolist() == EXPECTED
+    assert read.class_names == ["cat", "dog"]
 
 
 def test_suspects_as_a_table(selection: Selection) -> None:
@@ -77,9 +77,9 @@ def test_picks_read_back_as_indices(table: EmbeddingTable, tmp_path: Path) -> No
     ]  # fmt: skip
     assert written["concepts"].tolist() == ["dog; a, b", "dog"]
     assert written["added_concepts"].tolist() == ["dog", ""]
-    assert read_indices(path, table, "--labelled").tolist() == [2, 0]
-    indices, told, numbers = read_picks(path, table)
-    assert indices.tolist() == [2, 0]
+    assert read_indices(path, table, "--labelled").indices.tolist() == [2, 0]
+    read, told, numbers = read_picks(path, table)
+    assert read.indices.tolist() == [2, 0]
     assert told == picks
     assert {name: column.tolist() for name, column in numbers.items()} == {"margin": [0.1, 0.2]}
     write_picks(path, picks, ids=IDS, concepts=False, overwrite=True)
