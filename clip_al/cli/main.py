@@ -16,12 +16,14 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from clip_al import __version__
+from clip_al.cli.apply import APPLY_EXAMPLES, LABELS_EXAMPLES, apply
 from clip_al.cli.concepts import CONCEPTS_EXAMPLES, concepts
 from clip_al.cli.demo import DEMO_EXAMPLES, TRAIN_DEMO_EXAMPLES, demo, train_demo
 from clip_al.cli.diversity import DIVERSITY_EXAMPLES, diversity
 from clip_al.cli.embed import EMBED_EXAMPLES, embed
 from clip_al.cli.options import (
     ExampleCommand,
+    ExampleGroup,
     err,
 )
 from clip_al.cli.report import REPORT_EXAMPLES, report
@@ -92,6 +94,14 @@ app.command(cls=ExampleCommand, epilog=CONCEPTS_EXAMPLES)(concepts)
 app.command(cls=ExampleCommand, epilog=DIVERSITY_EXAMPLES)(diversity)
 app.command(cls=ExampleCommand, epilog=SELECT_EXAMPLES)(select)
 app.command(cls=ExampleCommand, epilog=SUSPECTS_EXAMPLES)(suspects)
+labels_app = typer.Typer(
+    cls=ExampleGroup,
+    epilog=LABELS_EXAMPLES,
+    help="Change a file of labels: `labels apply`.",
+    no_args_is_help=True,
+)
+labels_app.command(cls=ExampleCommand, epilog=APPLY_EXAMPLES)(apply)
+app.add_typer(labels_app, name="labels")
 app.command(cls=ExampleCommand, epilog=REPORT_EXAMPLES)(report)
 app.command(cls=ExampleCommand, epilog=DEMO_EXAMPLES)(demo)
 app.command(cls=ExampleCommand, epilog=TRAIN_DEMO_EXAMPLES)(train_demo)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import numpy as np
 import typer
 from rich.console import Console
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from clip_al.errors import InvalidInputError
 from clip_al.progress import progress_bar
@@ -67,13 +67,30 @@ class ExampleCommand(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help, then the examples."""
-        examples, self.epilog = self.epilog, None
-        try:
-            super().format_help(ctx, formatter)
-        finally:
-            self.epilog = examples
-        if examples:
-            formatter.write(f"{examples.strip(chr(10))}\n")
+        _format_help(self, super().format_help, ctx, formatter)
+
+
+class ExampleGroup(TyperGroup):
+    """A group of commands whose epilog is examples, as those of a command."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, then the examples."""
+        _format_help(self, super().format_help, ctx, formatter)
+
+
+def _format_help(
+    command: TyperCommand | TyperGroup,
+    write: Callable[[Any, Any], None],
+    ctx: Any,
+    formatter: Any,
+) -> None:
+    examples, command.epilog = command.epilog, None
+    try:
+        write(ctx, formatter)
+    finally:
+        command.epilog = examples
+    if examples:
+        formatter.write(f"{examples.strip(chr(10))}\n")
 
 
 def print_json(result: Mapping[str, Any]) -> None:

@@ -29,6 +29,7 @@ from clip_al.cli.options import (
     Model,
     Pretrained,
     check_output,
+    err,
     open_table,
     out,
     print_json,
@@ -38,15 +39,26 @@ from clip_al.cli.options import (
 from clip_al.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from clip_al.encode.table import EmbeddingTable
+    from clip_al.subset.selection import Selection
     from clip_al.subset.selection_summaries import Suspect
+
+FOLDERS = "folders"
 
 
 SUSPECTS_EXAMPLES = """
 Examples:
-  clip-al suspects photos.table --labels labels.csv
-  clip-al suspects subset.json -n 20 -o suspects.csv
+  clip-al suspects photos.table --labels labels.csv -o suspects.csv
+  clip-al suspects subset.json -n 20 --table photos.table -o worst.csv
   clip-al suspects photos.table --labels folders --json
+
+Write a class, `right` or `wrong` into the column `decision` of the file; then
+`clip-al labels apply labels.csv suspects.csv -o corrected.csv`.
 """
+N_SHOWN = 20
+"""How many the terminal shows, and how many there are where no estimate says more."""
 
 
 FOR_TABLE = {
@@ -57,9 +69,11 @@ FOR_TABLE = {
 }
 
 
-def suspect_table(found: list[Suspect]) -> Table:
-    """Return suspects as a table to print."""
-    table = Table("index", "id", "given", "likelier", "score", title="Likeliest mislabelled")
+def suspect_table(found: list[Suspect], n: int | None = None) -> Table:
+    """Return suspects as a table to print; `n`, where there are more, is said in the title."""
+    more = f", {len(found)} of {n:,}" if n is not None and n > len(found) else ""
+    title = f"Likeliest mislabelled{more}"
+    table = Table("index", "id", "given", "likelier", "score", title=title)
     for suspect in found:
         cells = (suspect.index, suspect.id, suspect.given, suspect.likeliest)
         shown = ["–" if cell is None else escape(str(cell)) for cell in cells]
@@ -81,12 +95,25 @@ def suspects(
         Path, typer.Argument(help="What `select --ratio` wrote as .json, or a table.")
     ],
     n: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option("-n", help="How many; 20, or all where there are fewer."),
-    ] = None,
+        str,
+        typer.Option(
+            "-n",
+            metavar="all|N",
+            help="How many: all that look wrong, or a number. The terminal shows 20.",
+            autocompletion=lambda: ["all"],
+        ),
+    ] = "all",
     output: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--output", "-o", help="Write them to this CSV file."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write them to this CSV file, with paths and an empty column `decision`.",
+        ),
+    ] = None,
+    table_path: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--table", help="The table of a selection, for the paths in the file."),
     ] = None,
     labels: Labels = None,
     classes: Classes = None,
@@ -102,7 +129,8 @@ def suspects(
 ) -> None:
     """List the images whose labels are likeliest to be wrong, worst first.
 
-    From a selection, or from a table and --labels.
+    From a selection, or from a table and --labels. What you write into the
+    column `decision` of the file goes into the labels by `clip-al labels apply`.
     """
     from clip_al.handed_in.write import write_suspects
     from clip_al.subset.selection import Selection
@@ -114,16 +142,19 @@ def suspects(
                 "`--labels` must come with a table; got none. Pass a file, or `folders`; or a "
                 "selection (.json) in place of the table."
             )
+        refuse_options(ctx, {"table_path": "--table"}, "a selection", "a table, which has paths")
         selector = make_selector(preset, adapter, cross_fit, random_state, ratio=1.0, device=device)
         table = open_table(selection_or_table)
         selection = fit_selection(selector, table, labels, classes, None, model, pretrained)
+        paths: Any = table.paths
     else:
         refuse_options(ctx, FOR_TABLE, "a table", "a selection, which has its labels and scores")
         selection = Selection.load(selection_or_table)
-    wanted = min(20, selection.n_images) if n is None else n
-    found = selection.suspects(check_int(wanted, "-n", largest=selection.n_images))
+        paths = None if table_path is None else _paths(selection, open_table(table_path))
+    n_wanted = _how_many(n, selection)
+    found = selection.suspects(n_wanted) if n_wanted else []
     if output is not None:
-        write_suspects(output, found, overwrite=force)
+        write_suspects(output, found, paths=paths, overwrite=force)
     if as_json:
         print_json(
             {
@@ -134,7 +165,46 @@ def suspects(
             }
         )
         return
-    out.print(suspect_table(found))
+    out.print(suspect_table(found[:N_SHOWN], len(found)))
     print_noise(selection)
-    if output is not None:
-        say(f"Wrote {len(found):,} rows to {output}")
+    if output is None:
+        if len(found) > N_SHOWN:
+            err.print("`-o suspects.csv` writes them all.", highlight=False)
+        return
+    say(f"Wrote {len(found):,} rows to {output}")
+    if paths is None:
+        err.print("`--table TABLE` adds the paths of the images.", highlight=False)
+    source = labels or "labels.csv"
+    if found and source != FOLDERS:
+        say(
+            "Next: write a class, `right` or `wrong` into its column `decision`, then\n"
+            f"  clip-al labels apply {source} {output} -o corrected.csv"
+        )
+
+
+def _how_many(n: str, selection: Selection) -> int:
+    """Return how many suspects were asked for: as many as look wrong, or a number."""
+    if n != "all":
+        wanted = int(n) if n.lstrip("-").isdecimal() else None
+        if wanted is None:
+            raise InvalidInputError(
+                f"`-n` must be all, or a whole number in [1, {selection.n_images}]; got {n!r}. "
+                "Change it."
+            )
+        return check_int(wanted, "-n", largest=selection.n_images)
+    share = selection.settings.get("wrong_fraction")
+    if share is None:
+        return min(N_SHOWN, selection.n_images)
+    return round(share * selection.n_images)
+
+
+def _paths(selection: Selection, table: EmbeddingTable) -> NDArray[Any]:
+    """Return the path of each image of a selection from the table that it was made from."""
+    same = selection.ids is not None and selection.ids.tolist() == table.ids.tolist()
+    if not same:
+        raise InvalidInputError(
+            f"`--table` must be the table of the selection; {table.directory} has "
+            f"{len(table):,} images, the selection {selection.n_images:,}, or others. Name the "
+            "table that `select` was given."
+        )
+    return table.paths

@@ -261,7 +261,7 @@ def _read_column(
     else:
         cells = read_table(source)
         images = ImageNames(table.ids, table.paths)
-        cells, at = _value_column(cells, images, column)
+        cells, at = value_column(cells, images, column)
         rows, how = _rows_of_images(cells, images, {at}, column, f"Give each a {column}.")
         values = cells.columns[at][rows]
         how += _notes(cells)
@@ -277,7 +277,7 @@ def _read_column(
     return values.tolist(), f"{n:,} {column}s {how}"
 
 
-def _value_column(cells: TextTable, images: ImageNames, column: str) -> tuple[TextTable, int]:
+def value_column(cells: TextTable, images: ImageNames, column: str) -> tuple[TextTable, int]:
     """Return which column is asked for; the table with its first line where that is no header."""
     at = cells.find(column)
     if at is not None:

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from clip_al.atomic import write_frame
+from clip_al.handed_in.tables import TextTable
 from clip_al.label.explain import PickExplanation
 from clip_al.subset.selection import Selection
 from clip_al.subset.selection_summaries import Suspect
@@ -95,21 +96,48 @@ def write_subset(
     write_frame(path, frame, overwrite=overwrite)
 
 
-def suspect_frame(suspects: Sequence[Suspect]) -> pd.DataFrame:
-    """Return suspects as a table: index, id, given and likelier label, score."""
+def suspect_frame(
+    suspects: Sequence[Suspect], paths: Sequence[str] | NDArray[Any] | None = None
+) -> pd.DataFrame:
+    """Return suspects as a table: index, id, path where known, given, likelier, score."""
     rows = [(s.index, s.id, s.given, s.likeliest, s.score) for s in suspects]
-    return pd.DataFrame(rows, columns=["index", "id", "given", "likelier", "score"])
+    frame = pd.DataFrame(rows, columns=["index", "id", "given", "likelier", "score"])
+    if paths is not None:
+        frame.insert(2, "path", [paths[suspect.index] for suspect in suspects])
+    return frame
 
 
 def write_suspects(
     path: str | Path,
     suspects: Sequence[Suspect],
     *,
+    paths: Sequence[str] | NDArray[Any] | None = None,
     truth: Sequence[str] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write suspects to a CSV file, worst first; where the right labels are known, these too."""
-    frame = suspect_frame(suspects)
+    """Write suspects to a CSV file, worst first.
+
+    Parameters
+    ----------
+    path : str or Path
+        Put in place at once, when complete.
+    suspects : sequence of Suspect
+    paths : sequence of str, optional
+        Of all images, by position.
+    truth : sequence of str, optional
+        The right labels, where they are known; else there is an empty column ``decision``, for
+        `apply_decisions`.
+    overwrite : bool
+        Replace a file that is there.
+    """
+    frame = suspect_frame(suspects, paths)
     if truth is not None:
         frame["truth"] = list(truth)
+    else:
+        frame["decision"] = ""
     write_frame(path, frame, overwrite=overwrite)
+
+
+def write_corrected(path: str | Path, table: TextTable, *, overwrite: bool = False) -> None:
+    """Write a file of labels after its correction: UTF-8, comma separated."""
+    write_frame(path, table.frame(), overwrite=overwrite)

@@ -32,7 +32,9 @@ from clip_al.label.query_inputs import TARGETS
 from clip_al.subset.selection import Selection
 from clip_al.subset.selector import PRESETS
 
-COMMANDS = typer.main.get_command(app).commands
+GROUP = typer.main.get_command(app)
+COMMANDS = {name: command for name, command in GROUP.commands.items() if name != "labels"}
+COMMANDS |= {f"labels {name}": one for name, one in GROUP.commands["labels"].commands.items()}
 N = 45
 ONE = ("--budget", "2", "--vocabulary", "words.txt", "-m", "2")
 
@@ -83,6 +85,8 @@ def made(encoded_once: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.append(f"{name},{name.split('/')[0]}")
     (folder / "labels.csv").write_text("\n".join(lines))
     (folder / "classes.txt").write_text("digit 0\ndigit 3\ndigit 6\n")
+    decided = f"index,id,given,decision\n0,{lines[1]},right\n"
+    (folder / "suspects.csv").write_text(decided)
     (folder / "words.txt").write_text("round\nloop\nline\nzero\nthree\nsix\n")
     np.save(folder / "predictions.npy", np.random.default_rng(0).dirichlet(np.ones(3), N))
     table = folder / "photos.table"
@@ -121,7 +125,7 @@ def examples(text: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_help_ends_with_examples_to_copy(name: str) -> None:
-    shown = run(name, "--help").stdout
+    shown = run(*name.split(), "--help").stdout
     assert COMMANDS[name].epilog.strip("\n") in shown
     assert len(examples(COMMANDS[name].epilog)) >= 2
     assert "--json" in shown
@@ -286,8 +290,8 @@ def test_a_subset_in_json(place: Path) -> None:
 
 
 def test_suspects_in_json(place: Path) -> None:
-    said = answer("suspects", "subset.json", "-n", 4, "-o", "suspects.csv")
-    rows = pd.read_csv("suspects.csv")
+    said = answer("suspects", "subset.json", "-n", 4, "-o", "worst.csv")
+    rows = pd.read_csv("worst.csv")
     assert pd.DataFrame(said["suspects"])["id"].tolist() == rows["id"].tolist()
     np.testing.assert_allclose([row["score"] for row in said["suspects"]], rows["score"])
     bare = Selection.from_indices([0], 3, scores={"sas": np.arange(3.0)})

@@ -617,7 +617,9 @@ def test_suspects_of_a_selection_and_of_a_table(digits_place: Path, tmp_path: Pa
     result = run("suspects", tmp_path / "subset.json", "-n", 3, "-o", first)
     assert result.exit_code == 0, result.output
     written = pd.read_csv(first)
-    assert written.columns.tolist() == ["index", "id", "given", "likelier", "score"]
+    assert written.columns.tolist() == ["index", "id", "given", "likelier", "score", "decision"]
+    assert "`--table TABLE` adds the paths of the images." in flat(result)
+    assert "clip-al labels apply labels.csv" in flat(result)
     assert set(written["id"]) == set(MISPLACED)
     assert [name.split("/")[0] for name in written["id"]] == written["given"].tolist()
     assert written["score"].is_monotonic_increasing
@@ -626,10 +628,34 @@ def test_suspects_of_a_selection_and_of_a_table(digits_place: Path, tmp_path: Pa
 
     table = run("suspects", digits_place / "table", "--labels", "folders", "-n", 3, "-o", second)
     assert table.exit_code == 0, table.output
+    assert all(Path(path).is_file() for path in pd.read_csv(second)["path"])
+    assert "labels apply" not in flat(table)  # no file has these labels
+    result = run(
+        "suspects", tmp_path / "subset.json", "-n", 3, "-o", first, "--force",
+        "--table", digits_place / "table",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
     assert second.read_text() == first.read_text()
     refused = run("suspects", tmp_path / "subset.json", "-o", second)
     assert refused.exit_code == 2
     assert "must not exist yet" in flat(refused)
+
+
+def test_as_many_suspects_as_look_wrong(tmp_path: Path) -> None:
+    scores = {"sas": np.arange(100.0)}
+    for share, expected in ((0.3, 30), (0.0, 0)):
+        path = tmp_path / f"{expected}.json"
+        settings = {"wrong_fraction": share}
+        Selection.from_indices([0], 100, scores=scores, settings=settings).save(path)
+        result = run("suspects", path, "-o", path.with_suffix(".csv"))
+        assert result.exit_code == 0, result.output
+        assert len(pd.read_csv(path.with_suffix(".csv"))) == expected
+        assert result.stdout.count("│ –") == 3 * min(expected, 20)
+        assert (f"Likeliest mislabelled, 20 of {expected}" in result.stdout) is (expected > 20)
+    assert "`-o suspects.csv` writes them all." in flat(run("suspects", tmp_path / "30.json"))
+    few = run("suspects", tmp_path / "30.json", "-n", 2, "-o", tmp_path / "two.csv")
+    assert few.exit_code == 0, few.output
+    assert len(pd.read_csv(tmp_path / "two.csv")) == 2
 
 
 def test_twenty_suspects_or_all(digits_place: Path, tmp_path: Path) -> None:
@@ -650,6 +676,7 @@ def test_twenty_suspects_or_all(digits_place: Path, tmp_path: Path) -> None:
     [
         (["subset.json", "-n", 7], "`-n` must be in [1, 6]; got 7. Change it."),
         (["subset.json", "-n", 0], "`-n` must be in [1, 6]; got 0. Change it."),
+        (["subset.json", "-n", "some"], "`-n` must be all, or a whole number in [1, 6]; got 'so"),
         (
             ["subset.json", "--labels", "folders"],
             "`--labels` must come with a table; got it with a selection, which has its labels "

@@ -95,6 +95,17 @@ def test_suspects_with_the_truth(selection: Selection, tmp_path: Path) -> None:
     assert written.drop(columns="truth").equals(suspect_frame(suspects))
 
 
+def test_suspects_have_paths_and_room_for_decisions(selection: Selection, tmp_path: Path) -> None:
+    paths = [f"/x/{name}" for name in IDS]
+    write_suspects(tmp_path / "s.csv", selection.suspects(2), paths=paths)
+    written = pd.read_csv(tmp_path / "s.csv", keep_default_na=False)
+    assert written.columns.tolist() == [
+        "index", "id", "path", "given", "likelier", "score", "decision",
+    ]  # fmt: skip
+    assert written["path"].tolist() == ["/x/d.jpg", "/x/a.jpg"]
+    assert written["decision"].tolist() == ["", ""]
+
+
 @pytest.mark.parametrize("kind", ["picks", "subset", "suspects"])
 def test_a_file_is_replaced_only_on_request(
     selection: Selection, tmp_path: Path, kind: str
