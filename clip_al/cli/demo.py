@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from clip_al.cli.options import Force, Json, check_output, err, out, print_json
+from clip_al.errors import InvalidInputError
 
 LABEL_FILES = ("selection.csv", "learning_curves.png", "chosen_images.png")
 TRAIN_FILES = ("suspects.csv", "suspects.png", "subset.json", "subset.npz", "report.html")
@@ -67,6 +68,8 @@ def train_demo(
 
 def _check_files(folder: Path, names: Iterable[str], force: bool) -> None:
     """Raise where a file would be replaced that is there."""
+    if folder.exists() and not folder.is_dir():
+        raise InvalidInputError(f"`--output` must be a folder; {folder} is a file. Name another.")
     if folder.is_dir():
         for name in names:
             check_output(folder / name, force)

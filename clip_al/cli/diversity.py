@@ -47,12 +47,12 @@ def diversity(
     from clip_al.handed_in.read import read_indices
 
     table = open_table(table_path)
-    profiles = encode_profiles(table, vocabulary, m, model, pretrained)
     rows = None
     if indices is not None:
         read = read_indices(indices, table, "--indices")
         note(indices, read.how)
         rows = read.indices
+    profiles = encode_profiles(table, vocabulary, m, model, pretrained)
     counts = ConceptCounts.from_profiles(profiles, rows)
     Z = table.embeddings if rows is None else table[rows]
     result = {

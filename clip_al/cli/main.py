@@ -29,6 +29,7 @@ from clip_al.cli.options import (
 from clip_al.cli.report import REPORT_EXAMPLES, report
 from clip_al.cli.select import SELECT_EXAMPLES, select
 from clip_al.cli.suspects import SUSPECTS_EXAMPLES, suspects
+from clip_al.cli.wording import in_own_words
 from clip_al.errors import ClipAlError
 
 START = """
@@ -116,7 +117,7 @@ def main() -> None:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    err.print(f"[bold yellow]Warning:[/] {escape(str(message))}", highlight=False)
+    err.print(f"[bold yellow]Warning:[/] {escape(in_own_words(str(message)))}", highlight=False)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
-from clip_al.errors import InvalidInputError
+from clip_al.arrays.checks import check_int
+from clip_al.cli.wording import in_own_words, of_the_system
+from clip_al.errors import ClipAlError, InvalidInputError
 from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -63,7 +65,20 @@ Json = Annotated[
 
 
 class ExampleCommand(TyperCommand):
-    """A command whose epilog is examples: printed as they are, to be copied."""
+    """A command whose epilog is examples, and whose messages are in its own words."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Say that it has begun, then run; what is raised speaks of options and files."""
+        err.print(f"clip-al {ctx.info_name}: starting", markup=False, highlight=False)
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # whoever read the output has read enough
+            raise
+        except ClipAlError as exc:
+            raise InvalidInputError(in_own_words(str(exc), ctx.info_name)) from exc
+        except OSError as exc:
+            typed = {param.opts[-1]: ctx.params.get(param.name) for param in self.params}
+            raise InvalidInputError(of_the_system(exc, typed)) from exc
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help, then the examples."""
@@ -187,7 +202,9 @@ def encode_profiles(
     """Return the concepts of a table's images."""
     from clip_al.concepts.profiles import ConceptProfiles
 
-    encoded = _vocabulary(vocabulary).encode(encoder_of(table, model, pretrained))
+    words = _vocabulary(vocabulary)
+    check_int(m, "-m", largest=len(words.names))  # before the texts are encoded
+    encoded = words.encode(encoder_of(table, model, pretrained))
     with progress_bar(True, f"Naming the concepts of {len(table):,} images", None):
         return ConceptProfiles.from_embeddings(table, encoded, m)
 
@@ -199,6 +216,11 @@ def _vocabulary(source: str) -> ConceptVocabulary:
         return ConceptVocabulary.from_visual_genome(source)
     if Path(source).is_file():
         return ConceptVocabulary.from_file(source)
+    if source != "general":
+        raise InvalidInputError(
+            "`--vocabulary` must be general, a text file with one concept a line, or a folder of "
+            f"Visual Genome; got {source}, which is not there. Check the path."
+        )
     return ConceptVocabulary.load(source)
 
 

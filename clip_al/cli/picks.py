@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al.cli.options import encoder_of, note, print_json, say
+from clip_al.errors import InvalidInputError
 from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ def read_query(
         read = read_labelled(labelled, table, "--labelled")
         note(labelled, read.how)
         known = read.indices
+        if len(known) == len(table):
+            raise InvalidInputError(
+                f"`--labelled` must leave images to pick; all {len(table):,} of the table have a "
+                "label. Nothing is left to label."
+            )
     if probabilities is not None:
         foreseen = read_probabilities(probabilities, table)
         note(probabilities, foreseen.how)
@@ -45,10 +51,11 @@ def class_texts(
     from clip_al.concepts.vocabulary import DEFAULT_TEMPLATES
     from clip_al.handed_in.read import read_class_names
 
+    names = read_class_names(classes)
     encoder = encoder_of(table, model, pretrained)
     table.check_model(encoder)
     encoder.progress = False
-    return encoder.encode_texts(read_class_names(classes), templates=DEFAULT_TEMPLATES)
+    return encoder.encode_texts(names, templates=DEFAULT_TEMPLATES)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from clip_al.arrays.checks import check_choice
 from clip_al.cli.labels import Classes, Labels
 from clip_al.cli.options import (
     Force,
@@ -127,9 +128,13 @@ def report(
     """
     from clip_al.encode.table import EmbeddingTable
     from clip_al.handed_in.read import read_labelled
+    from clip_al.show.learning_curves import read_rounds
+    from clip_al.show.report.map import METHODS
     from clip_al.show.report.write import write_report
 
     check_output(output, force)
+    check_choice(map_method, METHODS, "--map")
+    curves = None if rounds is None else read_rounds(rounds)
     if table is None:
         refuse_options(ctx, FOR_TABLE, "`--table`", "none")
     opened = None if table is None else EmbeddingTable.open(table, root=images)
@@ -154,7 +159,7 @@ def report(
         picks=_explain(read, profiles, known),
         pick_scores=read.pick_scores,
         against=other,
-        rounds=rounds,
+        rounds=curves,
         suspects=suspects,
         map_method=map_method,
         title=title or selection.stem,

@@ -8,9 +8,10 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import logging
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     import torch
 
 BPE_FILE = "bpe_merges.txt.gz"
+REASON_WIDTH = 300
+N_TAGS = 8
+LOGS = ("huggingface_hub.utils._http", "huggingface_hub.file_download", "urllib3.connectionpool")
+"""Loggers that tell of each try of a download."""
 
 _hashing = threading.Lock()
 
@@ -106,7 +111,8 @@ class LoadedClip:
 
         own = {} if self.bpe_file is None else {"bpe_path": str(self.bpe_file)}
         try:
-            return open_clip.get_tokenizer(self.name, **own)
+            with _without_logs():
+                return open_clip.get_tokenizer(self.name, **own)
         except Exception as exc:
             raise _loading_error(f"tokenizer of {self.label}", self.name, None, exc) from exc
 
@@ -183,7 +189,8 @@ def _resolve_open_clip(model: str, pretrained: str | None) -> tuple[str, str]:
     if pretrained is not None and Path(pretrained).is_file():
         return name, f"{name}/{Path(pretrained).name}"
     if pretrained is None or not open_clip.is_pretrained_cfg(name, pretrained):
-        known = f"one of {', '.join(tags)}" if tags else "a checkpoint file"
+        more = f", … ({len(tags)} in all)" if len(tags) > N_TAGS else ""
+        known = f"one of {', '.join(tags[:N_TAGS])}{more}" if tags else "a checkpoint file"
         raise InvalidInputError(
             f"`pretrained` must name the weights of {name}, {known}; got {pretrained!r}. "
             "Random weights would give embeddings without meaning."
@@ -196,10 +203,11 @@ def _create(name: str, pretrained: str | None, device: torch.device) -> tuple[di
     import torch
 
     try:
-        model = open_clip.create_model(
-            name, pretrained, precision="fp32", device=device, require_pretrained=True
-        )
-        config = open_clip.get_model_config(name)
+        with _without_logs():
+            model = open_clip.create_model(
+                name, pretrained, precision="fp32", device=device, require_pretrained=True
+            )
+            config = open_clip.get_model_config(name)
     except Exception as exc:
         label = name if pretrained is None else f"{name}/{pretrained}"
         raise _loading_error(f"weights of {label}", name, pretrained, exc) from exc
@@ -211,17 +219,52 @@ def _loading_error(
 ) -> InvalidInputError:
     import open_clip
 
-    reason = " ".join(str(exc).split())
+    reason = _reason(exc)
     if name.startswith("local-dir:"):
         return InvalidInputError(f"The {what} could not be loaded: {reason}")
     hub = open_clip.get_pretrained_cfg(name, pretrained or "").get("hf_hub", "")
     page = name.removeprefix("hf-hub:") if name.startswith("hf-hub:") else hub.strip("/")
     where = f" of huggingface.co/{page}" if page else ""
     return InvalidInputError(
-        f"The {what} could not be loaded: {reason} Without a network: copy "
+        f"The {what} could not be loaded: {reason}. Without a network: copy "
         f"open_clip_config.json and open_clip_model.safetensors{where} into a folder and pass "
         "model='local-dir:FOLDER', or use 'mini', which ships with clip_al."
     )
+
+
+def _reason(exc: BaseException) -> str:
+    """Return why something failed: the first error of the chain, in one line without its end."""
+    first, seen = exc, {id(exc)}
+    while (cause := first.__cause__ or first.__context__) is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        first = cause
+    told = str(first) or str(exc) or type(first).__name__
+    if isinstance(first, OSError) and first.strerror:
+        told = first.strerror
+    line = " ".join(told.split()).rstrip(".")
+    return line if len(line) <= REASON_WIDTH else f"{line[:REASON_WIDTH]} …"
+
+
+@contextmanager
+def _without_logs() -> Iterator[None]:
+    """Keep back what libraries log while they load: each try of a download, five times a file.
+
+    What went wrong is in the error that they raise.
+    """
+
+    def is_grave(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.CRITICAL
+
+    # open_clip logs to the root; a filter of a logger holds for what is logged to it alone.
+    names = [None, "huggingface_hub", *LOGS]
+    loggers = [logging.getLogger(name) for name in names]
+    for logger in loggers:
+        logger.addFilter(is_grave)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(is_grave)
 
 
 def _describe_preprocessing(settings: dict[str, Any]) -> str:

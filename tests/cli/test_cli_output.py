@@ -357,7 +357,7 @@ def test_json_holds_what_json_can(capsys: pytest.CaptureFixture[str]) -> None:
         ["concepts", "photos.table", "-o", "mine.csv"],
         ["select", "photos.table", *ONE, "-o", "mine.csv"],
         ["select", "photos.table", "--ratio", "0.3", "--labels", "folders", "-o", "mine.csv"],
-        ["suspects", "subset.json", "-o", "mine.csv"],
+        ["suspects", "subset.json", "-n", "3", "-o", "mine.csv"],
     ],
 )
 def test_nothing_is_replaced_unless_forced(place: Path, command: list[str]) -> None:

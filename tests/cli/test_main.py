@@ -144,7 +144,7 @@ def test_without_a_vocabulary_no_text_is_encoded(
     table, out = EmbeddingTable.open(place / "table"), tmp_path / "picks.csv"
     result = run("select", place / "table", "--budget", 6, "-o", out)
     assert result.exit_code == 0, result.output
-    assert flat(result).endswith(f"Wrote 6 of {N_IMAGES} images to {out}")
+    assert result.stdout == f"Wrote 6 of {N_IMAGES} images to {out}\n"
     written = pd.read_csv(out)
     assert written.columns.tolist() == ["rank", "index", "id", "path"]
     expected = UncertaintyCoverageSampling().select(table, 6)
@@ -208,10 +208,13 @@ def test_select_from_a_folder_keeps_its_embeddings(place: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--budget", 25], "`n_instances` must be in [1, 24], the size of the pool; got 25."),
-        (["--budget", 0], "`n_instances` must be in [1, 24], the size of the pool; got 0."),
-        (["--budget", 2, "-m", 14], "`m` must be in [1, 13]; got 14."),
-        (["--budget", 2, "--vocabulary", "nothing"], "`name` must be one of 'general'"),
+        (["--budget", 25], "`--budget` must be in [1, 24], the size of the pool; got 25."),
+        (["--budget", 0], "`--budget` must be in [1, 24], the size of the pool; got 0."),
+        (["--budget", 2, "-m", 14], "`-m` must be in [1, 13]; got 14."),
+        (
+            ["--budget", 2, "--vocabulary", "nothing"],
+            "`--vocabulary` must be general,",
+        ),
         (
             ["--budget", 2, "--strategy", "entropy"],
             "`--strategy` must be one of 'coverage', 'cbd'; got 'entropy'.",
@@ -685,10 +688,13 @@ def test_twenty_suspects_or_all(digits_place: Path, tmp_path: Path) -> None:
         (["subset.json", "--model", "mini"], "`--model` must come with a table;"),
         (
             ["nothing.json"],
-            "nothing.json must be a file that `Selection.save` wrote; it is m",
+            "nothing.json must be a file that `clip-al select --ratio` wrote as .json; it is m",
         ),
         (["."], "`--labels` must come with a table; got none. Pass a file, or `folders`; or a"),
-        ([".", "--labels", "folders"], "'.' holds other things."),
+        (
+            [".", "--labels", "folders"],
+            "TABLE must be a table of embeddings; . is a folder of other things. Make one: clip-al",
+        ),
     ],
 )
 def test_suspects_refuses(

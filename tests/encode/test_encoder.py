@@ -2,8 +2,10 @@ import contextlib
 import gzip
 import io
 import json
+import logging
 import pickle
 import re
+import socket
 import subprocess
 import sys
 
@@ -368,9 +370,8 @@ def test_weights_that_cannot_be_downloaded_name_the_remedy(monkeypatch):
     with pytest.raises(InvalidInputError) as caught:
         ClipEncoder("ViT-B-32", "laion2b_s34b_b79k").embedding_dim  # noqa: B018
     assert str(caught.value) == (
-        "The weights of ViT-B-32/laion2b_s34b_b79k could not be loaded: Failed to download weights "
-        "for tag 'laion2b_s34b_b79k': no connection Without a network: copy open_clip_config.json "
-        "and open_clip_model.safetensors of "
+        "The weights of ViT-B-32/laion2b_s34b_b79k could not be loaded: no connection. "
+        "Without a network: copy open_clip_config.json and open_clip_model.safetensors of "
         "huggingface.co/laion/CLIP-ViT-B-32-laion2B-s34B-b79K into a folder and pass "
         "model='local-dir:FOLDER', or use 'mini', which ships with clip_al."
     )
@@ -378,6 +379,33 @@ def test_weights_that_cannot_be_downloaded_name_the_remedy(monkeypatch):
         InvalidInputError, match=r"of hf-hub:org/repo could .* huggingface.co/org/r"
     ):
         ClipEncoder("hf-hub:org/repo").embedding_dim  # noqa: B018
+
+
+def test_a_download_that_fails_is_one_message(monkeypatch, caplog, capfd):
+    """open_clip asks for several files, and huggingface_hub tries each of them five times."""
+
+    def unreachable(*args, **kwargs):
+        for attempt in range(5):
+            log = logging.getLogger("huggingface_hub.utils._http")
+            log.warning("'[Errno -3] ...' thrown while requesting HEAD https://huggingface.co")
+            log.warning(f"Retrying in 1s [Retry {attempt}/5].")
+        try:
+            raise socket.gaierror(-3, "Temporary failure in name resolution")
+        except OSError as exc:
+            raise ConnectionError("MaxRetryError(...)\n" * 40) from exc
+
+    monkeypatch.setattr("open_clip.pretrained.hf_hub_download", unreachable)
+    with caplog.at_level(logging.DEBUG), pytest.raises(InvalidInputError) as caught:
+        ClipEncoder("ViT-B-32", "laion2b_s34b_b79k").embedding_dim  # noqa: B018
+    assert str(caught.value).startswith(
+        "The weights of ViT-B-32/laion2b_s34b_b79k could not be loaded: Temporary failure in name "
+        "resolution. Without a network: copy open_clip_config.json"
+    )
+    assert str(caught.value).count("\n") == 0
+    assert [r for r in caplog.records if "Retrying" in r.message or "thrown" in r.message] == []
+    assert capfd.readouterr().err == ""
+    logging.getLogger("huggingface_hub.utils._http").warning("later")
+    assert "later" in caplog.text
 
 
 def test_an_open_clip_name_takes_a_checkpoint_file(tmp_path, monkeypatch, pixels):
