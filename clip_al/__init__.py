@@ -1,9 +1,9 @@
 """clip_al: which images to label, and which to train on.
 
 What is public is `clip_al.NAME` of the names below, the modules `clip_al.plots`,
-`clip_al.uncertainty`, `clip_al.diversity`, `clip_al.scores`, `clip_al.neighbors` and
-`clip_al.errors` with what they document, `clip_al.integrations.X` for each host X, and the
-command `clip-al`. Nothing else is: inner modules may move between two releases.
+`clip_al.uncertainty`, `clip_al.diversity`, `clip_al.scores`, `clip_al.neighbors`,
+`clip_al.files` and `clip_al.errors` with what they document, `clip_al.integrations.X` for each
+host X, and the command `clip-al`. Nothing else is: inner modules may move between two releases.
 
 ====================  ====================================================================
 images to embeddings  `ClipEncoder`, `EmbeddingTable`, `encode_shard`, `DeviceEmbeddings`
@@ -69,6 +69,7 @@ _PUBLIC = {
 _MODULES = {
     "diversity": "concepts.diversity",
     "errors": "errors",
+    "files": "handed_in.read",
     "neighbors": "score.neighbors",
     "plots": "show.plots",
     "scores": "score.alignment_diversity",
@@ -107,6 +108,7 @@ __all__ = [
     "encode_shard",
     "errors",
     "estimate_label_noise",
+    "files",
     "geometric_diversity",
     "neighbors",
     "pick_by_geometric_diversity",
@@ -129,6 +131,7 @@ if TYPE_CHECKING:
     from clip_al.encode.table import EmbeddingTable
     from clip_al.encode.table_shards import encode_shard
     from clip_al.errors import ClipAlError
+    from clip_al.handed_in import read as files
     from clip_al.label import uncertainty
     from clip_al.label.alignment_sampling import AlignmentDiversitySampling
     from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling

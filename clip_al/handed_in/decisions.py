@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from clip_al.errors import InvalidInputError
 from clip_al.handed_in.match import ImageNames, is_counter, match_rows, no_column, told
-from clip_al.handed_in.read import read_class_names, value_column
+from clip_al.handed_in.read import read_class_names
+from clip_al.handed_in.rows import value_column
 from clip_al.handed_in.tables import Source, TextTable, as_latin, numbers_of, read_table, short
 
 RIGHT = ("right", "ok", "correct", "keep")

@@ -9,12 +9,8 @@ one that is asked for, or in a .npy file. Each function also returns how it read
 
 from __future__ import annotations
 
-import difflib
-import json
 import os
-import warnings
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,30 +20,35 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from clip_al.arrays.checks import check_indices, check_probabilities
-from clip_al.arrays.labels import ordered_names
 from clip_al.encode.table import EmbeddingTable
-from clip_al.errors import InvalidInputError, SimilarNamesWarning
+from clip_al.errors import InvalidInputError
+from clip_al.handed_in.class_names import encode_given, names_in_file, warn_of_similar
 from clip_al.handed_in.match import (
     ImageNames,
     Match,
     is_counter,
     match_rows,
     no_column,
-    side_by_side,
     told,
+)
+from clip_al.handed_in.rows import (
+    by_position,
+    check_once,
+    notes_of,
+    rows_of_images,
+    value_column,
+    whole_numbers,
 )
 from clip_al.handed_in.tables import (
     Source,
     TextTable,
     as_latin,
-    counted,
     is_missing,
     numbers_of,
     read_bytes,
     read_table,
     read_text,
     short,
-    similar_names,
 )
 from clip_al.label.explain import PickExplanation
 
@@ -150,14 +151,14 @@ def read_labels(
         given, how = _read_column(source, table, "label", _names_in(classes))
         where = _called(source)
     names = None if classes is None else read_class_names(classes, distinct=False)
-    codes, listed = _encode(given, table, names, where, classes)
+    codes, listed = encode_given(given, table, names, where, classes)
     return LabelsRead(codes, listed, f"{how}, {len(listed):,} classes")
 
 
 def read_groups(source: Source, table: EmbeddingTable) -> GroupsRead:
     """Read the group of each image of a table: as labels, with a column ``group``."""
     groups, how = _read_column(source, table, "group", ())
-    _warn_of_similar(groups, _called(source), "group")
+    warn_of_similar(groups, _called(source), "group")
     return GroupsRead(groups, how)
 
 
@@ -167,82 +168,6 @@ def _names_in(classes: str | os.PathLike[str] | None) -> Collection[str]:
 
 def _called(source: Source) -> str:
     return "the DataFrame" if isinstance(source, pd.DataFrame) else str(source)
-
-
-def _encode(
-    given: list[str],
-    table: EmbeddingTable,
-    names: list[str] | None,
-    where: str,
-    classes: object,
-) -> tuple[NDArray[np.int64], list[str]]:
-    """Return class numbers, and the names of the classes."""
-    numbers = pd.to_numeric(pd.Series(given, dtype=object), errors="coerce")
-    are_numbers = bool((numbers % 1 == 0).all())
-    if names is None and are_numbers:
-        raise InvalidInputError(
-            f"Classes must have names where labels are numbers, as CLIP reads names; {where} has "
-            f"the label {given[0]!r}, and no file of classes was given. Pass `--classes FILE`: one "
-            "name a line, class 0 first."
-        )
-    listed = sorted(set(given)) if names is None else names
-    _warn_of_similar(given if names is None else listed, where, "class")
-    if len(listed) == 1:
-        raise InvalidInputError(
-            f"Labels must be of two classes or more; all {len(given):,} of {where} are "
-            f"{listed[0]!r}. Name the other classes in `--classes FILE`, or check the column."
-        )
-    # Classes may be called "0", "1" …: then the labels are their names.
-    if are_numbers and not set(given) <= set(listed):
-        codes = numbers.to_numpy(dtype=np.int64)
-        bad = np.flatnonzero((codes < 0) | (codes >= len(listed)))
-        if bad.size:
-            raise InvalidInputError(
-                f"The labels of {where} must be in [0, {len(listed) - 1}], the numbers of the "
-                f"{len(listed)} classes of {classes}; {table.ids[bad[0]]!r} has {given[bad[0]]}. "
-                "Count classes from 0."
-            )
-        return codes, listed
-    repeated = [name for name, n in Counter(listed).items() if n > 1]
-    if repeated:
-        raise InvalidInputError(
-            f"{classes} must name each class once where labels are names; got "
-            f"{', '.join(map(repr, repeated[:5]))} more than once. Use numbers as labels, or "
-            "rename one."
-        )
-    number = {name: i for i, name in enumerate(listed)}
-    for i, name in enumerate(given):
-        if name not in number:
-            raise _no_class(name, table.ids[i], listed, where, classes)
-    return np.fromiter((number[name] for name in given), np.int64, len(given)), listed
-
-
-def _no_class(
-    name: str, image: str, classes: Sequence[str], where: str, source: object
-) -> InvalidInputError:
-    alike = [group for group in similar_names([name, *classes]) if name in group]
-    close = difflib.get_close_matches(name, classes, n=3)
-    hint = f"The closest are {', '.join(map(repr, close))}. " if close else ""
-    if alike:
-        other = next(known for known in alike[0] if known != name)
-        hint = f"It differs from {other!r} only in case, blanks or Unicode form. "
-    shown = ", ".join(classes[:8]) + (", …" if len(classes) > 8 else "")
-    return InvalidInputError(
-        f"Each label of {where} must be one of the {len(classes)} classes of {source} ({shown}); "
-        f"{image!r} has {name!r}. {hint}Correct the label, or add the class."
-    )
-
-
-def _warn_of_similar(names: Sequence[str], where: str, what: str) -> None:
-    groups = similar_names(names)
-    if groups:
-        shown = "; ".join(counted(group, names) for group in groups[:5])
-        warnings.warn(
-            f"{where} has names that differ only in case, blanks or Unicode form, and each counts "
-            f"as a {what} of its own: {shown}. Give one {what} one name.",
-            SimilarNamesWarning,
-            stacklevel=4,
-        )
 
 
 def _read_column(
@@ -257,14 +182,14 @@ def _read_column(
                 f"{called} must hold one name or whole number an image; got shape {array.shape} "
                 f"and dtype {array.dtype}. Convert it, for instance with `astype(int)`."
             )
-        values, how = array.astype(str).astype(object), _by_position(called, len(array), n, column)
+        values, how = array.astype(str).astype(object), by_position(called, len(array), n, column)
     else:
         cells = read_table(source)
         images = ImageNames(table.ids, table.paths)
         cells, at = value_column(cells, images, column)
-        rows, how = _rows_of_images(cells, images, {at}, column, f"Give each a {column}.")
+        rows, how = rows_of_images(cells, images, {at}, column, f"Give each a {column}.")
         values = cells.columns[at][rows]
-        how += _notes(cells)
+        how += notes_of(cells)
     values, how = _without_bytes(values, how)
     empty = np.flatnonzero(is_missing(values, known))
     if empty.size:
@@ -275,106 +200,6 @@ def _read_column(
             "image."
         )
     return values.tolist(), f"{n:,} {column}s {how}"
-
-
-def value_column(cells: TextTable, images: ImageNames, column: str) -> tuple[TextTable, int]:
-    """Return which column is asked for; the table with its first line where that is no header."""
-    at = cells.find(column)
-    if at is not None:
-        return cells, at
-    if len(cells.names) == 1 and cells.form == "csv":  # no header: the first line is a row
-        return cells.with_first_line(), 0
-    if len(cells.names) == 2 and cells.form == "csv":
-        whole = cells.with_first_line()
-        match = match_rows(whole, images)
-        if match is not None and match.at[0] >= 0:
-            return whole, 1 - match.column
-    raise InvalidInputError(
-        f"{cells.source} must have a column `{column}`, or be one {column} a line; got the "
-        f"columns {cells.described()}. Name the column `{column}`."
-    )
-
-
-def _rows_of_images(
-    cells: TextTable, images: ImageNames, aside: Collection[int], what: str, do: str
-) -> tuple[NDArray[np.int64], str]:
-    """Return the row of each image, and how it was found."""
-    n = len(images)
-    match = match_rows(cells, images, aside)
-    if match is None:
-        return _rows_by_position(cells, images, aside, what)
-    rows = np.flatnonzero(match.at >= 0)
-    _check_once(cells, match, rows)
-    if match.n_images < n:
-        missing = np.flatnonzero(~np.isin(np.arange(n), match.at))
-        beside = side_by_side(cells, images, match.column, match.at)
-        unknown = f" ({beside})" if (match.at < 0).any() else ""
-        raise InvalidInputError(
-            f"{cells.source} must have a row for each of the {n} images of the table; "
-            f"{missing.size} are missing, the first is {images.ids[missing[0]]!r}{unknown}. {do}"
-        )
-    others = len(cells) - len(rows)
-    place = np.empty(n, dtype=np.int64)
-    place[match.at[rows]] = rows
-    return place, told(match, cells) + (f"; {others:,} rows name other images" if others else "")
-
-
-def _check_once(cells: TextTable, match: Match, rows: NDArray[np.int64]) -> None:
-    count = np.bincount(match.at[rows])
-    twice = rows[count[match.at[rows]] > 1]
-    if twice.size:
-        raise InvalidInputError(
-            f"{cells.source} must name each image once; got "
-            f"{cells.columns[match.column][twice[0]]!r} more than once. Remove the duplicate."
-        )
-
-
-def _rows_by_position(
-    cells: TextTable, images: ImageNames, aside: Collection[int], what: str
-) -> tuple[NDArray[np.int64], str]:
-    """Return the rows in the table's order, where no column could say more."""
-    n = len(images)
-    index = cells.find("index")
-    if index is not None and index not in aside:
-        positions = _whole_numbers(cells, index, n)
-        if len(positions) == n == len(set(positions.tolist())):
-            return np.argsort(positions), "by the positions in the column `index`"
-    others = [i for i in range(len(cells.names)) if i not in aside]
-    if not all(is_counter(cells, i) for i in others):
-        raise no_column(cells, images, f"the {what}s")
-    return np.arange(n), _by_position(cells.source, len(cells), n, what)
-
-
-def _by_position(called: str, n_rows: int, n: int, what: str) -> str:
-    if n_rows != n:
-        raise InvalidInputError(
-            f"{called} must have one {what} for each of the {n} images; got {n_rows}. Call a "
-            f"header line `{what}`, and have a column `id` where the order is not the table's."
-        )
-    return "in the order of the table, as no column names images"
-
-
-def _whole_numbers(cells: TextTable, column: int, n: int) -> NDArray[np.int64]:
-    """Return a column of positions."""
-    numbers = numbers_of(cells.columns[column])
-    odd = np.flatnonzero(~(numbers % 1 == 0))
-    if odd.size:
-        raise InvalidInputError(
-            f"The column `{cells.names[column]}` of {cells.source} must hold whole numbers; got "
-            f"{cells.columns[column][odd[0]]!r}. Use a column `id` for names."
-        )
-    outside = np.flatnonzero((numbers < 0) | (numbers >= n))
-    if outside.size:
-        raise InvalidInputError(
-            f"The column `{cells.names[column]}` of {cells.source} must be in [0, {n - 1}], the "
-            f"positions of {n} images; got {cells.columns[column][outside[0]]}. Count from 0 in "
-            "the table, or use a column `id`."
-        )
-    return numbers.astype(np.int64)
-
-
-def _notes(cells: TextTable) -> str:
-    return "".join(f"; {note}" for note in cells.notes)
 
 
 def _without_bytes(values: NDArray[Any], how: str) -> tuple[NDArray[Any], str]:
@@ -412,55 +237,7 @@ def read_class_names(path: str | os.PathLike[str], *, distinct: bool = True) -> 
     distinct : bool
         Refuse a name that stands there twice.
     """
-    if Path(path).suffix.lower() == ".json":
-        names = _names_in_json(path)
-    else:
-        text, _ = read_text(path)
-        lines = [as_latin(line).strip() for line in text.rstrip().splitlines()] or [""]
-        names = _numbered(path, lines) or lines
-    count = Counter(names)
-    bad = "" if "" in count else next((name for name in names if count[name] > 1), None)
-    if bad == "" or (distinct and bad is not None):
-        raise InvalidInputError(
-            f"{path} must name each class once, one a line; got "
-            f"{f'{bad!r} more than once' if bad else 'an empty line'}. Correct it."
-        )
-    return names
-
-
-def _numbered(path: object, lines: Sequence[str]) -> list[str] | None:
-    """Return names in the order of the numbers before or behind them; None without numbers."""
-    for sep in (",", "\t", ";", ":"):
-        pairs = [line.partition(sep)[::2] for line in lines]
-        header = not any(cell.strip().isdecimal() for cell in pairs[0])
-        rows = [tuple(cell.strip().strip('"') for cell in pair) for pair in pairs[header:]]
-        for number, name in ((0, 1), (1, 0)):
-            if rows and all(row[number].isdecimal() and row[name] for row in rows):
-                return _by_number(path, {int(row[number]): row[name] for row in rows}, len(rows))
-    return None
-
-
-def _by_number(path: object, names: dict[int, str], n: int) -> list[str]:
-    if sorted(names) != list(range(n)):
-        missing = next((i for i in range(n) if i not in names), None)
-        raise InvalidInputError(
-            f"{path} must number the {n} classes from 0 to {n - 1}, each once; there is no "
-            f"{missing}. Correct the numbers, or leave them out: one name a line, class 0 first."
-        )
-    return [names[i] for i in range(n)]
-
-
-def _names_in_json(path: str | os.PathLike[str]) -> list[str]:
-    try:
-        given = json.loads(read_bytes(path))
-        return list(ordered_names(given, str(path)))
-    except (ValueError, TypeError) as exc:
-        if isinstance(exc, InvalidInputError):
-            raise
-        raise InvalidInputError(
-            f"{path} must hold a list of names, or names and their numbers, as JSON; {exc}. "
-            "Write one name a line into a text file instead."
-        ) from exc
+    return names_in_file(path, distinct=distinct)
 
 
 def read_indices(source: Source, table: EmbeddingTable, name: str = "indices") -> IndicesRead:
@@ -521,14 +298,14 @@ def _read_indices(
             cells, match = whole, first
     index = cells.find("index")
     if match is None and index is not None:
-        found = _whole_numbers(cells, index, n)
+        found = whole_numbers(cells, index, n)
         return check_indices(found, n, name), "by the positions in the column `index`", cells
     if match is None:
         raise _names_none(cells, images)
     if (match.at < 0).any():
         raise _names_others(cells, images, match)
-    _check_once(cells, match, np.arange(len(cells)))
-    return match.at, told(match, cells) + _notes(cells), cells
+    check_once(cells, match, np.arange(len(cells)))
+    return match.at, told(match, cells) + notes_of(cells), cells
 
 
 def _as_lines(
@@ -619,12 +396,12 @@ def read_probabilities(source: Source, table: EmbeddingTable) -> ProbabilitiesRe
             f"`{cells.names[odd[0]] if odd else ''}` does not everywhere, it has {bad!r}. Have a "
             "header line, one column `id`, and else columns of probabilities."
         )
-    rows, how = _rows_of_images(
+    rows, how = rows_of_images(
         cells, images, set(used), "row of probabilities", "Predict on all of them."
     )
     names = [cells.names[i] for i in used]
     array = check_probabilities(np.column_stack([numbers[i][rows] for i in used]), n_images=n)
-    said = f"{n:,} rows of {len(names)} classes {how}{_notes(cells)}"
+    said = f"{n:,} rows of {len(names)} classes {how}{notes_of(cells)}"
     return ProbabilitiesRead(array, names, said)
 
 
