@@ -192,7 +192,7 @@ def verdicts(
     }
     # Of those that were run with all seeds of ours.
     n_seeds = records.groupby("method")["seed"].nunique()
-    whole = [name for name in baselines if n_seeds.get(name, 0) == n_seeds[ours]]
+    whole = [name for name in baselines if n_seeds.get(name, 0) == n_seeds.get(ours)]
     if whole:
         best = best_of(records, whole, value="score")
         cells["vs. the best baseline"] = f"{difference(records, ours, best)}: {best}"
@@ -200,7 +200,10 @@ def verdicts(
 
 
 def difference(records: pd.DataFrame, ours: str, other: str) -> str:
-    """Return one method vs. another, in points."""
+    """Return one method vs. another, in points; – where no seed has both."""
+    seeds = [set(records[records["method"] == name]["seed"]) for name in (ours, other)]
+    if not seeds[0] & seeds[1]:
+        return "–"
     found = compare(records, ours, other, value="score")
     text = f"{100 * found.mean:+.2f}"
     if found.n < 2:

@@ -131,3 +131,12 @@ def test_each_experiment_has_a_line():
     from benchmarks.run import EXPERIMENTS
 
     assert set(conclusions.PAGES) == set(EXPERIMENTS)
+
+
+def test_where_no_seed_has_both_there_is_no_figure(tmp_path):
+    cells = [("random", 0), ("margin", 0), (OURS, 1)]
+    write(
+        tmp_path, "linear_rounds",
+        [({"pool": "balanced", "method": m, "seed": s}, {"accuracy": 0.8}) for m, s in cells],
+    )  # fmt: skip
+    assert "| balanced; linear head on CLIP | – | – |" in summary_of(tmp_path)
