@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Path]:
     names = EXPERIMENTS if "all" in args.experiment else args.experiment
     found = [run_experiment(find_experiment(name), args.size, options, args) for name in names]
     pages = [page for page in found if page is not None]
-    if pages and set(names) & set(conclusions.PAGES):
+    if pages and not set(names) <= set(APART):
         folder = args.results or FOLDERS[args.size]
         pages.append(conclusions.write(folder, args.size, options))
     return pages
