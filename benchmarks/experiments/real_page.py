@@ -26,6 +26,14 @@ def render(records: pd.DataFrame, page: Page) -> None:
     for value, heading in (("accuracy", "All rounds"), ("late", "The last two rounds")):
         page.heading(heading)
         page.table(lead_table(records, value), "picked by")
+    first = first_batch_table(records)
+    if len(first):
+        page.heading("The first batch")
+        page.text(
+            "Where nothing is labelled yet: macro accuracy of the logistic regression in % after "
+            "the first batch, ± half of a 95 % interval over splits."
+        )
+        page.table(first, "picked by")
     page.heading(f"{OURS} in each setting")
     page.table(ours_table(records), "setting")
 
@@ -96,6 +104,20 @@ def lead_table(records: pd.DataFrame, value: str) -> pd.DataFrame:
             cells[setting] = "–" if d is None else f"{d.mean():+.1f} ± {half_width(d):.1f}"
         rows[method] = cells
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def first_batch_table(records: pd.DataFrame) -> pd.DataFrame:
+    """Return the accuracy after the first batch, where that is the first that is labelled."""
+    cold = records[records["first"] == 0]
+    cold = cold.assign(after=[100.0 * rounds[0] for rounds in cold["accuracies"]])
+    cells: dict[str, dict[str, str]] = {}
+    for setting, rows in cold.groupby("setting", sort=False):
+        groups = rows.groupby("method", sort=False)["after"]
+        cells[str(setting)] = {
+            str(name): f"{values.mean():.1f} ± {half_width(values.to_numpy()):.1f}"
+            for name, values in groups
+        }
+    return pd.DataFrame(cells).fillna("–")
 
 
 def ours_table(records: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.data import real_clip
 from benchmarks.experiments import real
-from benchmarks.experiments.real_page import differences, holm
+from benchmarks.experiments.real_page import differences, first_batch_table, holm
 from benchmarks.harness.cells import Options, UnavailableError
 from benchmarks.harness.pages import Page
 from tests.reference import random_unit
@@ -86,7 +86,12 @@ def test_holm_corrects_by_rank():
 
 def test_the_page_shows_paired_differences(tmp_path):
     rows = [
-        {**cell(method, seed=seed), "accuracy": 0.5 + lead + 0.01 * seed, "late": 0.6 + lead}
+        {
+            **cell(method, seed=seed),
+            "accuracies": [0.5],
+            "accuracy": 0.5 + lead + 0.01 * seed,
+            "late": 0.6 + lead,
+        }
         for seed in range(4)
         for method, lead in ((real.OURS, 0.05), ("margin", 0.0), ("Uncertainty Herding", 0.02))
     ]
@@ -98,3 +103,18 @@ def test_the_page_shows_paired_differences(tmp_path):
     text = page.write().read_text()
     assert "| uncertainty coverage | +5.0 | +5.0 | +5.0 ± 0.0 |" in text
     assert "own, 4 + 3" in text
+
+
+def test_the_first_batch_is_shown_where_nothing_was_labelled():
+    records = pd.DataFrame(
+        {
+            "setting": ["cold", "cold", "cold", "warm"],
+            "first": [0, 0, 0, 10],
+            "method": ["margin", "margin", "random", "margin"],
+            "accuracies": [[0.5, 0.9], [0.7, 0.9], [0.4, 0.9], [0.1, 0.9]],
+        }
+    )
+    table = first_batch_table(records)
+    assert list(table.columns) == ["cold"]
+    # 12.706 · 14.142 / √2 is 127.1
+    assert table.loc["margin", "cold"] == "60.0 ± 127.1"
