@@ -149,7 +149,7 @@ def _as_number(value: object) -> int | None:
     if isinstance(value, str):
         return int(value) if value.isdecimal() else None
     is_number = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    return int(value) if is_number else None  # type: ignore[call-overload,no-any-return]
+    return int(value) if is_number else None  # type: ignore[call-overload]
 
 
 def check_distinct(names: Sequence[str], name: str = "class_names") -> None:

@@ -195,7 +195,7 @@ def _how_many(n: str, selection: Selection) -> int:
     share = selection.settings.get("wrong_fraction")
     if share is None:
         return min(N_SHOWN, selection.n_images)
-    return round(share * selection.n_images)
+    return round(float(share) * selection.n_images)
 
 
 def _paths(selection: Selection, table: EmbeddingTable) -> NDArray[Any]:

@@ -11,7 +11,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from clip_al.arrays.checks import check_choice
 from clip_al.arrays.device import check_device
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.mini import MODEL_DIR
+from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
     import torch
@@ -111,7 +112,7 @@ class LoadedClip:
 
         own = {} if self.bpe_file is None else {"bpe_path": str(self.bpe_file)}
         try:
-            with _without_logs():
+            with _without_logs(f"tokenizer of {self.label}"):
                 return open_clip.get_tokenizer(self.name, **own)
         except Exception as exc:
             raise _loading_error(f"tokenizer of {self.label}", self.name, None, exc) from exc
@@ -202,14 +203,14 @@ def _create(name: str, pretrained: str | None, device: torch.device) -> tuple[di
     import open_clip
     import torch
 
+    label = name if pretrained is None else f"{name}/{pretrained}"
     try:
-        with _without_logs():
+        with _without_logs(f"weights of {label}"):
             model = open_clip.create_model(
                 name, pretrained, precision="fp32", device=device, require_pretrained=True
             )
             config = open_clip.get_model_config(name)
     except Exception as exc:
-        label = name if pretrained is None else f"{name}/{pretrained}"
         raise _loading_error(f"weights of {label}", name, pretrained, exc) from exc
     return config, model.eval().to(memory_format=torch.channels_last)
 
@@ -246,25 +247,31 @@ def _reason(exc: BaseException) -> str:
 
 
 @contextmanager
-def _without_logs() -> Iterator[None]:
+def _without_logs(what: str) -> Iterator[None]:
     """Keep back what libraries log while they load: each try of a download, five times a file.
 
-    What went wrong is in the error that they raise.
+    What went wrong is in the error that they raise. From the first try that failed on, the time
+    gone by is shown, as all of them together take two minutes.
     """
+    with ExitStack() as shown:
+        waits = False
 
-    def is_grave(record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.CRITICAL
+        def is_grave(record: logging.LogRecord) -> bool:
+            nonlocal waits
+            if not waits and "Retrying" in record.getMessage():
+                waits = True
+                shown.enter_context(progress_bar(True, f"No answer yet for the {what}", None))
+            return record.levelno >= logging.CRITICAL
 
-    # open_clip logs to the root; a filter of a logger holds for what is logged to it alone.
-    names = [None, "huggingface_hub", *LOGS]
-    loggers = [logging.getLogger(name) for name in names]
-    for logger in loggers:
-        logger.addFilter(is_grave)
-    try:
-        yield
-    finally:
+        # open_clip logs to the root; a filter of a logger holds for what is logged to it alone.
+        loggers = [logging.getLogger(name) for name in (None, "huggingface_hub", *LOGS)]
         for logger in loggers:
-            logger.removeFilter(is_grave)
+            logger.addFilter(is_grave)
+        try:
+            yield
+        finally:
+            for logger in loggers:
+                logger.removeFilter(is_grave)
 
 
 def _describe_preprocessing(settings: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -78,8 +79,8 @@ class ImageNames:
         return len(self.ids)
 
     @cached_property
-    def exact(self) -> pd.Index[str]:
-        """The ids, to look up in."""
+    def exact(self) -> Any:
+        """The ids, as an index of pandas to look up in."""
         return pd.Index(self.ids, dtype=object)
 
     @cached_property
@@ -185,14 +186,14 @@ def _common(depth: NDArray[np.int64], n: int = 8) -> list[int]:
     return [int(value) for value in values[np.argsort(-counts, kind="stable")][:n]]
 
 
-def _looked_up(index: pd.Index[str], cells: Sequence[str] | Column) -> Positions:
-    found: Positions = index.get_indexer(pd.Index(cells, dtype=object)).astype(np.int64)
-    return found
+def _looked_up(index: Any, cells: Sequence[str] | Column) -> Positions:
+    wanted: Any = pd.Index(list(cells), dtype=object)
+    return np.asarray(index.get_indexer(wanted), dtype=np.int64)
 
 
 def _unique(names: Sequence[str], cells: Sequence[str]) -> Positions:
     """Return which name each cell is; -1 where there is none, or two images have it."""
-    index = pd.Index(names, dtype=object)
+    index: Any = pd.Index(list(names), dtype=object)
     single = np.flatnonzero(~index.duplicated(keep=False) & (index != ""))
     at = _looked_up(index[single], list(cells))
     return np.where(at >= 0, single[at], -1) if len(single) else at

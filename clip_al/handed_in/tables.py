@@ -372,26 +372,20 @@ def _parquet(path: Path) -> pd.DataFrame:
 
 def _of_frame(source: str, frame: pd.DataFrame, form: str) -> TextTable:
     """Return a DataFrame as text: its index too, where that is more than a count."""
-    if not isinstance(frame.index, pd.RangeIndex):
-        names = [name or "" for name in frame.index.names]
-        frame = pd.concat(
-            [
-                *(frame.index.get_level_values(i).to_series(index=frame.index).rename(name)
-                  for i, name in enumerate(names)),
-                frame,
-            ],
-            axis=1,
-        )  # fmt: skip
+    names = [str(name) for name in frame.columns]
     columns = [_text_of(frame.iloc[:, i]) for i in range(frame.shape[1])]
+    if not isinstance(frame.index, pd.RangeIndex):
+        levels = range(frame.index.nlevels)
+        names = [*(str(name or "") for name in frame.index.names), *names]
+        columns = [*(_text_of(frame.index.get_level_values(i)) for i in levels), *columns]
     if not columns:
         raise InvalidInputError(f"{source} must have columns; got none. Write it again.")
-    return TextTable(
-        source, tuple(str(name).strip() for name in frame.columns), tuple(columns), (), form
-    )
+    return TextTable(source, tuple(name.strip() for name in names), tuple(columns), (), form)
 
 
-def _text_of(column: pd.Series[Any]) -> NDArray[np.object_]:
-    missing = column.isna().to_numpy(dtype=bool)
+def _text_of(column: Any) -> NDArray[np.object_]:
+    """Return a Series, or a level of an index, as text; "" where a value is missing."""
+    missing = np.asarray(column.isna(), dtype=bool)
     values = column.tolist()
     cells = ["" if gap else _cell(value) for gap, value in zip(missing, values, strict=True)]
     array = np.empty(len(cells), object)
@@ -415,13 +409,16 @@ def numbers_of(column: NDArray[np.object_]) -> NDArray[np.float64]:
     >>> numbers_of(np.array(["0,25", "1e-3", "x"], object)).tolist()
     [0.25, 0.001, nan]
     """
-    numbers = pd.to_numeric(pd.Series(column, dtype=object), errors="coerce")
-    numbers = numbers.to_numpy(dtype=np.float64).copy()
+    numbers = _as_numbers(column)
     odd = np.flatnonzero(np.isnan(numbers))
     if odd.size:
-        with_point = pd.Series([_with_point(str(column[i])) for i in odd], dtype=object)
-        numbers[odd] = pd.to_numeric(with_point, errors="coerce").to_numpy(dtype=np.float64)
+        numbers[odd] = _as_numbers([_with_point(str(column[i])) for i in odd])
     return numbers
+
+
+def _as_numbers(cells: Sequence[object] | NDArray[np.object_]) -> NDArray[np.float64]:
+    series = pd.to_numeric(pd.Series(list(cells), dtype=object), errors="coerce")
+    return np.array(series, dtype=np.float64)
 
 
 def _with_point(cell: str) -> str:

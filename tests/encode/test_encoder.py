@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import open_clip
@@ -381,6 +382,11 @@ def test_weights_that_cannot_be_downloaded_name_the_remedy(monkeypatch):
         ClipEncoder("hf-hub:org/repo").embedding_dim  # noqa: B018
 
 
+def slow_error(*args):
+    time.sleep(0.1)
+    return OSError(*args)
+
+
 def test_a_download_that_fails_is_one_message(monkeypatch, caplog, capfd):
     """open_clip asks for several files, and huggingface_hub tries each of them five times."""
 
@@ -404,6 +410,13 @@ def test_a_download_that_fails_is_one_message(monkeypatch, caplog, capfd):
     assert str(caught.value).count("\n") == 0
     assert [r for r in caplog.records if "Retrying" in r.message or "thrown" in r.message] == []
     assert capfd.readouterr().err == ""
+    monkeypatch.setattr("clip_al.progress.EVERY_S", 0.01)
+    monkeypatch.setattr(socket, "gaierror", slow_error)
+    with pytest.raises(InvalidInputError):
+        ClipEncoder("ViT-B-32", "laion2b_s34b_b79k").embedding_dim  # noqa: B018
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) >= 2
+    assert all(re.match(r"No answer yet for the weights of ViT-B-32/.*: \d s$", x) for x in lines)
     logging.getLogger("huggingface_hub.utils._http").warning("later")
     assert "later" in caplog.text
 
