@@ -19,6 +19,11 @@ from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError, SimilarNamesWarning
 from clip_al.handed_in.tables import as_latin, counted, read_bytes, read_text, similar_names
 
+NUMBER_COLUMNS = (
+    "index", "idx", "id", "number", "class", "class_id", "class_idx", "label", "label_id",
+)  # fmt: skip
+"""What the column of numbers may be called in a list of classes with a header."""
+
 
 def names_in_file(path: str | os.PathLike[str], *, distinct: bool) -> list[str]:
     """Return the names of the classes in a file; see `read_class_names`."""
@@ -119,7 +124,7 @@ def _numbered(path: object, lines: Sequence[str]) -> list[str] | None:
     """Return names in the order of the numbers before or behind them; None without numbers."""
     for sep in (",", "\t", ";", ":"):
         pairs = [line.partition(sep)[::2] for line in lines]
-        header = not any(cell.strip().isdecimal() for cell in pairs[0])
+        header = any(cell.strip().strip('"').casefold() in NUMBER_COLUMNS for cell in pairs[0])
         rows = [tuple(cell.strip().strip('"') for cell in pair) for pair in pairs[header:]]
         for number, name in ((0, 1), (1, 0)):
             if rows and all(row[number].isdecimal() and row[name] for row in rows):

@@ -91,11 +91,11 @@ def apply_decisions(
     path = marked.find("path")
     images = ImageNames(names, None if path is None else marked.columns[path])
     cells, at = value_column(cells, images, "label")
-    place, how = _places(cells, images, marked, at)
+    place, how, by = _places(cells, images, marked, at)
     known = None if classes is None else read_class_names(classes)
     old = _Labels(cells, at, known, str(classes))
     given, likelier = (_optional(marked, name) for name in ("given", "likelier"))
-    new = cells.columns[at].copy()
+    new = _letters(cells.columns[at])
     count: Counter[str] = Counter()
     for i, decision in enumerate(decisions):
         if not decision:
@@ -131,7 +131,7 @@ def apply_decisions(
             f"{len(decisions):,} rows. Write the right class into it, or `right`, or `wrong`."
         )
     return Corrected(
-        _with_column(cells, at, new),
+        _with_column(cells, at, new, by),
         count["changed"],
         count["kept"],
         count["emptied"],
@@ -230,8 +230,8 @@ def _letters(column: NDArray[np.object_]) -> NDArray[np.object_]:
 
 def _places(
     cells: TextTable, images: ImageNames, marked: TextTable, aside: int
-) -> tuple[NDArray[np.int64], str]:
-    """Return the row of each suspect in the file of labels, -1 for none."""
+) -> tuple[NDArray[np.int64], str, int | None]:
+    """Return the row of each suspect among the labels, -1 for none, and by which column."""
     match = match_rows(cells, images, {aside})
     if match is not None:
         rows = np.flatnonzero(match.at >= 0)
@@ -243,7 +243,7 @@ def _places(
             )
         place = np.full(len(images), -1)
         place[match.at[rows]] = rows
-        return place, told(match, cells)
+        return place, told(match, cells), match.column
     others = [i for i in range(len(cells.names)) if i != aside]
     if not all(is_counter(cells, i) for i in others):
         raise no_column(cells, images, "the labels")
@@ -254,11 +254,17 @@ def _places(
             f"labels of {cells.source}, which have no ids; it is not. Pass the file that the "
             "suspects are of."
         )
-    return index.astype(np.int64), "by the positions in the column `index`"
+    return index.astype(np.int64), "by the positions in the column `index`", None
 
 
-def _with_column(cells: TextTable, at: int, column: NDArray[np.object_]) -> TextTable:
-    columns = (*cells.columns[:at], column, *cells.columns[at + 1 :])
+def _with_column(
+    cells: TextTable, at: int, column: NDArray[np.object_], by: int | None
+) -> TextTable:
+    """Return the table with other labels; all of it but the names of files as letters."""
+    columns = tuple(
+        column if i == at else own if i == by else _letters(own)
+        for i, own in enumerate(cells.columns)
+    )
     names = cells.names
     if not any(names):  # there was no header
         names = tuple("label" if i == at else "id" for i in range(len(names)))

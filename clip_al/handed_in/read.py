@@ -193,7 +193,9 @@ def _read_column(
     values, how = _without_bytes(values, how)
     empty = np.flatnonzero(is_missing(values, known))
     if empty.size:
-        has = f"{values[empty[0]]!r}, which stands for none" if values[empty[0]] else "none"
+        has = "none"
+        if values[empty[0]]:
+            has = f"{values[empty[0]]!r}, which stands for none unless `--classes` names it"
         raise InvalidInputError(
             f"{called} must give each image a {column}; {empty.size:,} of {n:,} have none, the "
             f"first is {table.ids[empty[0]]!r} with {has}. Fill it in, or make a table without the "

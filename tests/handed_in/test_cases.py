@@ -331,6 +331,11 @@ def test_lists_of_classes(tmp_path: Path, name: str, text: str) -> None:
     assert read_class_names(tmp_path / name) == ["cat", "dog, the pet", "bird"]
 
 
+def test_a_list_without_a_header_loses_no_name(tmp_path: Path) -> None:
+    (tmp_path / "c.txt").write_text("salt, pepper\n0, zero\n")
+    assert read_class_names(tmp_path / "c.txt") == ["salt, pepper", "0, zero"]
+
+
 def test_numbers_that_are_names_stay_names(tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_text("7\n3\n")
     assert read_class_names(tmp_path / "c.txt") == ["7", "3"]
@@ -438,3 +443,18 @@ def test_names_of_files_that_are_no_utf_8(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_bytes(b"id,label\nb.jpg,x\ncaf\xe9.jpg,y\n")
     assert read_labels(tmp_path / "l.csv", table).labels.tolist() == [1, 0]
     assert read_indices(tmp_path / "l.csv", table).indices.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,label,Label\na,b,c\n", "labels.csv must have one column `label`; got 2. Rename the"),
+        (
+            f"id,label\na,{'x' * 200_000}\n",
+            "must be a table of text; field larger than",
+        ),
+    ],
+)
+def test_columns_that_are_not_clear(table: EmbeddingTable, text: str, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=re.escape(message)):
+        read_labels(write(text), table)

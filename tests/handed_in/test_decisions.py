@@ -128,3 +128,11 @@ def test_a_suspect_without_a_row() -> None:
     Path("suspects.csv").write_text("id,given\nc.jpg,dog\n")
     with pytest.raises(InvalidInputError, match="must have a column `decision`, as `clip-al susp"):
         apply_decisions("labels.csv", "suspects.csv")
+
+
+def test_a_file_in_latin_1_becomes_utf_8() -> None:
+    Path("labels.csv").write_bytes("id,label,who\na.jpg,brûlé,José\nb.jpg,cat,x\n".encode("cp1252"))
+    assert decide("b.jpg cat: brûlé") == ["brûlé", "brûlé"]
+    assert Path("corrected.csv").read_text("utf-8") == (
+        "id,label,who\na.jpg,brûlé,José\nb.jpg,brûlé,x\n"
+    )
