@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from clip_al.errors import InvalidInputError
+import numpy as np
+
+from clip_al.errors import InvalidInputError, InvalidTypeError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,9 +26,56 @@ def sync_file(file: IO[Any]) -> None:
     os.fsync(file.fileno())
 
 
+def as_path(path: str | os.PathLike[str], name: str = "path") -> Path:
+    """Return a path that the file system can look up, whether or not something is there."""
+    try:
+        text = os.fspath(path)
+    except TypeError:
+        text = b""
+    if not isinstance(text, str):
+        raise InvalidTypeError(
+            f"`{name}` must be a path, a string or a `pathlib.Path`; got {path!r}. Pass one."
+        )
+    try:
+        os.stat(text)  # noqa: PTH116  a Path drops the end of "x/"
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass
+    except (OSError, ValueError) as exc:  # too long, a NUL, a lone surrogate
+        why = exc.strerror if isinstance(exc, OSError) else exc  # without the path itself
+        shown = text if len(text) < 100 else f"{text[:100]}…"
+        raise InvalidInputError(
+            f"`{name}` must be a path that the system can look up; got {shown!r} ({why}). "
+            "Name another."
+        ) from exc
+    return Path(text)
+
+
+def as_folder(path: str | os.PathLike[str], name: str = "directory") -> Path:
+    """Return the path of a folder that is there or can be made."""
+    folder = as_path(path, name)
+    try:
+        folder.stat()
+    except NotADirectoryError as exc:
+        raise InvalidInputError(
+            f"`{name}` must be a folder; in {str(folder)!r} a file stands in place of one. Name "
+            "another."
+        ) from exc
+    except OSError:  # it is not there yet
+        pass
+    return folder
+
+
+def _check_overwrite(overwrite: object) -> None:
+    if not isinstance(overwrite, bool | np.bool_):
+        raise InvalidTypeError(
+            f"`overwrite` must be True or False; got {overwrite!r}. Pass True to replace a file."
+        )
+
+
 def check_new(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     """Return where a file can be written: in a folder that exists, new unless `overwrite`."""
-    target = Path(path)
+    _check_overwrite(overwrite)
+    target = as_path(path)
     if target.is_dir() or not target.parent.is_dir():
         raise InvalidInputError(
             f"`path` must be a file in a folder that exists; got {str(target)!r}. Name a file, "
@@ -55,7 +104,8 @@ def replacing(
         Where `path` is a folder or its folder is missing; without `overwrite` where a file is
         there, be it that it came while this one was written.
     """
-    target = check_new(path, overwrite=overwrite or not Path(path).is_file())
+    _check_overwrite(overwrite)
+    target = check_new(path, overwrite=overwrite or not as_path(path).is_file())
     binary = "b" in mode
     text: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
     options = {} if binary else text

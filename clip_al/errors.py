@@ -50,7 +50,7 @@ class UnreadableImageError(InvalidInputError):
     embeddings: Any = None
 
     def __init__(self, failures: Sequence[tuple[str, str]], remedy: str) -> None:
-        self.failures = list(failures)
+        self.failures = _listed(failures)
         self.remedy = remedy
         super().__init__(f"{describe_failures(self.failures)} {remedy}")
 
@@ -70,6 +70,14 @@ class SkippedImagesWarning(UserWarning):
     """Some images could not be read and were skipped, as the caller asked."""
 
 
+def _listed(values: Any) -> list[Any]:
+    """Return a list, of one where it is none: an error that is made raises no other."""
+    try:
+        return list(values)
+    except TypeError:
+        return [values]
+
+
 def describe_failures(failures: Sequence[tuple[str, str]], limit: int = 10) -> str:
     """Name the first `limit` unreadable images and count the rest.
 
@@ -78,8 +86,15 @@ def describe_failures(failures: Sequence[tuple[str, str]], limit: int = 10) -> s
     >>> describe_failures([("a.jpg", "truncated")])
     'Every image must be readable; 1 is not: a.jpg (truncated).'
     """
-    named = ", ".join(f"{where} ({why})" for where, why in failures[:limit])
-    rest = f" and {len(failures) - limit} more" if len(failures) > limit else ""
+    try:
+        failures = list(failures)
+        named = ", ".join(f"{where} ({why})" for where, why in failures[:limit])
+        rest = f" and {len(failures) - limit} more" if len(failures) > limit else ""
+    except (TypeError, ValueError) as exc:
+        raise InvalidTypeError(
+            f"`failures` must hold pairs, an image and the reason, and `limit` be a whole number; "
+            f"got {failures!r}. Pass a list of tuples."
+        ) from exc
     verb = "is" if len(failures) == 1 else "are"
     return f"Every image must be readable; {len(failures)} {verb} not: {named}{rest}."
 
@@ -115,7 +130,8 @@ def not_finite(name: str, rows: Sequence[int]) -> InvalidInputError:
     '`Z` must be finite; row 3 holds NaN or infinity. Drop those rows (images that an encoder
     skipped are NaN) or encode them again.'
     """
-    named = ", ".join(map(str, rows[:5])) + (" and others" if len(rows) > 5 else "")
+    listed = _listed(rows)
+    named = ", ".join(map(str, listed[:5])) + (" and others" if len(listed) > 5 else "")
     return InvalidInputError(
         f"`{name}` must be finite; row {named} holds NaN or infinity. Drop those rows (images "
         "that an encoder skipped are NaN) or encode them again."

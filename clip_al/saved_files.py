@@ -7,12 +7,12 @@ import os
 import zipfile
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_al.atomic import as_path
 from clip_al.errors import InvalidInputError
 
 NOT_A_ZIP = (
@@ -58,11 +58,13 @@ class SavedFile:
     def read(self, path: str | os.PathLike[str]) -> bytes:
         """Return the bytes of a file that is there and not empty."""
         try:
-            content = Path(path).read_bytes()
+            content = as_path(path).read_bytes()
         except (FileNotFoundError, NotADirectoryError) as exc:
             raise self.unfit(path, "it is missing") from exc
         except IsADirectoryError as exc:
             raise self.unfit(path, "it is a folder") from exc
+        except OSError as exc:
+            raise self.unfit(path, f"it cannot be read ({exc.strerror})") from exc
         if not content:
             raise self.unfit(path, "it is empty")
         return content

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from clip_al import atomic
-from clip_al.atomic import check_new, replacing, write_bytes
-from clip_al.errors import InvalidInputError
+from clip_al.atomic import as_folder, as_path, check_new, replacing, write_bytes
+from clip_al.errors import InvalidInputError, InvalidTypeError
 
 
 def contents(folder):
@@ -98,3 +99,37 @@ def test_a_device_is_written_to_as_it_is():
     with replacing(Path("/dev/null")) as file:
         file.write("gone")
     assert not os.path.isfile("/dev/null")  # noqa: PTH113
+
+
+@pytest.mark.parametrize("path", [None, 3, b"x", ["x"], np.arange(2)])
+def test_what_is_no_path_is_an_error_of_ours(path):
+    with pytest.raises(InvalidTypeError, match="`path` must be a path, a string or"):
+        as_path(path)
+    with pytest.raises(InvalidTypeError, match="`path` must be a path"):
+        write_bytes(path, b"x")
+
+
+@pytest.mark.parametrize("path", ["a\0b", "x" * 5000, "\ud800"])
+def test_a_path_that_cannot_be_looked_up_is_an_error_of_ours(path):
+    with pytest.raises(InvalidInputError, match="must be a path that the system can look up") as e:
+        as_path(path)
+    assert len(str(e.value)) < 400
+    with pytest.raises(InvalidInputError):
+        write_bytes(path, b"x")
+
+
+def test_a_name_that_is_not_utf_8_is_a_path(tmp_path):
+    assert as_path(tmp_path / "caf\udce9.txt").parent == tmp_path
+
+
+def test_a_folder_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    assert as_folder(tmp_path / "new") == tmp_path / "new"
+    with pytest.raises(InvalidInputError, match="a file stands in place of one"):
+        as_folder(tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize("overwrite", ["no", None, np.array([True, False])])
+def test_overwrite_is_a_flag(tmp_path, overwrite):
+    with pytest.raises(InvalidTypeError, match="`overwrite` must be True or False"):
+        write_bytes(tmp_path / "a", b"x", overwrite=overwrite)

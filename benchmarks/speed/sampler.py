@@ -47,6 +47,7 @@ def epoch(sampler: Iterable[Any]) -> Callable[[], None]:
 def resume(sampler: SelectedSubsetSampler, position: int) -> Callable[[], None]:
     """Return a function that loads a state and reads one item."""
     state = {**iter(sampler).state_dict(), "yielded": position}
+    del state["check"]  # of the position before
 
     def read() -> None:
         iterator = iter(sampler)

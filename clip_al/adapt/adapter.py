@@ -37,6 +37,7 @@ from clip_al.adapt.training import (
 from clip_al.arrays.blocks import block_rows, unit_block
 from clip_al.arrays.checks import check_choice, check_embeddings, check_int, check_number
 from clip_al.arrays.device import check_device
+from clip_al.arrays.given import check_flag, check_kind
 from clip_al.arrays.labels import Names, ordered_names
 from clip_al.arrays.types import Embeddings
 from clip_al.atomic import write_bytes
@@ -233,6 +234,13 @@ class DatasetAdapter(BaseEstimator):
     def adapt(self, unit_bd: torch.Tensor) -> torch.Tensor:
         """Return adapted images, (b, d) float32 of unit length, on the device of `unit_bd`."""
         check_is_fitted(self, "weights_")
+        check_kind(unit_bd, torch.Tensor, "unit_bd", "Pass an array to `transform_images`.")
+        d = self.n_features_in_
+        if unit_bd.ndim != 2 or unit_bd.shape[1] != d or unit_bd.dtype != torch.float32:
+            raise InvalidInputError(
+                f"`unit_bd` must be float32 of {d} columns, as what the adapter was fitted on; got "
+                f"{unit_bd.dtype} of shape {tuple(unit_bd.shape)}. Encode both with one model."
+            )
         with torch.no_grad():
             adapted_bd = apply_layers(self._layers("image", unit_bd.device), unit_bd, self.residual)
             return functional.normalize(adapted_bd, dim=1)
@@ -293,6 +301,8 @@ class DatasetAdapter(BaseEstimator):
         InvalidInputError
             Where the file is missing, damaged or something else, or its width is another.
         """
+        if width is not None:
+            check_int(width, "width")
         content = SAVED.read(path)
         try:
             with safe_open(path, framework="numpy") as file:
@@ -402,6 +412,8 @@ def _check_settings(adapter: DatasetAdapter) -> None:
     for name, smallest in (("hidden", 1), ("patience", 1), ("random_state", 0)):
         if getattr(adapter, name) is not None:
             check_int(getattr(adapter, name), name, smallest=smallest)
+    check_flag(adapter.residual, "residual")
+    check_flag(adapter.progress, "progress")
     check_number(adapter.learning_rate, "learning_rate", above=0.0)
     check_number(adapter.gamma, "gamma", above=0.0, high=1.0)
     check_number(adapter.gce_q, "gce_q", above=0.0, high=1.0)

@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, clone
 from clip_al.adapt.adapter import DatasetAdapter, fit_rows, forget_fit
 from clip_al.adapt.training import check_inputs, class_order
 from clip_al.arrays.checks import check_int
+from clip_al.arrays.given import check_kind
 from clip_al.arrays.labels import Names, encode_labels
 from clip_al.arrays.types import Embeddings
 from clip_al.errors import InvalidInputError
@@ -89,6 +90,8 @@ class CrossFitAdapter(BaseEstimator):
             Itself.
         """
         forget_fit(self)
+        if self.adapter is not None:
+            check_kind(self.adapter, DatasetAdapter, "adapter", "Or leave it out.")
         image_emb_nd, y_n, text_emb_kd = check_inputs(Z, y, T, class_names)
         fold_n = self._folds(y_n) if fold is None else self._check_fold(fold, len(y_n))
         adapters = []

@@ -75,7 +75,7 @@ def make_adapter(
                 f"{len(asked.fold_)}. Fit it on these."
             )
         return asked
-    if asked is not True and asked != "cross-fit":
+    if asked is not True and not (isinstance(asked, str) and asked == "cross-fit"):
         raise InvalidTypeError(
             "`adapter` must be True, False, 'cross-fit', a DatasetAdapter or a CrossFitAdapter; "
             f"got {asked!r}. Choose one."

@@ -22,9 +22,9 @@ from torch.nn import functional
 
 from clip_al.adapt.losses import LOSSES, generalized_cross_entropy
 from clip_al.arrays.blocks import block_rows, map_blocks, unit_block
-from clip_al.arrays.checks import check_embeddings
-from clip_al.arrays.device import check_device, is_on_device, keep_on
-from clip_al.arrays.labels import Names, encode_labels, group_by_class
+from clip_al.arrays.checks import check_embeddings, check_host_embeddings
+from clip_al.arrays.device import check_device, for_torch, is_on_device, keep_on
+from clip_al.arrays.labels import Names, encode_labels, group_by_class, ordered_names
 from clip_al.arrays.types import Embeddings
 from clip_al.errors import InvalidInputError
 from clip_al.progress import progress_bar
@@ -60,7 +60,7 @@ def check_inputs(
     Z: Embeddings, y: ArrayLike, T: Embeddings, class_names: Names | None
 ) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.float32]]:
     """Return images (as they are), class numbers, and texts as unit float32."""
-    text_emb_kd = check_embeddings(T, "T")
+    text_emb_kd = check_host_embeddings(T, "T")
     k, d = text_emb_kd.shape
     if k < 2:
         raise InvalidInputError(
@@ -73,9 +73,10 @@ def check_inputs(
             f"Every class text must have a direction; row {zero[0]} of `T` is all zeros. Encode "
             "it again."
         )
-    if class_names is not None and len(class_names) != k:
+    n_names = k if class_names is None else len(ordered_names(class_names))
+    if n_names != k:
         raise InvalidInputError(
-            f"`class_names` must name each of the {k} rows of `T`; got {len(class_names)} names. "
+            f"`class_names` must name each of the {k} rows of `T`; got {n_names} names. "
             "Encode one text for each name."
         )
     image_emb_nd = check_embeddings(Z, "Z", width=d, finite=False)
@@ -280,7 +281,7 @@ def layer_names(n_layers: int) -> list[str]:
 
 def to_tensor(rows: NDArray[np.float32], device: torch.device) -> Tensor:
     """Share memory with an array where torch can: it wants a writable one, as if to write."""
-    return torch.from_numpy(np.require(rows, requirements=["C", "W"])).to(device)
+    return torch.from_numpy(for_torch(rows)).to(device)
 
 
 def batches(order: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:

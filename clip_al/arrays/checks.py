@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.blocks import block_rows
+from clip_al.arrays.given import array_of
 from clip_al.arrays.types import Embeddings, as_array
 from clip_al.errors import InvalidInputError, InvalidTypeError, not_finite
 
@@ -75,21 +76,29 @@ def check_embeddings(
         )
     if array.dtype.kind != "f":
         array = array.astype(np.float32)
+    elif array.dtype.itemsize > 8:  # of more digits than any function takes
+        array = array.astype(np.float64)
     if finite and not on_device:
         check_finite(array, name)
     return array
 
 
 def _numpy_array(X: Any, name: str) -> NDArray[Any]:
+    if isinstance(X, np.ndarray) or not hasattr(X, "device"):
+        return array_of(X, name)
     try:
-        return np.asanyarray(X)
-    except TypeError as exc:
-        if not hasattr(X, "device"):
-            raise
+        return np.asarray(X)
+    except Exception as exc:
         raise InvalidTypeError(
             f"`{name}` must be an array, or a tensor that NumPy can read; got one of {X.dtype} on "
             f"{X.device}. Wrap it in `clip_al.DeviceEmbeddings`."
         ) from exc
+
+
+def check_host_embeddings(T: Embeddings, name: str, *, width: int | None = None) -> NDArray[Any]:
+    """Return embeddings as `check_embeddings` does, in memory also where they were on a device."""
+    array = check_embeddings(T, name, width=width)
+    return array[:] if getattr(array, "is_on_device", False) else array
 
 
 def check_finite(array: NDArray[Any], name: str) -> None:
@@ -137,7 +146,7 @@ def check_probability_shape(
     probabilities: ArrayLike, *, n_images: int | None = None
 ) -> NDArray[Any]:
     """Do the part of `check_probabilities` that reads no numbers."""
-    array: NDArray[Any] = np.asanyarray(probabilities)
+    array = array_of(probabilities, "probabilities")
     if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[1] == 0:
         raise InvalidInputError(
             "`probabilities` must be a 2-D array of numbers, (images, classes); got shape "
@@ -249,7 +258,7 @@ def check_indices(
     indices: ArrayLike, n: int, name: str = "indices", *, distinct: bool = True
 ) -> NDArray[np.int64]:
     """Return (distinct) positions in [0, n) as an int64 array; a boolean mask is converted."""
-    array = np.asarray(indices)
+    array = array_of(indices, name)
     if array.dtype == np.bool_:
         if array.shape != (n,):
             raise InvalidInputError(
@@ -262,7 +271,7 @@ def check_indices(
             f"`{name}` must be a 1-D array of whole numbers or a boolean mask; got shape "
             f"{array.shape} and dtype {array.dtype}. Pass positions in the array of images."
         )
-    array = array.astype(np.int64, copy=False)
+    array = array.astype(np.int64, copy=False)  # in this machine's byte order as well
     if array.size and (array.min() < 0 or array.max() >= n):
         bad = array[(array < 0) | (array >= n)][0]
         raise InvalidInputError(
@@ -302,6 +311,11 @@ def check_int(value: object, name: str, *, smallest: int = 1, largest: int | Non
     return number
 
 
+def check_seed(value: object, name: str = "random_state") -> int | None:
+    """Return a seed as an int of at least 0, or None."""
+    return None if value is None else check_int(value, name, smallest=0)
+
+
 def check_number(
     value: object,
     name: str,
@@ -312,9 +326,7 @@ def check_number(
     high: float = math.inf,
 ) -> float:
     """Return `value` as a finite float of [low, high], beyond `above` and under `below`."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise InvalidTypeError(f"`{name}` must be a number; got {value!r}. Pass a float.")
-    number = float(value)
+    number = check_real(value, name)
     if not (low <= number <= high and above < number < below and math.isfinite(number)):
         limits = {"at least": low, "above": above, "below": below, "at most": high}
         bounds = [f", {word} {bound:g}" for word, bound in limits.items() if math.isfinite(bound)]
@@ -322,6 +334,26 @@ def check_number(
             f"`{name}` must be finite{''.join(bounds)}; got {value}. Change it."
         )
     return number
+
+
+def check_count(value: object, name: str, most: int) -> int:
+    """Return `value` as an int of at least 1, and of a size that fits a computer."""
+    number = check_int(value, name)
+    if number > most:
+        raise InvalidInputError(f"`{name}` must be at most {most}; got {number}. Lower it.")
+    return number
+
+
+def check_real(value: object, name: str) -> float:
+    """Return a number of any size as a float, infinity and NaN among them."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise InvalidTypeError(f"`{name}` must be a number; got {value!r}. Pass a float.")
+    try:
+        return float(value)
+    except OverflowError as exc:  # an int
+        raise InvalidInputError(
+            f"`{name}` must be a number that a float can hold; got one of more digits. Change it."
+        ) from exc
 
 
 def _whole(value: object, name: str) -> int:

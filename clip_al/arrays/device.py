@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al.arrays.blocks import block_rows, unit_block
-from clip_al.arrays.checks import check_choice, check_embeddings
+from clip_al.arrays.checks import check_choice, check_embeddings, check_indices
 from clip_al.arrays.types import Device, Embeddings, TextEncoder
 from clip_al.errors import InvalidInputError, InvalidTypeError
 
@@ -129,22 +129,25 @@ class DeviceEmbeddings:
         """
         import torch
 
-        if isinstance(rows, np.ndarray):
-            rows = torch.from_numpy(rows).to(self.device)
-        block = self.tensor[rows].float()
+        block = self.tensor[self._rows(rows)].float()
         unit: Tensor = block / torch.linalg.vector_norm(block, dim=1, keepdim=True)
         return unit
 
     def subset(self, rows: Any) -> DeviceEmbeddings:
         """Return some rows, on the device; a slice of them is no copy."""
-        import torch
-
         part = DeviceEmbeddings.__new__(DeviceEmbeddings)
         part.table = None
-        if isinstance(rows, np.ndarray):
-            rows = torch.from_numpy(rows).to(self.device)
-        part.tensor = self.tensor[rows]
+        part.tensor = self.tensor[self._rows(rows)]
         return part
+
+    def _rows(self, rows: Any) -> Any:
+        """Return a slice as it is, positions or a mask as a tensor on the device."""
+        import torch
+
+        if isinstance(rows, slice):
+            return rows
+        positions = check_indices(rows, len(self), "rows", distinct=False)
+        return torch.from_numpy(for_torch(positions)).to(self.device)
 
 
 def is_on_device(Z: object) -> TypeGuard[DeviceEmbeddings]:
@@ -165,6 +168,8 @@ def device_of(Z: Embeddings | None, device: Device) -> Device:
     InvalidInputError
         Where the embeddings are on another device than the one asked for.
     """
+    if device is not None and str(device) != "cpu":
+        device = check_device(device)
     if not is_on_device(Z):
         return None if device is None or str(device) == "cpu" else device
     if device is not None and str(device).split(":")[0] != Z.device.type:
@@ -203,8 +208,14 @@ def device_block(Z: Any, rows: slice, device: Device) -> Tensor:
     if is_on_device(Z):
         unit: Tensor = Z.unit(rows)
         return unit
-    block = np.require(unit_block(Z, rows), requirements=["C", "W"])
-    return torch.from_numpy(block).to(device)
+    return torch.from_numpy(for_torch(unit_block(Z, rows))).to(device)
+
+
+def for_torch(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array that torch can share memory with: writable, without negative strides."""
+    ready = np.require(array, requirements=["C", "W"])
+    # One row counts as contiguous whatever its stride.
+    return ready.copy() if min(ready.strides, default=0) < 0 else ready
 
 
 def device_slices(n: int, n_columns: int) -> list[slice]:
@@ -259,7 +270,7 @@ def _checked_tensor(Z: Tensor, wanted: torch.dtype) -> Tensor:
     return Z
 
 
-def check_device(device: str | None) -> torch.device:
+def check_device(device: Device) -> torch.device:
     """Return a device that torch can use here; None takes CUDA where there is one."""
     import torch
 

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from clip_al.arrays.given import labels_of, listed, refuse_nul
 from clip_al.errors import InvalidInputError, InvalidTypeError
 
 Names: TypeAlias = "Sequence[str] | Mapping[Any, Any]"
@@ -63,7 +64,7 @@ def encode_labels(
     array([1, 0])
     """
     names = None if class_names is None else _check_names(class_names, n_classes)
-    labels = np.asarray(y)
+    labels = labels_of(y, name)
     if labels.ndim != 1 or len(labels) != n_images:
         raise InvalidInputError(
             f"`{name}` must have one label for each of the {n_images} images; got shape "
@@ -71,8 +72,6 @@ def encode_labels(
         )
     if labels.dtype.kind == "O":
         labels = _of_one_kind(labels, name)
-    elif labels.dtype.kind == "S":
-        labels = np.char.decode(labels, "utf-8")
     if labels.dtype.kind in "UT":
         return _numbers_of(labels, names, name)
     if labels.dtype.kind not in "iub":
@@ -117,12 +116,13 @@ def ordered_names(class_names: Names, name: str = "class_names") -> tuple[str, .
     """
     if isinstance(class_names, Mapping):
         return _by_number(class_names, name)
-    names = () if isinstance(class_names, str) else tuple(class_names)
-    if isinstance(class_names, str) or not all(isinstance(one, str) for one in names):
+    names = listed(class_names, name, "a sequence of strings")
+    if not all(isinstance(one, str) for one in names):
         raise InvalidTypeError(
             f"`{name}` must be a sequence of strings; got {class_names!r:.300}. Pass one name a "
             "class."
         )
+    refuse_nul(names, name)
     return tuple(map(str, names))
 
 
@@ -142,6 +142,7 @@ def _by_number(class_names: Mapping[Any, Any], name: str) -> tuple[str, ...]:
             f"`{name}`, as a mapping, must number k classes from 0 to k - 1, each once; got "
             f"{numbers[:10]}. Count from 0, and leave no number out."
         )
+    refuse_nul(names.values(), name)
     return tuple(names[i] for i in range(len(pairs)))
 
 
@@ -177,7 +178,7 @@ def _check_names(class_names: Names, n_classes: int) -> tuple[str, ...]:
 def _of_one_kind(labels: NDArray[Any], name: str) -> NDArray[Any]:
     """Return an array of objects as one of numbers or of text; refuse a missing label."""
     if labels.size and all(isinstance(label, numbers.Integral) for label in labels):
-        return np.array(labels.tolist())
+        return _integers(labels, name)
     gaps = [i for i, label in enumerate(labels) if _is_gap(label)]
     if gaps:
         raise InvalidTypeError(
@@ -193,6 +194,16 @@ def _of_one_kind(labels: NDArray[Any], name: str) -> NDArray[Any]:
             f"{labels[position]!r} at position {position}. Correct that label, or convert all."
         )
     return labels.astype(np.str_)
+
+
+def _integers(labels: NDArray[Any], name: str) -> NDArray[Any]:
+    numbers = np.array(labels.tolist())
+    if numbers.dtype.kind not in "iub":  # beyond 64 bits they stay objects, or become floats
+        raise InvalidInputError(
+            f"`{name}` must hold class numbers that fit 64 bits; got {max(labels, key=abs)}. "
+            "Number classes from 0."
+        )
+    return numbers
 
 
 def _is_gap(label: object) -> bool:

@@ -17,9 +17,25 @@ from scipy import sparse
 from scipy.linalg import LinAlgError, cholesky
 from scipy.stats import entropy
 
-from clip_al.arrays.checks import check_choice, check_embeddings, check_indices
+from clip_al.arrays.checks import (
+    check_choice,
+    check_count,
+    check_host_embeddings,
+    check_indices,
+    check_int,
+    check_real,
+)
+from clip_al.arrays.given import MOST_CLASSES, array_of, whole_numbers
 from clip_al.concepts.profiles import WEIGHTINGS, ConceptProfiles
-from clip_al.errors import InvalidInputError
+from clip_al.errors import InvalidInputError, InvalidTypeError
+
+__all__ = [
+    "ConceptCounts",
+    "ConceptGram",
+    "concept_diversity",
+    "geometric_diversity",
+    "spectral_diversity",
+]
 
 
 def concept_diversity(
@@ -70,6 +86,8 @@ def concept_diversity(
     >>> concept_diversity(profiles, [0, 2])
     1.0
     """
+    _check_profiles(profiles)
+    check_choice(weighting, WEIGHTINGS, "weighting")
     rows = None if indices is None else check_indices(indices, len(profiles))
     ids_nm = profiles.ids if rows is None else profiles.ids[rows]
     if weighting == "binary":
@@ -107,6 +125,11 @@ class ConceptCounts:
         Of the concept vectors, see `ConceptProfiles.weights`. Counts of two weightings are two
         measures: they are not added, and a strategy takes only counts of its own.
 
+    Raises
+    ------
+    InvalidInputError, InvalidTypeError
+        Where both are not of one number a concept, or no sums of n unit vectors.
+
     Examples
     --------
     >>> counts = ConceptCounts.empty(3)
@@ -124,10 +147,25 @@ class ConceptCounts:
 
     def __post_init__(self) -> None:
         check_choice(self.weighting, WEIGHTINGS, "weighting")
+        self.n = check_int(self.n, "n", smallest=0)
+        self.sum_v = array_of(self.sum_v, "sum_v", np.float64)
+        if self.sum_v.ndim != 1 or not self.sum_v.size:
+            raise InvalidInputError(
+                f"`sum_v` must hold one number a concept; got shape {self.sum_v.shape}. Begin "
+                "with `ConceptCounts.empty`."
+            )
+        self.count_v = whole_numbers(self.count_v, "count_v", len(self.sum_v))
+        # Entries of a unit vector are at most 1; by rounding a sum may be a hair below 0.
+        if not ((self.sum_v > -1e-3) & (self.sum_v <= self.n + 1)).all():
+            raise InvalidInputError(
+                f"`sum_v` must be the sum of {self.n} unit vectors, each entry in [0, {self.n}]; "
+                f"got {self.sum_v.min():g} to {self.sum_v.max():g}. Count with `add`."
+            )
 
     @classmethod
     def empty(cls, n_concepts: int, weighting: str = "binary") -> ConceptCounts:
         """Start with no image."""
+        check_count(n_concepts, "n_concepts", MOST_CLASSES)
         return cls(np.zeros(n_concepts), np.zeros(n_concepts, dtype=np.int64), 0, weighting)
 
     @classmethod
@@ -139,6 +177,7 @@ class ConceptCounts:
         weighting: str = "binary",
     ) -> ConceptCounts:
         """Count the images at `indices` of `profiles`, all by default."""
+        _check_profiles(profiles)
         counts = cls.empty(profiles.n_concepts, weighting)
         part = profiles if indices is None else profiles.take(indices)
         counts.add(part.ids, part.weights(weighting))
@@ -157,41 +196,66 @@ class ConceptCounts:
 
         Raises
         ------
-        InvalidInputError
-            Where the weights are of another weighting.
+        InvalidInputError, InvalidTypeError
+            Where the weights are of another weighting, or a concept is not of the vocabulary or
+            there twice.
         """
         self._change(ids_nm, weights_nm, 1)
 
     def remove(self, ids_nm: NDArray[Any], weights_nm: NDArray[Any] | None = None) -> None:
         """Remove n images that were added before; parameters are those of `add`."""
-        if len(ids_nm) > self.n:
+        self._change(ids_nm, weights_nm, -1)
+
+    def _change(self, ids: ArrayLike, weights: ArrayLike | None, sign: int) -> None:
+        v = len(self.sum_v)
+        ids_nm = _checked_ids(ids, v)
+        if sign < 0 and len(ids_nm) > self.n:
             raise InvalidInputError(
                 f"At most the {self.n} images that were added can be removed; got {len(ids_nm)}. "
                 "Remove from the counts that they were added to."
             )
-        self._change(ids_nm, weights_nm, -1)
+        weights_nm = self._weights(ids_nm, weights)
+        flat = ids_nm.ravel()
+        changed_v = np.bincount(flat, minlength=v)
+        count_v = self.count_v + sign * changed_v
+        if count_v.min() < 0 or changed_v.max() > len(ids_nm):
+            raise InvalidInputError(
+                "Each image must hold distinct concepts, and only images that were added can be "
+                f"removed; concept {np.argmax(changed_v)} is there {changed_v.max()} times in "
+                f"{len(ids_nm)} images. Pass the `ids` of profiles."
+            )
+        self.sum_v = self.sum_v + sign * np.bincount(flat, weights=weights_nm.ravel(), minlength=v)
+        self.count_v = count_v
+        self.n += sign * len(ids_nm)
 
-    def _change(self, ids_nm: NDArray[Any], weights_nm: NDArray[Any] | None, sign: int) -> None:
+    def _weights(self, ids_nm: NDArray[np.int64], weights: ArrayLike | None) -> NDArray[Any]:
+        """Return the entries of the concept vectors of images, as they were given or 1/√m."""
         equal = 1.0 / math.sqrt(ids_nm.shape[1])
-        if self.weighting == "binary":
-            if weights_nm is not None and not np.allclose(weights_nm, equal, atol=1e-6):
-                raise InvalidInputError(
-                    f"The weights must be 1/√m, {equal:.4f}, in counts of weighting='binary'; got "
-                    "others. Pass `profiles.weights('binary')`, or leave them out."
-                )
-            weights_nm = np.full(ids_nm.shape, equal, dtype=np.float32)
-        elif weights_nm is None:
+        if weights is None:
+            if self.weighting == "binary":
+                return np.full(ids_nm.shape, equal, dtype=np.float32)
             raise InvalidInputError(
                 f"Counts of weighting={self.weighting!r} need the weights of each image; got none. "
                 f"Pass `profiles.weights({self.weighting!r})`."
             )
-        v = len(self.sum_v)
-        flat = ids_nm.ravel()
-        self.sum_v += sign * np.bincount(flat, weights=weights_nm.ravel(), minlength=v)
-        self.count_v += sign * np.bincount(flat, minlength=v)
-        self.n += sign * len(ids_nm)
+        weights_nm = array_of(weights, "weights_nm", np.float64)
+        if weights_nm.shape != ids_nm.shape or not ((weights_nm >= 0) & (weights_nm < 1.001)).all():
+            raise InvalidInputError(
+                f"The weights must be one number in [0, 1] for each of {ids_nm.shape} concepts; "
+                f"got shape {weights_nm.shape}. Pass what `profiles.weights` gives."
+            )
+        if self.weighting == "binary":
+            if not np.allclose(weights_nm, equal, atol=1e-6):
+                raise InvalidInputError(
+                    f"The weights must be 1/√m, {equal:.4f}, in counts of weighting='binary'; got "
+                    "others. Pass `profiles.weights('binary')`, or leave them out."
+                )
+            return np.full(ids_nm.shape, equal, dtype=np.float32)
+        return weights_nm
 
     def __add__(self, other: ConceptCounts) -> ConceptCounts:
+        if not isinstance(other, ConceptCounts):
+            return NotImplemented
         if len(other.sum_v) != len(self.sum_v):
             raise InvalidInputError(
                 "Counts must be of one vocabulary to be added; got "
@@ -246,6 +310,13 @@ class ConceptGram:
 
     def __post_init__(self) -> None:
         check_choice(self.weighting, WEIGHTINGS, "weighting")
+        self.gram_vv = array_of(self.gram_vv, "gram_vv", np.float64)
+        shape = self.gram_vv.shape
+        if len(shape) != 2 or shape[0] != shape[1] or not np.isfinite(self.gram_vv).all():
+            raise InvalidInputError(
+                "`gram_vv` must be a square array of finite numbers, one row and column a concept; "
+                f"got shape {shape}. Begin with zeros."
+            )
 
     @classmethod
     def from_profiles(
@@ -256,6 +327,7 @@ class ConceptGram:
         weighting: str = "binary",
     ) -> ConceptGram:
         """Sum over the images at `indices`; O(n m²) time, O(v²) memory."""
+        _check_profiles(profiles)
         gram = cls(np.zeros((profiles.n_concepts, profiles.n_concepts)), weighting)
         part = profiles if indices is None else profiles.take(indices)
         vectors_nv = _sparse_vectors(part, weighting)
@@ -264,17 +336,55 @@ class ConceptGram:
 
     def add(self, vectors_nv: ArrayLike) -> None:
         """Add dense vectors, one row an image, of the weighting of this sum."""
-        vectors = np.asarray(vectors_nv, dtype=np.float64)
-        self.gram_vv += vectors.T @ vectors
+        vectors = array_of(vectors_nv, "vectors_nv", np.float64)
+        v = len(self.gram_vv)
+        if vectors.ndim != 2 or vectors.shape[1] != v or not np.isfinite(vectors).all():
+            raise InvalidInputError(
+                f"`vectors_nv` must be 2-D with {v} columns, one a concept, of finite numbers; got "
+                f"shape {vectors.shape}. Pass one row an image."
+            )
+        self.gram_vv = self.gram_vv + vectors.T @ vectors
 
     def __add__(self, other: ConceptGram) -> ConceptGram:
+        if not isinstance(other, ConceptGram):
+            return NotImplemented
         check_same_weighting(self, other)
+        if len(self.gram_vv) != len(other.gram_vv):
+            raise InvalidInputError(
+                "Sums must be of one vocabulary to be added; got "
+                f"{len(self.gram_vv)} and {len(other.gram_vv)} concepts. Profile both with one."
+            )
         return ConceptGram(self.gram_vv + other.gram_vv, self.weighting)
 
     def log_det(self) -> float:
         """Return log det(I + VᵀV); O(v³) time over the concepts seen."""
         seen = np.flatnonzero(self.gram_vv.diagonal())
         return _log_det_of_one_plus(self.gram_vv[np.ix_(seen, seen)])
+
+
+def _check_profiles(profiles: object) -> None:
+    if not isinstance(profiles, ConceptProfiles):
+        raise InvalidTypeError(
+            f"`profiles` must be a ConceptProfiles; got {type(profiles).__name__}. "
+            "Make one with `ConceptProfiles.from_embeddings`."
+        )
+
+
+def _checked_ids(ids: ArrayLike, v: int) -> NDArray[np.int64]:
+    """Return the concepts of images, (n, m), each in [0, v)."""
+    ids_nm = array_of(ids, "ids_nm")
+    if ids_nm.ndim != 2 or ids_nm.dtype.kind not in "iu" or not ids_nm.shape[1]:
+        raise InvalidTypeError(
+            "`ids_nm` must be a 2-D array of whole numbers, the concepts of each image; got shape "
+            f"{ids_nm.shape} and dtype {ids_nm.dtype}. Pass the `ids` of profiles."
+        )
+    if ids_nm.size and (ids_nm.min() < 0 or ids_nm.max() >= v):
+        bad = ids_nm.min() if ids_nm.min() < 0 else ids_nm.max()
+        raise InvalidInputError(
+            f"`ids_nm` must be in [0, {v - 1}], the positions of {v} concepts; got {bad}. Pass "
+            "profiles of the same vocabulary."
+        )
+    return ids_nm.astype(np.int64, copy=False)
 
 
 def check_same_weighting(
@@ -317,13 +427,14 @@ def spectral_diversity(
     O(min(n, v)³) time on the smaller of the two Gram matrices, which have one determinant.
     """
     if isinstance(vectors, ConceptProfiles):
+        check_choice(weighting, WEIGHTINGS, "weighting")
         part = vectors if indices is None else vectors.take(indices)
         _diversity(0.0, len(part))
         matrix = _sparse_vectors(part, weighting)
         seen = np.flatnonzero(np.bincount(part.ids.ravel()))
         side = matrix[:, seen] if len(seen) < len(part) else matrix.T
         return _log_det_of_one_plus((side.T @ side).toarray())
-    dense = check_embeddings(vectors, "vectors")
+    dense = check_host_embeddings(vectors, "vectors")
     if indices is not None:
         dense = dense[check_indices(indices, len(dense))]
     dense = dense.astype(np.float64)
@@ -345,7 +456,14 @@ def _sparse_vectors(profiles: ConceptProfiles, weighting: str) -> sparse.csr_arr
 
 def _log_det_of_one_plus(gram: NDArray[np.float64]) -> float:
     plus = gram + np.eye(len(gram))
-    return 2.0 * float(np.log(cholesky(plus, lower=True, check_finite=False).diagonal()).sum())
+    try:
+        diagonal = cholesky(plus, lower=True).diagonal()
+    except (LinAlgError, ValueError) as exc:  # not finite: squares beyond float64
+        raise InvalidInputError(
+            "I + VᵀV must be positive definite and finite for its determinant; "
+            f"{exc}. Pass sums of outer products, or scale the features down."
+        ) from exc
+    return 2.0 * float(np.log(diagonal).sum())
 
 
 def geometric_diversity(features: ArrayLike, *, jitter: float = 0.0) -> float:
@@ -385,9 +503,9 @@ def geometric_diversity(features: ArrayLike, *, jitter: float = 0.0) -> float:
     >>> round(geometric_diversity(np.eye(3) * 2.0), 3)  # log det of diag(4, 4, 4)
     4.159
     """
-    array = check_embeddings(features, "features").astype(np.float64)
+    array = check_host_embeddings(features, "features").astype(np.float64)
     n, d = array.shape
-    if not jitter >= 0 or (n > d and jitter == 0):
+    if not 0 <= check_real(jitter, "jitter") < np.inf or (n > d and jitter == 0):
         raise InvalidInputError(
             f"GD of {n} images in {d} dimensions needs `jitter` > 0; got {jitter}. "
             "Pass a small one, such as 1e-3, and the same for every set that you compare."
@@ -399,6 +517,11 @@ def geometric_diversity(features: ArrayLike, *, jitter: float = 0.0) -> float:
 
 
 def _log_det(gram: NDArray[Any], jitter: float) -> float:
+    if not np.isfinite(gram).all():
+        raise InvalidInputError(
+            "`features` must be of a size that can be squared; got products beyond float64. Scale "
+            "them down, all sets alike."
+        )
     gram.flat[:: len(gram) + 1] += jitter
     # A pivot below this is rounding: the images span no volume.
     smallest = len(gram) * np.finfo(gram.dtype).eps * gram.diagonal().max()

@@ -28,15 +28,21 @@ from clip_al.arrays.device import device_block, device_of, device_slices
 from clip_al.arrays.types import Device, Embeddings, as_array
 from clip_al.atomic import replacing
 from clip_al.concepts.notebook import profiles_html
+from clip_al.concepts.profile_checks import (
+    FORMAT,
+    SIMILARITIES,
+    checked_profiles,
+    checked_statistics,
+    checksum_of,
+    why_unfit,
+)
 from clip_al.concepts.vocabulary import ConceptVocabulary
-from clip_al.errors import InvalidInputError, ModelMismatchError
+from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
 from clip_al.saved_files import SavedFile
 
-FORMAT = "clip_al.ConceptProfiles 1"
 SAVED = SavedFile("ConceptProfiles.save", "Copy it again, or profile the images again.")
 WEIGHTINGS = ("binary", "softmax")
 """What the entries of a concept vector may be; the first is the default everywhere."""
-SIMILARITIES = ("centred", "standardized", "cosine")
 IMAGE_MEAN_SHARE = 0.5
 """How much of the pool's mean image is taken off: all of it deletes what the pool is about."""
 SMALLEST_STD = 1e-6
@@ -58,12 +64,22 @@ class ConceptStatistics:
         Number of images that were measured.
     similarity : {"centred", "standardized"}
         What they are for; see `ConceptProfiles.from_embeddings`.
+
+    Raises
+    ------
+    InvalidInputError, InvalidTypeError
+        Where they are not of one number a concept, not finite, or no product of unit vectors.
     """
 
     mean_v: NDArray[np.float64]
     std_v: NDArray[np.float64]
     n: int
     similarity: str = SIMILARITIES[0]
+
+    def __post_init__(self) -> None:
+        checked = checked_statistics(self.mean_v, self.std_v, self.n, self.similarity)
+        for name, value in zip(("mean_v", "std_v", "n"), checked, strict=True):
+            object.__setattr__(self, name, value)  # the dataclass is frozen
 
     def scale_and_shift(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return by what products are multiplied, and what is then added, a number a concept.
@@ -164,6 +180,12 @@ class ConceptProfiles:
     statistics : ConceptStatistics or None
         Of the pool that similarities are relative to; None for plain cosines.
 
+    Raises
+    ------
+    InvalidInputError, InvalidTypeError
+        Where an id is no position in the vocabulary, an image has a concept twice, or
+        similarities are not finite, do not fall, or are not as many.
+
     References
     ----------
     "A Highly Efficient Diversity-based Input Selection for DNN Improvement Using VLMs",
@@ -185,6 +207,30 @@ class ConceptProfiles:
     similarities: NDArray[np.float32]
     vocabulary: ConceptVocabulary
     statistics: ConceptStatistics | None
+
+    def __post_init__(self) -> None:
+        _check_vocabulary(self.vocabulary)
+        v = len(self.vocabulary)
+        ids_nm, sims_nm = checked_profiles(self.ids, self.similarities, v)
+        if self.statistics is not None:
+            _check_statistics(self.statistics, v)
+        object.__setattr__(self, "ids", ids_nm)  # the dataclass is frozen
+        object.__setattr__(self, "similarities", sims_nm)
+
+    @classmethod
+    def _of(
+        cls,
+        ids: NDArray[np.int32],
+        similarities: NDArray[np.float32],
+        vocabulary: ConceptVocabulary,
+        statistics: ConceptStatistics | None,
+    ) -> ConceptProfiles:
+        """Return profiles of what is checked or computed, which is not looked at again."""
+        profiles = object.__new__(cls)
+        parts = {"ids": ids, "similarities": similarities, "vocabulary": vocabulary}
+        for name, value in {**parts, "statistics": statistics}.items():
+            object.__setattr__(profiles, name, value)
+        return profiles
 
     @classmethod
     def from_embeddings(
@@ -244,11 +290,8 @@ class ConceptProfiles:
         image_emb_nd = check_embeddings(_unwrap(Z, vocabulary), "Z", width=d, finite=False)
         m = check_int(m, "m", largest=v)
         check_choice(similarity, SIMILARITIES, "similarity")
-        if statistics is not None and statistics.mean_v.shape != (v,):
-            raise InvalidInputError(
-                f"`statistics` must be of this vocabulary, {v} concepts; got those of "
-                f"{statistics.mean_v.shape[0]}. Measure them with it."
-            )
+        if statistics is not None:
+            _check_statistics(statistics, v)
         if statistics is not None and similarity not in (statistics.similarity, "cosine"):
             raise InvalidInputError(
                 f"`statistics` must be for similarity={similarity!r}; got some for "
@@ -295,7 +338,7 @@ class ConceptProfiles:
                 pass
         else:
             _profile_on(device, image_emb_nd, scaled_dv, offset_v, ids_nm, sims_nm)
-        return cls(ids=ids_nm, similarities=sims_nm, vocabulary=vocabulary, statistics=statistics)
+        return cls._of(ids_nm, sims_nm, vocabulary, statistics)
 
     @property
     def m(self) -> int:
@@ -322,7 +365,8 @@ class ConceptProfiles:
         return profiles_html(self)
 
     def names(self, index: int) -> list[str]:
-        """Return the names of one image's concepts, most similar first."""
+        """Return the names of the concepts of the image at `index`, most similar first."""
+        index = check_int(index, "index", smallest=0, largest=len(self) - 1)
         return [self.vocabulary.names[concept] for concept in self.ids[index]]
 
     def weights(self, weighting: str = "binary") -> NDArray[np.float32]:
@@ -350,11 +394,8 @@ class ConceptProfiles:
     def take(self, indices: ArrayLike) -> ConceptProfiles:
         """Return the profiles of the images at `indices`, in that order."""
         rows = check_indices(indices, len(self))
-        return ConceptProfiles(
-            ids=self.ids[rows],
-            similarities=self.similarities[rows],
-            vocabulary=self.vocabulary,
-            statistics=self.statistics,
+        return ConceptProfiles._of(
+            self.ids[rows], self.similarities[rows], self.vocabulary, self.statistics
         )
 
     def profile(self, Z: Any) -> ConceptProfiles:
@@ -388,6 +429,8 @@ class ConceptProfiles:
             arrays |= {"mean_v": self.statistics.mean_v, "std_v": self.statistics.std_v}
             arrays["n"] = np.int64(self.statistics.n)
             arrays["similarity"] = np.array(self.statistics.similarity)
+        arrays = {name: np.asarray(array) for name, array in arrays.items()}
+        arrays["sha256"] = checksum_of(arrays)
         with replacing(path, "wb", overwrite=overwrite) as file:
             np.savez(file, **arrays)
 
@@ -400,8 +443,9 @@ class ConceptProfiles:
         InvalidInputError
             Where the file is missing, damaged or something else, or of another vocabulary.
         """
+        _check_vocabulary(vocabulary)
         arrays = SAVED.read_arrays(path, SAVED.read(path))
-        why = _why_unfit(arrays)
+        why = why_unfit(arrays)
         if why is not None:
             raise SAVED.unfit(path, why)
         if tuple(arrays["names"].tolist()) != vocabulary.names:
@@ -417,56 +461,7 @@ class ConceptProfiles:
             statistics = ConceptStatistics(
                 arrays["mean_v"], arrays["std_v"], int(arrays["n"]), similarity
             )
-        return cls(arrays["ids"], arrays["similarities"], vocabulary, statistics)
-
-
-def _why_unfit(arrays: dict[str, NDArray[Any]]) -> str | None:
-    """Return what is wrong with the arrays of a file; None where they are profiles."""
-    return _wrong_kind(arrays) or _wrong_concepts(arrays) or _wrong_statistics(arrays)
-
-
-def _wrong_kind(arrays: dict[str, NDArray[Any]]) -> str | None:
-    # Files of 0.1.0 do not name their format.
-    found = arrays.get("format", np.array(FORMAT))
-    if found.shape != () or found.item() != FORMAT:
-        return f"it holds {found.ravel()[:1].tolist()} in place of {FORMAT}"
-    kinds = {"ids": (np.int32, 2), "similarities": (np.float32, 2), "names": (np.str_, 1)}
-    if "mean_v" in arrays:
-        kinds |= {"mean_v": (np.float64, 1), "std_v": (np.float64, 1), "n": (np.int64, 0)}
-    for name, (dtype, ndim) in kinds.items():
-        if name not in arrays:
-            return f"it has no `{name}`"
-        array = arrays[name]
-        if not np.issubdtype(array.dtype, dtype) or array.ndim != ndim:
-            return f"`{name}` is {array.ndim}-D of {array.dtype}"
-    return None
-
-
-def _wrong_concepts(arrays: dict[str, NDArray[Any]]) -> str | None:
-    ids_nm, sims_nm, v = arrays["ids"], arrays["similarities"], len(arrays["names"])
-    if sims_nm.shape != ids_nm.shape or ids_nm.shape[1] < 1:
-        return f"`ids` has shape {ids_nm.shape} and `similarities` {sims_nm.shape}"
-    if ids_nm.size and (ids_nm.min() < 0 or ids_nm.max() >= v):
-        bad = ids_nm.min() if ids_nm.min() < 0 else ids_nm.max()
-        return f"it names the concept {bad} of a vocabulary of {v}"
-    if (np.diff(np.sort(ids_nm, axis=1), axis=1) == 0).any():
-        return "it names a concept twice for one image"
-    if not np.isfinite(sims_nm).all() or (np.diff(sims_nm, axis=1) > 0).any():
-        return "its similarities are not finite, or do not fall along each row"
-    return None
-
-
-def _wrong_statistics(arrays: dict[str, NDArray[Any]]) -> str | None:
-    if "mean_v" in arrays:
-        v, mean_v, std_v = len(arrays["names"]), arrays["mean_v"], arrays["std_v"]
-        if mean_v.shape != (v,) or std_v.shape != (v,) or arrays["n"] < 1:
-            return f"its statistics are not of {v} concepts"
-        if not np.isfinite(mean_v).all() or not np.isfinite(std_v).all() or (std_v < 0).any():
-            return "its statistics are not finite, or no spreads"
-        similarity = arrays.get("similarity", np.array("standardized"))
-        if similarity.shape != () or similarity.item() not in SIMILARITIES[:2]:
-            return f"its statistics are for {similarity.ravel()[:1].tolist()}"
-    return None
+        return cls._of(arrays["ids"], arrays["similarities"], vocabulary, statistics)
 
 
 def concept_directions(text_emb_vd: NDArray[Any], similarity: str) -> NDArray[np.float32]:
@@ -483,7 +478,29 @@ def concept_directions(text_emb_vd: NDArray[Any], similarity: str) -> NDArray[np
     return directions_vd
 
 
+def _check_vocabulary(vocabulary: object) -> None:
+    if not isinstance(vocabulary, ConceptVocabulary):
+        raise InvalidTypeError(
+            f"`vocabulary` must be a ConceptVocabulary; got {type(vocabulary).__name__}. Make one "
+            "with `ConceptVocabulary.from_names`, for instance."
+        )
+
+
+def _check_statistics(statistics: object, v: int) -> None:
+    if not isinstance(statistics, ConceptStatistics):
+        raise InvalidTypeError(
+            f"`statistics` must be a ConceptStatistics; got {type(statistics).__name__}. Measure "
+            "some with `ConceptStatistics.from_embeddings`, or leave them out."
+        )
+    if len(statistics.mean_v) != v:
+        raise InvalidInputError(
+            f"`statistics` must be of this vocabulary, {v} concepts; got those of "
+            f"{len(statistics.mean_v)}. Measure them with it."
+        )
+
+
 def _text_embeddings(vocabulary: ConceptVocabulary) -> NDArray[np.float32]:
+    _check_vocabulary(vocabulary)
     if vocabulary.embeddings is None:
         raise InvalidInputError(
             "`vocabulary` must have embeddings; got names alone. "

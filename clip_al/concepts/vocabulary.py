@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_choice, check_int
+from clip_al.arrays.given import array_of, check_kind, listed, method_of
 from clip_al.arrays.types import TextEncoder
+from clip_al.atomic import as_path
 from clip_al.concepts.word_lists import (
     ConceptLine,
     check_strings,
@@ -75,9 +77,10 @@ class ConceptVocabulary:
 
     def __post_init__(self) -> None:
         names = tuple(map(clean_word, check_strings(self.names, "names")))
-        lists = [check_strings(words, "synonyms") for words in self.synonyms] or [()] * len(names)
+        lists = [check_strings(words, "synonyms") for words in listed(self.synonyms, "synonyms")]
+        lists = lists or [()] * len(names)
         synonyms = tuple(tuple(map(clean_word, words)) for words in lists)
-        groups = tuple(self.groups) or (None,) * len(names)
+        groups = tuple(listed(self.groups, "groups")) or (None,) * len(names)
         check_strings([group for group in groups if group is not None], "groups")
         for what, values in (("synonyms", synonyms), ("groups", groups)):
             if len(values) != len(names):
@@ -89,6 +92,8 @@ class ConceptVocabulary:
             ConceptLine((name, *others), None, f"position {i}")
             for i, (name, others) in enumerate(zip(names, synonyms, strict=True))
         ]
+        if self.model is not None:
+            check_kind(self.model, str, "model", "Pass `encoder.model_id`, or leave it out.")
         embeddings = self.embeddings
         if embeddings is not None:
             embeddings = _unit_rows(embeddings, "embeddings", len(names))
@@ -132,7 +137,7 @@ class ConceptVocabulary:
         >>> ConceptVocabulary.from_names(["cat", "dog"])
         ConceptVocabulary(2 concepts, not encoded)
         """
-        return cls(check_strings(names, "names"), templates=tuple(templates))
+        return cls(check_strings(names, "names"), templates=templates)  # type: ignore[arg-type]
 
     @classmethod
     def from_file(
@@ -143,7 +148,8 @@ class ConceptVocabulary:
         `[group]` on a line of its own starts a group; `#` at the start of a line or after a
         space starts a comment. Errors name the file and the line.
         """
-        return cls._from_lines(parse_lines(read_text(Path(path)), str(path)), str(path), templates)
+        file = as_path(path)
+        return cls._from_lines(parse_lines(read_text(file), str(file)), str(file), templates)
 
     @classmethod
     def from_visual_genome(
@@ -179,7 +185,8 @@ class ConceptVocabulary:
         """
         min_count = check_int(min_count, "min_count")
         kinds = ("objects", "attributes")
-        lines = [x for kind in kinds for x in genome_lines(Path(directory), kind, min_count)]
+        folder = as_path(directory, "directory")
+        lines = [x for kind in kinds for x in genome_lines(folder, kind, min_count)]
         if not lines:
             raise InvalidInputError(
                 "`directory` must hold objects_vocab.txt, attributes_vocab.txt, objects.json or "
@@ -196,7 +203,7 @@ class ConceptVocabulary:
         distinct_positions(lines, source)  # here, where lines of the file can be named
         names = tuple(line.words[0] for line in lines)
         synonyms = tuple(line.words[1:] for line in lines)
-        return cls(names, synonyms, tuple(line.group for line in lines), tuple(templates))
+        return cls(names, synonyms, tuple(line.group for line in lines), templates)  # type: ignore[arg-type]
 
     def with_embeddings(self, T: ArrayLike, model: str | None = None) -> ConceptVocabulary:
         """Return the same concepts with embeddings of the caller's own.
@@ -232,8 +239,9 @@ class ConceptVocabulary:
         >>> ConceptVocabulary.from_names(["cat", "sheep"]).encode(Toy())
         ConceptVocabulary(2 concepts, encoded by toy, width 2)
         """
+        encode_texts = method_of(encoder, "encode_texts", "encoder", "Pass a `ClipEncoder`.")
         texts = [word for line in self._lines() for word in line.words]
-        rows = encoder.encode_texts(texts, templates=self.templates)
+        rows = encode_texts(texts, templates=self.templates)
         text_emb = _unit_rows(rows, "encode_texts(...)", len(texts)).astype(np.float64)
         starts = np.cumsum([0, *(1 + len(others) for others in self.synonyms[:-1])])
         return self.with_embeddings(np.add.reduceat(text_emb, starts), encoder.model_id)
@@ -340,7 +348,7 @@ def _check_templates(templates: Iterable[str]) -> tuple[str, ...]:
 
 def _unit_rows(T: ArrayLike, name: str, n_rows: int) -> NDArray[np.float32]:
     """Return a float32 copy with rows of unit length; rows that have it stay bit for bit."""
-    array = np.array(T)
+    array = np.array(array_of(T, name))
     if array.dtype.kind not in "fiu":
         raise InvalidTypeError(
             f"`{name}` must hold numbers; got dtype {array.dtype}. Pass embeddings of texts."

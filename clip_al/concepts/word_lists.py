@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from clip_al.arrays.given import listed
 from clip_al.errors import InvalidInputError, InvalidTypeError
 
 
@@ -36,7 +37,9 @@ def word_key(word: str) -> str:
 
 def check_strings(values: Iterable[str], name: str) -> tuple[str, ...]:
     """Return a sequence of strings as a tuple; a single string is refused."""
-    strings = () if isinstance(values, str) else tuple(values)
+    strings = (
+        () if isinstance(values, str) else tuple(listed(values, name, "a sequence of strings"))
+    )
     bad = [values] if isinstance(values, str) else [v for v in strings if not isinstance(v, str)]
     if bad:
         raise InvalidTypeError(
@@ -84,6 +87,8 @@ def first_wins(lines: Sequence[ConceptLine]) -> list[tuple[int, tuple[str, ...]]
 
 def look_up(word: str, known: dict[str, Any], name: str, what: str) -> Any:
     """Return the entry of a word, or raise an error with the closest ones."""
+    if not isinstance(word, str):
+        raise InvalidTypeError(f"`{name}` must be {what}, a string; got {word!r}. Pass one.")
     if word_key(word) in known:
         return known[word_key(word)]
     close = ", ".join(map(repr, difflib.get_close_matches(word_key(word), known, n=3)))
@@ -97,6 +102,11 @@ def read_text(path: Path) -> str:
     """Read a UTF-8 file, with or without a byte order mark."""
     try:
         return path.read_text(encoding="utf-8-sig")
+    except OSError as exc:
+        raise InvalidInputError(
+            f"{path} must be a text file with one concept a line; it cannot be read "
+            f"({exc.strerror}). Name the file."
+        ) from exc
     except UnicodeDecodeError as exc:
         raise InvalidInputError(
             f"{path} must be UTF-8 text; byte {exc.start} is not. Save it as UTF-8."

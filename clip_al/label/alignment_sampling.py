@@ -15,7 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
 from clip_al.arrays.blocks import one_blas_thread
-from clip_al.arrays.checks import check_choice, check_embeddings, check_int, check_n_instances
+from clip_al.arrays.checks import (
+    check_choice,
+    check_embeddings,
+    check_host_embeddings,
+    check_int,
+    check_n_instances,
+)
+from clip_al.arrays.given import length_of
 from clip_al.arrays.labels import encode_labels, group_by_class
 from clip_al.arrays.types import Device, Embeddings
 from clip_al.errors import ModelMismatchError
@@ -143,7 +150,7 @@ class AlignmentDiversitySampling(BaseEstimator):
         ModelMismatchError
             Where pool and class embeddings are not of one width.
         """
-        check_n_instances(n_instances, len(X))
+        check_n_instances(n_instances, length_of(X, "X"))
         Z = pool_embeddings(X, embeddings, self.table)
         return self._pick(Z, n_instances, answer_of(classifier, "predict", X))
 
@@ -212,7 +219,7 @@ class AlignmentDiversitySampling(BaseEstimator):
 
     def _embeddings(self, Z: Embeddings) -> tuple[NDArray[Any], NDArray[Any]]:
         given = self.class_embeddings
-        text_emb_kd = check_embeddings(given, "class_embeddings")
+        text_emb_kd = check_host_embeddings(given, "class_embeddings")
         image_emb_nd = check_embeddings(Z, "X", finite=False)
         if image_emb_nd.shape[1] != text_emb_kd.shape[1]:
             raise ModelMismatchError(

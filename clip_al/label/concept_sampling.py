@@ -20,6 +20,7 @@ from clip_al.arrays.checks import (
     check_int,
     check_n_instances,
 )
+from clip_al.arrays.given import length_of
 from clip_al.arrays.order import lowest
 from clip_al.arrays.types import Device, Embeddings, as_array
 from clip_al.concepts.profiles import SIMILARITIES, WEIGHTINGS, ConceptProfiles, check_same_model
@@ -116,7 +117,11 @@ class _ConceptSampling(BaseEstimator):
             pool_embeddings(X, embeddings, self.table),
             vocabulary,
             self.m,
-            similarity=self._similarity(len(X if embeddings is None else as_array(embeddings))),
+            similarity=self._similarity(
+                length_of(X, "X")
+                if embeddings is None
+                else length_of(as_array(embeddings), "embeddings")
+            ),
             device=self.device,
         )
 
@@ -274,7 +279,7 @@ class CBDMarginSampling(_ConceptSampling):
         metrics : ndarray of shape (n_instances,), float64
             The picks' margin (or negated uncertainty); low is uncertain.
         """
-        check_n_instances(n_instances, len(X))
+        check_n_instances(n_instances, length_of(X, "X"))
         profiles = self._profiles(X, embeddings, profiles)
         if probabilities is None:
             probabilities = answer_of(classifier, "predict_proba", X)
@@ -402,7 +407,7 @@ class CBDSampling(_ConceptSampling):
         Parameters and returns are those of `CBDMarginSampling`; the metrics are the cost
         that each step minimised (see `pick_diverse`).
         """
-        n_instances = check_n_instances(n_instances, len(X))
+        n_instances = check_n_instances(n_instances, length_of(X, "X"))
         profiles = self._profiles(X, embeddings, profiles)
         if labelled is None:
             labelled = training_embeddings(classifier, profiles, self.table)

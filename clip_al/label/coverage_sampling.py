@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,11 +11,13 @@ from sklearn.base import BaseEstimator
 from clip_al.arrays.blocks import block_rows, map_blocks, unit_block
 from clip_al.arrays.checks import (
     check_embeddings,
+    check_host_embeddings,
     check_indices,
     check_int,
     check_n_instances,
     check_probability_shape,
 )
+from clip_al.arrays.given import array_of, check_flag, length_of
 from clip_al.arrays.types import Embeddings, as_array
 from clip_al.concepts.profiles import ConceptProfiles, check_same_model
 from clip_al.concepts.vocabulary import ConceptVocabulary
@@ -169,7 +170,7 @@ class UncertaintyCoverageSampling(BaseEstimator):
         gain_bn: NDArray[np.float64] | None = None,
     ) -> CoveragePicks:
         """Ask the classifier for what was not passed, and pick."""
-        check_n_instances(n_instances, len(X))
+        check_n_instances(n_instances, length_of(X, "X"))
         if probabilities is None:
             probabilities = _probabilities(classifier, X)
         if labelled is None:
@@ -253,11 +254,11 @@ class UncertaintyCoverageSampling(BaseEstimator):
         self, labelled: Embeddings | None, width: int, of_learner: bool
     ) -> NDArray[Any] | None:
         """Return the labelled images' embeddings; None where there are none."""
-        if labelled is None or (isinstance(labelled, Sized) and len(labelled) == 0):
+        if labelled is None or length_of(labelled, "labelled") == 0:
             return None
         name = "X_training" if of_learner else "labelled"
         array = as_array(labelled)
-        if self.table is not None and np.asarray(array).dtype.kind in "iu":
+        if self.table is not None and array_of(array, name).dtype.kind in "iu":
             rows = check_indices(np.ravel(array), len(self.table), name, distinct=False)
             return np.asarray(self.table[rows])
         if of_learner and array.shape[1:] != (width,):
@@ -279,6 +280,7 @@ class UncertaintyCoverageSampling(BaseEstimator):
     ) -> CoveragePicks:
         n_instances = check_n_instances(n_instances, len(image_emb_nd))
         check_int(self.random_state, "random_state", smallest=0)
+        check_flag(self.multi_label, "multi_label")
         how: dict[str, Any] = {"radius": self.radius, "random_state": self.random_state}
         how |= {"labelled": labelled_ld, "gain_bn": gain_bn}
         if probabilities is None:
@@ -305,7 +307,7 @@ class UncertaintyCoverageSampling(BaseEstimator):
         """Pick without probabilities: for the pool, or for each class that CLIP sees."""
         if self.class_embeddings is None:
             return pick_by_coverage(image_emb_nd, n_instances, **how)
-        class_emb_kd = check_embeddings(
+        class_emb_kd = check_host_embeddings(
             self.class_embeddings, "class_embeddings", width=image_emb_nd.shape[1]
         )
         class_n, prob_n = zero_shot(image_emb_nd, class_emb_kd)
@@ -316,7 +318,7 @@ class UncertaintyCoverageSampling(BaseEstimator):
     def _check_classes(self, n_columns: int) -> None:
         if self.class_embeddings is None:
             return
-        n_classes = len(np.asarray(self.class_embeddings))
+        n_classes = len(check_host_embeddings(self.class_embeddings, "class_embeddings"))
         # Fewer columns are a learner that has not seen every class yet.
         if n_columns > n_classes:
             raise InvalidInputError(
@@ -383,7 +385,7 @@ def _probabilities(classifier: Any, X: Any) -> Any:
 def _columns(probabilities: ArrayLike | None, multi_label: bool) -> Any:
     """Return probabilities as one array; scikit-learn gives several labels as a list of (n, 2)."""
     if multi_label and isinstance(probabilities, list):
-        parts = [np.asarray(part) for part in probabilities]
+        parts = [array_of(part, "probabilities") for part in probabilities]
         if all(part.ndim == 2 and part.shape[1] == 2 for part in parts):
             return np.stack([part[:, 1] for part in parts], axis=1)
     return probabilities

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clip_al.arrays.checks import check_embeddings, check_n_instances
+from clip_al.arrays.checks import check_host_embeddings, check_n_instances, check_real
 from clip_al.errors import InvalidInputError
 
 LANES = 64
@@ -71,6 +71,7 @@ def pick_diverse(
     ----------
     Chen, Welling, Smola: "Super-Samples from Kernel Herding", UAI 2010, Eq. 8.
     """
+    _check_concepts(ids_cm, weights_cm, n_instances, sum_v, target_v)
     picks = np.empty(n_instances, dtype=np.int64)
     cost = np.empty(n_instances)
     if target_v is None:
@@ -85,6 +86,25 @@ def pick_diverse(
     pull_c = np.einsum("cm,cm->c", weights_cm, target_v[ids_cm])
     _pick_diverse(ids_cm, weights_cm, similarity_c, pull_c, n_chosen, len(sum_v), picks, cost)
     return picks, cost
+
+
+def _check_concepts(
+    ids_cm: NDArray[np.int32],
+    weights_cm: NDArray[np.float32],
+    n_instances: int,
+    sum_v: NDArray[np.float64],
+    target_v: NDArray[np.float64] | None,
+) -> None:
+    """Raise where an index would leave an array: compiled loops do not look; O(c m)."""
+    c, m = ids_cm.shape
+    v = len(sum_v)
+    fits = weights_cm.shape == (c, m) and (target_v is None or target_v.shape == (v,))
+    if not (fits and m and 1 <= n_instances <= c and ids_cm.min() >= 0 and ids_cm.max() < v):
+        raise InvalidInputError(
+            f"Concepts must be positions in [0, {v - 1}], and weights as many; got "
+            f"{ids_cm.min(initial=0)} to {ids_cm.max(initial=0)} of shape {ids_cm.shape} for "
+            f"{n_instances} picks. The arrays of the profiles were changed: profile again."
+        )
 
 
 @numba.njit(nogil=True, cache=True)
@@ -278,10 +298,10 @@ def pick_by_geometric_diversity(
     Chen, Zhang, Zhou: "Fast Greedy MAP Inference for Determinantal Point Process to
     Improve Recommendation Diversity", NeurIPS 2018, Algorithm 1.
     """
-    z_nd = check_embeddings(features, "features")
+    z_nd = check_host_embeddings(features, "features")
     z_nd = z_nd if z_nd.dtype.itemsize >= 4 else z_nd.astype(np.float32)
     n_instances = check_n_instances(n_instances, len(z_nd))
-    if not jitter > 0:
+    if not 0 < check_real(jitter, "jitter") < np.inf:
         raise InvalidInputError(f"`jitter` must be above 0; got {jitter}. Pass 1e-3, for instance.")
     d = z_nd.shape[1]
     inverse_dd = np.eye(d)

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import NotFittedError
 
 from clip_al.arrays.checks import check_choice, check_indices
+from clip_al.arrays.given import array_of, length_of, method_of
 from clip_al.arrays.types import Embeddings, as_array
 from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import ConceptProfiles
@@ -38,10 +39,11 @@ def pool_embeddings(X: Any, embeddings: Embeddings | None, table: EmbeddingTable
         With it, and without `embeddings`, `X` holds row numbers.
     """
     if embeddings is not None:
-        if X is not None and len(as_array(embeddings)) != len(X):
+        n_rows = length_of(as_array(embeddings), "embeddings")
+        if X is not None and n_rows != length_of(X, "X"):
             raise InvalidInputError(
                 f"`embeddings` must have one row for each of the {len(X)} images of the pool; "
-                f"got {len(as_array(embeddings))}. Pass those of the same pool, in the same order."
+                f"got {n_rows}. Pass those of the same pool, in the same order."
             )
         return embeddings
     if X is None:
@@ -50,8 +52,8 @@ def pool_embeddings(X: Any, embeddings: Embeddings | None, table: EmbeddingTable
         )
     if table is None:
         return X
-    rows = np.asarray(X)
-    if rows.dtype.kind not in "iu" or rows.size != len(rows):
+    rows = array_of(X, "X")
+    if not rows.ndim or rows.dtype.kind not in "iu" or rows.size != len(rows):
         raise InvalidTypeError(
             "With a table bound, `X` must hold row numbers of the table; got shape "
             f"{rows.shape} and dtype {rows.dtype}. Pass integers, or `embeddings=`."
@@ -66,7 +68,7 @@ def check_profiles(profiles: object, X: Any) -> ConceptProfiles:
             f"`profiles` must be a ConceptProfiles; got {type(profiles).__name__}. "
             "Make one with `ConceptProfiles.from_embeddings`."
         )
-    if X is not None and len(X) != len(profiles):
+    if X is not None and length_of(X, "X") != len(profiles):
         raise InvalidInputError(
             f"`profiles` must have one row for each of the {len(X)} images of the pool; got "
             f"{len(profiles)}. Pass `profiles.take(pool_indices)`."
@@ -89,8 +91,9 @@ def answer_of(classifier: Any, method: str, X: Any) -> Any:
     estimator = getattr(classifier, "estimator", classifier)
     if classifier is None or not getattr(estimator, "initialized_", True):
         return None
+    remedy = "Pass a modAL learner, a classifier or None."
     try:
-        return getattr(classifier, method)(X)
+        return method_of(classifier, method, "classifier", remedy)(X)
     except NotFittedError:
         return None
 
@@ -106,7 +109,7 @@ def training_embeddings(
     text = profiles.vocabulary.embeddings
     if X is None or not hasattr(X, "shape"):
         return None
-    if table is not None and np.asarray(X).dtype.kind in "iu":
+    if table is not None and array_of(X, "X_training").dtype.kind in "iu":
         # An image that was taught twice counts twice, as its embedding would.
         return table[check_indices(np.ravel(X), len(table), "X_training", distinct=False)]
     if text is None and len(X.shape) == 2:
@@ -139,7 +142,7 @@ def count_labelled(labelled: Labelled, profiles: ConceptProfiles, weighting: str
             )
         return counts + labelled
     if not isinstance(labelled, ConceptProfiles):
-        if len(as_array(labelled)) == 0:
+        if length_of(as_array(labelled), "labelled") == 0:
             return counts
         labelled = profiles.profile(labelled)
     if labelled.n_concepts != profiles.n_concepts:
@@ -168,10 +171,7 @@ def target_vector(
             return None
         like = profiles if target == "pool" else part
         return ConceptCounts.from_profiles(like, weighting=weighting).sum_v / len(like)
-    try:
-        target_v = np.asarray(target, dtype=np.float64)
-    except (TypeError, ValueError):
-        target_v = np.empty(0)
+    target_v = array_of(target, "target", np.float64)
     if target_v.shape != (profiles.n_concepts,) or not np.isfinite(target_v).all():
         raise InvalidInputError(
             f"`target` must be {', '.join(map(repr, TARGETS))} or one finite number for "

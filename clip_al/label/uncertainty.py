@@ -12,6 +12,7 @@ from scipy.special import entr
 
 from clip_al.arrays.blocks import block_rows, map_blocks
 from clip_al.arrays.checks import check_probabilities, check_probability_shape, probability_block
+from clip_al.arrays.given import array_of
 from clip_al.errors import InvalidInputError
 
 
@@ -132,7 +133,7 @@ def ensemble_variance(probabilities: ArrayLike) -> NDArray[np.float64]:
     >>> ensemble_variance([[[1.0, 0.0], [0.5, 0.5]], [[0.0, 1.0], [0.5, 0.5]]])
     array([0.5, 0. ])
     """
-    array: NDArray[Any] = np.asanyarray(probabilities)
+    array = array_of(probabilities, "probabilities")
     if array.ndim != 3 or array.shape[0] < 2:
         raise InvalidInputError(
             "`probabilities` must be (models, images, classes) of at least 2 models; got shape "

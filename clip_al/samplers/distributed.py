@@ -10,11 +10,14 @@ import torch.distributed
 from numpy.typing import ArrayLike
 from torch.utils.data.distributed import DistributedSampler
 
-from clip_al.arrays.checks import check_int
+from clip_al.arrays.checks import check_count, check_int
+from clip_al.arrays.given import check_flag, listed
 from clip_al.errors import InvalidInputError
 from clip_al.samplers.epoch_iterator import Shard, check_state
 from clip_al.samplers.epoch_plan import EpochPlan, Positions
 from clip_al.samplers.sampler import SelectedSubsetSampler
+
+MOST_PROCESSES = 2**20
 
 
 class DistributedSelectedSubsetSampler(SelectedSubsetSampler, DistributedSampler[int]):
@@ -83,6 +86,7 @@ class DistributedSelectedSubsetSampler(SelectedSubsetSampler, DistributedSampler
         replay_fraction: float | None = None,
     ) -> None:
         num_replicas, rank = _place(num_replicas, rank)
+        drop_last = check_flag(drop_last, "drop_last")
         SelectedSubsetSampler.__init__(
             self,
             indices,
@@ -136,7 +140,7 @@ def _place(num_replicas: int | None, rank: int | None) -> tuple[int, int]:
             )
         num_replicas = torch.distributed.get_world_size() if num_replicas is None else num_replicas
         rank = torch.distributed.get_rank() if rank is None else rank
-    num_replicas = check_int(num_replicas, "num_replicas")
+    num_replicas = check_count(num_replicas, "num_replicas", MOST_PROCESSES)
     return num_replicas, check_int(rank, "rank", smallest=0, largest=num_replicas - 1)
 
 
@@ -165,7 +169,7 @@ def check_shards(states: Iterable[Any]) -> None:
     """
     found = [
         check_state(iter(state).state_dict() if isinstance(state, SelectedSubsetSampler) else state)
-        for state in states
+        for state in listed(states, "states")
     ]
     if not found:
         raise InvalidInputError(

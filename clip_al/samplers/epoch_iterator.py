@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import operator
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, cast
@@ -37,8 +39,12 @@ class Shard(NamedTuple):
         """Return this part of an epoch's order, wrapped around or cut off to fit."""
         if self.num_replicas == 1:
             return order
-        total = np.resize(order, self.n_items * self.num_replicas)
-        return total[self.rank :: self.num_replicas].copy()
+        total = self.n_items * self.num_replicas
+        if total <= len(order):
+            return order[self.rank : total : self.num_replicas].copy()
+        places = np.arange(self.rank, total, self.num_replicas)
+        places %= len(order)
+        return order[places]
 
 
 class _Chunks:
@@ -90,8 +96,8 @@ class EpochIterator(itertools.chain[int]):
 
     `state_dict` and `load_state_dict` are what torchdata's `StatefulDataLoader` asks for.
     A state is absolute, so that a resumed iterator's state can be resumed from again; it
-    holds numbers and strings only: `epoch`, `yielded`, `seed`, `fingerprint` and, of one
-    process of several, `num_replicas` and `rank`.
+    holds numbers and strings only: `epoch`, `yielded`, `seed`, `fingerprint`, of one
+    process of several `num_replicas` and `rank`, and `check`, a checksum of these.
 
     Notes
     -----
@@ -149,7 +155,7 @@ class EpochIterator(itertools.chain[int]):
         }
         if chunks.shard.num_replicas > 1:
             state |= {"num_replicas": chunks.shard.num_replicas, "rank": chunks.shard.rank}
-        return state
+        return {**state, "check": _check_of(state)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on where the state was taken.
@@ -194,7 +200,21 @@ class EpochIterator(itertools.chain[int]):
                 f"{state['seed']}. Pass `random_state={state['seed']}` to resume from it."
             )
         check_int(state["yielded"], "yielded", smallest=0, largest=chunks.shard.n_items)
+        # States of 0.1.0 have none.
+        if state.get("check") not in (None, _check_of(state)):
+            raise InvalidInputError(
+                "The state must be as `state_dict` returned it; its numbers are others, it is "
+                "damaged or was edited. Load another checkpoint, or start the epoch anew."
+            )
         chunks.move_to(state["yielded"], state["epoch"], state["seed"])
+
+
+def _check_of(state: Mapping[str, Any]) -> str:
+    """Return a checksum of a state, by which a number that changed is noticed."""
+    names = ("epoch", "yielded", "seed", "fingerprint", "num_replicas", "rank")
+    whole = {"num_replicas": 1, "rank": 0, **state}
+    values = json.dumps([whole[name] for name in names])
+    return hashlib.blake2b(values.encode(), digest_size=4).hexdigest()
 
 
 def check_state(state: Any) -> dict[str, Any]:
@@ -209,4 +229,9 @@ def check_state(state: Any) -> dict[str, Any]:
     whole = {"num_replicas": 1, "rank": 0, **state}
     for key in ("epoch", "yielded", "seed", "num_replicas", "rank"):
         whole[key] = check_int(whole[key], key, smallest=0)
+    if not isinstance(whole["fingerprint"], str):
+        raise InvalidTypeError(
+            f"A state's `fingerprint` must be text; got {whole['fingerprint']!r}. Pass what "
+            "`state_dict` of the sampler's iterator returned."
+        )
     return whole

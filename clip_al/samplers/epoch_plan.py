@@ -7,12 +7,13 @@ import json
 import numbers
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clip_al.arrays.checks import check_int
+from clip_al.arrays.checks import check_count
+from clip_al.arrays.given import array_of, check_flag
 from clip_al.errors import InvalidInputError, InvalidTypeError
 
 
@@ -33,6 +34,8 @@ class Chosen(Protocol):
         """The same for equal selections."""
 
 
+MOST_ITEMS = 2**30
+"""Of an epoch, whose order is kept as a whole: 8 bytes an item."""
 Positions: TypeAlias = "Chosen | ArrayLike"
 """A selection, positions in the dataset, or a mask."""
 
@@ -150,9 +153,11 @@ def make_plan(
     array([7, 3, 5, 1])
     """
     chosen_k, n_images = as_positions(indices, "indices")
+    shuffle = check_flag(shuffle, "shuffle")
     if replacement is None:
         replacement = weights is not None
-    n = len(chosen_k) if n_samples is None else check_int(n_samples, "n_samples")
+    replacement = check_flag(replacement, "replacement")
+    n = len(chosen_k) if n_samples is None else check_count(n_samples, "n_samples", MOST_ITEMS)
     weights_k = None
     if weights is not None:
         weights_k = _checked_weights(weights, chosen_k, n_images)
@@ -166,7 +171,7 @@ def make_plan(
     n_replay = 0
     if replay_r is not None and replay_fraction is not None:
         n_replay = max(1, round(n * replay_fraction / (1 - replay_fraction)))
-    return EpochPlan(chosen_k, bool(shuffle), n, bool(replacement), weights_k, replay_r, n_replay)
+    return EpochPlan(chosen_k, shuffle, n, replacement, weights_k, replay_r, n_replay)
 
 
 def as_positions(value: Positions, name: str) -> tuple[NDArray[np.int64], int | None]:
@@ -182,9 +187,9 @@ def as_positions(value: Positions, name: str) -> tuple[NDArray[np.int64], int | 
     """
     n_images = None
     if isinstance(value, Chosen):
-        array, n_images = np.asarray(value.indices), int(value.n_images)
+        array, n_images = array_of(value.indices, name), int(value.n_images)
     else:
-        array = np.asarray(value)
+        array = array_of(value, name)
     if array.ndim == 1 and array.dtype == np.bool_:
         n_images = array.size
         array = np.flatnonzero(array)
@@ -216,7 +221,7 @@ def as_positions(value: Positions, name: str) -> tuple[NDArray[np.int64], int | 
 def _checked_weights(
     weights: ArrayLike, indices: NDArray[np.int64], n_images: int | None
 ) -> NDArray[np.float64]:
-    array: NDArray[Any] = np.asarray(weights)
+    array = array_of(weights, "weights")
     if array.dtype.kind not in "fiu":
         raise InvalidTypeError(
             f"`weights` must hold numbers; got dtype {array.dtype}. Pass one number an image."

@@ -18,12 +18,28 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.blocks import block_rows, map_blocks, one_blas_thread, unit_block
-from clip_al.arrays.checks import check_choice, check_embeddings, check_int
-from clip_al.arrays.device import device_block, device_of, device_slices, host
+from clip_al.arrays.checks import (
+    check_choice,
+    check_count,
+    check_embeddings,
+    check_host_embeddings,
+    check_int,
+    check_real,
+    check_seed,
+)
+from clip_al.arrays.device import device_block, device_of, device_slices, for_torch, host
+from clip_al.arrays.given import MOST_CLASSES, array_of, labels_of
 from clip_al.arrays.labels import encode_labels, group_by_class
 from clip_al.arrays.types import Adapter, Device, Embeddings
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.score.neighbors import chosen_backend, distances_within, neighbour_count, unit_rows
+from clip_al.score.neighbors import (
+    adapted_images,
+    adapted_texts,
+    chosen_backend,
+    distances_within,
+    neighbour_count,
+    unit_rows,
+)
 from clip_al.score.neighbors_approximate import indexed_distances, sampled_distances
 
 log = logging.getLogger(__name__)
@@ -273,6 +289,7 @@ def sample_diversity_scores(
     classes = group_by_class(codes_n, len(labels))
     if exact_up_to is not None:
         check_int(exact_up_to, "exact_up_to", smallest=2)
+    random_state = check_seed(random_state)
     counts = [
         neighbour_count(n_neighbors, len(members), group=f"class {label}")
         for label, members in zip(labels, classes, strict=True)
@@ -337,7 +354,7 @@ def class_prototypes(
            [0., 1.]], dtype=float32)
     """
     image_emb_nd = check_embeddings(Z, "Z", finite=False)
-    n_classes = check_int(n_classes, "n_classes")
+    n_classes = check_count(n_classes, "n_classes", MOST_CLASSES)
     codes_n = encode_labels(y, n_images=len(image_emb_nd), n_classes=n_classes)
     prototype_kd = np.zeros((n_classes, image_emb_nd.shape[1]), dtype=np.float32)
     with one_blas_thread():
@@ -388,7 +405,7 @@ def standardize_scores(
     array([-1.,  1.,  0.,  0.], dtype=float32)
     """
     check_choice(scale, SCALES, "scale")
-    scores: NDArray[Any] = np.asarray(score_n)
+    scores = array_of(score_n, "score_n")
     if scores.ndim != 1 or not scores.size or scores.dtype.kind not in "fiu":
         raise InvalidInputError(
             "`score_n` must be a 1-D array of numbers, one an image; got shape "
@@ -425,7 +442,7 @@ def standardize_scores(
 
 def _labels_in_use(y: ArrayLike, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the class numbers that occur, ascending, and the place of each label in them."""
-    labels = np.asarray(y)
+    labels = labels_of(y, "y")
     is_number = labels.dtype.kind in "iub" and labels.size
     n_classes = int(labels.max()) + 1 if is_number else 1
     codes_n = encode_labels(labels, n_images=n, n_classes=max(1, n_classes))
@@ -438,7 +455,7 @@ def _checked(
 ) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.float32]]:
     """Return embeddings as they came, labels as numbers, and (adapted) unit class texts."""
     image_emb_nd = check_embeddings(Z, "Z", finite=False)
-    text_emb_kd = check_embeddings(T, "T", width=image_emb_nd.shape[1])
+    text_emb_kd = check_host_embeddings(T, "T", width=image_emb_nd.shape[1])
     zero = np.flatnonzero(~text_emb_kd.any(axis=1))
     if zero.size:
         raise InvalidInputError(
@@ -447,7 +464,7 @@ def _checked(
         )
     codes_n = encode_labels(y, n_images=len(image_emb_nd), n_classes=len(text_emb_kd))
     unit_kd = unit_rows(text_emb_kd, np.arange(len(text_emb_kd)))
-    return image_emb_nd, codes_n, unit_kd if adapter is None else adapter.transform_texts(unit_kd)
+    return image_emb_nd, codes_n, unit_kd if adapter is None else adapted_texts(adapter, unit_kd)
 
 
 def _temperature(temperature: object, adapter: Adapter | None) -> float:
@@ -457,7 +474,7 @@ def _temperature(temperature: object, adapter: Adapter | None) -> float:
         raise InvalidTypeError(
             f"`temperature` must be a number; got {temperature!r}. Pass 0.01, for instance."
         )
-    value = float(temperature)
+    value = check_real(temperature, "temperature")
     if not SMALLEST_TEMPERATURE <= value < np.inf:
         raise InvalidInputError(
             f"`temperature` must be at least {SMALLEST_TEMPERATURE} and finite; got {value}. "
@@ -472,7 +489,7 @@ def _adapted_block(
     """Return some rows, and their lengths, which are 1 to a rounding or to 1e-4."""
     block = unit_block(image_emb_nd, rows)
     if adapter is not None:
-        block = adapter.transform_images(block)
+        block = adapted_images(adapter, block)
     return block, np.sqrt(np.einsum("bd,bd->b", block, block))
 
 
@@ -507,7 +524,7 @@ def _cosines_on(
 
     with torch.no_grad():
         class_kd = torch.as_tensor(text_emb_kd, device=device)
-        code_n = torch.tensor(codes_n, device=device)
+        code_n = torch.tensor(for_torch(codes_n), device=device)
         for rows in device_slices(*image_emb_nd.shape):
             block = _device_block(image_emb_nd, rows, device, adapter)
             score_n[rows] = (block * class_kd[code_n[rows]]).sum(dim=1).cpu().numpy()
@@ -528,7 +545,7 @@ def _label_scores_on(
 
     with torch.no_grad():
         class_dk = torch.as_tensor(text_emb_kd, device=device).T
-        code_n1 = torch.tensor(codes_n, device=device)[:, None]
+        code_n1 = torch.tensor(for_torch(codes_n), device=device)[:, None]
         for rows in device_slices(len(image_emb_nd), max(text_emb_kd.shape)):
             cosine_bk = _device_block(image_emb_nd, rows, device, adapter) @ class_dk
             log_prob_bk = torch.log_softmax(cosine_bk * float(scale), dim=1)

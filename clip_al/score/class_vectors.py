@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al.arrays.blocks import block_rows, map_blocks
-from clip_al.arrays.checks import check_embeddings
+from clip_al.arrays.checks import check_host_embeddings
 from clip_al.arrays.device import host
 from clip_al.arrays.labels import group_by_class
 from clip_al.arrays.types import ChecksModel, Embeddings, TextEncoder, as_array
@@ -55,7 +55,7 @@ def unit_class_embeddings(
     """
     if source is not None and isinstance(Z, ChecksModel):
         Z.check_model(source)
-    text_emb_kd = check_embeddings(T, "class_embeddings")
+    text_emb_kd = check_host_embeddings(T, "class_embeddings")
     width = np.shape(as_array(Z))[-1]
     if text_emb_kd.shape[1] != width:
         raise ModelMismatchError(
@@ -81,7 +81,7 @@ def check_text_weight(weight: object) -> float | str:
         raise InvalidTypeError(
             f"`text_weight` must be a number or 'auto'; got {weight!r}. Pass 0.5, for instance."
         )
-    if isinstance(weight, str) or not 0 <= float(weight) <= 1:
+    if isinstance(weight, str) or not 0 <= weight <= 1:
         raise InvalidInputError(
             f"`text_weight` must be in [0, 1] or 'auto'; got {weight!r}. Choose one."
         )

@@ -9,12 +9,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.blocks import block_rows, map_blocks
-from clip_al.arrays.checks import check_embeddings
+from clip_al.arrays.checks import (
+    check_embeddings,
+    check_host_embeddings,
+    check_int,
+    check_number,
+    check_seed,
+)
 from clip_al.arrays.device import host
+from clip_al.arrays.given import array_of
 from clip_al.arrays.labels import encode_labels
 from clip_al.arrays.types import Adapter, Embeddings
 from clip_al.errors import InvalidInputError
-from clip_al.score.neighbors import unit_rows
+from clip_al.score.neighbors import adapted_texts, unit_rows
 
 MAX_IMAGES = 20_000
 """More images than this change the two numbers by less than their own error."""
@@ -41,6 +48,11 @@ class LabelNoise:
     temperature: float
     uniform_share: float
     n_classes: int
+
+    def __post_init__(self) -> None:
+        check_number(self.temperature, "temperature", above=0.0)
+        check_number(self.uniform_share, "uniform_share", low=0.0, below=1.0)
+        check_int(self.n_classes, "n_classes")
 
     @property
     def wrong_fraction(self) -> float:
@@ -85,7 +97,13 @@ class LabelNoise:
         self, log_prob_n: NDArray[Any]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return log((1 − ε) p), and the logarithm of its sum with ε / k."""
-        right_n = np.log1p(-self.uniform_share) + np.asarray(log_prob_n, dtype=np.float64)
+        log_n = array_of(log_prob_n, "log_prob_n", np.float64)
+        if not (log_n <= 1e-3).all():  # nor where one is NaN
+            raise InvalidInputError(
+                "`log_prob_n` must hold logarithms of probabilities, at most 0; got "
+                f"{log_n.max():g}. Pass what `label_log_probabilities` returns."
+            )
+        right_n = np.log1p(-self.uniform_share) + log_n
         if self.uniform_share == 0:
             return right_n, right_n
         return right_n, np.logaddexp(right_n, np.log(self.uniform_share / self.n_classes))
@@ -150,7 +168,7 @@ def estimate_label_noise(
     0.17
     """
     image_emb_nd = check_embeddings(Z, "Z", finite=False)
-    text_emb_kd = check_embeddings(T, "T", width=image_emb_nd.shape[1])
+    text_emb_kd = check_host_embeddings(T, "T", width=image_emb_nd.shape[1])
     n, n_classes = len(image_emb_nd), len(text_emb_kd)
     if n_classes < 2:
         raise InvalidInputError(
@@ -158,13 +176,14 @@ def estimate_label_noise(
             "Add the embeddings of the other classes."
         )
     codes_n = encode_labels(y, n_images=n, n_classes=n_classes)
+    random_state = check_seed(random_state)
     n_looked = min(n, MAX_IMAGES, max(MIN_IMAGES, MAX_COSINES // n_classes))
     rows = np.arange(n)
     if n_looked < n:
         rows = np.sort(np.random.default_rng(random_state).choice(n, n_looked, replace=False))
     text_emb_kd = unit_rows(text_emb_kd, np.arange(n_classes))
     if adapter is not None:
-        text_emb_kd = adapter.transform_texts(text_emb_kd)
+        text_emb_kd = adapted_texts(adapter, text_emb_kd)
     difference_sk = host(unit_rows(image_emb_nd, rows, adapter=adapter)) @ text_emb_kd.T
     difference_sk -= np.take_along_axis(difference_sk, codes_n[rows][:, None], axis=1)
     return _likeliest(difference_sk)

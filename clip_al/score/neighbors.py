@@ -21,17 +21,21 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from clip_al.arrays.blocks import Result, block_rows, map_blocks, one_blas_thread, unit_block
-from clip_al.arrays.checks import check_choice, check_embeddings, check_int
+from clip_al.arrays.checks import check_choice, check_count, check_embeddings, check_int
 from clip_al.arrays.device import device_of, is_on_device
+from clip_al.arrays.given import MOST_CLASSES, array_of
 from clip_al.arrays.labels import encode_labels, group_by_class
 from clip_al.arrays.types import Adapter, Device, Embeddings
 from clip_al.errors import InvalidInputError, InvalidTypeError, missing_extra
+
+__all__ = ["mean_neighbour_distances", "neighbour_count", "neighbour_graph"]
 
 BACKENDS = ("auto", "faiss", "torch", "numpy")
 SMALLEST_SQUARE = 4e-6
 """Squared distances below this are rounding of a float32 cosine, and count as 0."""
 CACHED_ROWS = 512  # enough that a product runs at full speed, few enough to share out
 ITSELF = -2.0  # below every cosine: an image is not its own neighbour
+LONGEST_OFF = 1e-2  # of the length of an adapted row from 1
 SMALLEST_LENGTH = 1e-15  # below it the squares of float32 lose digits
 
 
@@ -68,6 +72,7 @@ def neighbour_count(n_neighbors: float, n_members: int, *, group: str = "the set
     >>> neighbour_count(10, 5000), neighbour_count(0.1, 5000), neighbour_count(0.1, 3)
     (10, 500, 1)
     """
+    n_members = check_int(n_members, "n_members", smallest=0)
     if isinstance(n_neighbors, bool) or not isinstance(n_neighbors, numbers.Real):
         raise InvalidTypeError(
             f"`n_neighbors` must be a whole number or a fraction; got {n_neighbors!r}. Pass 10, or "
@@ -197,7 +202,7 @@ def neighbour_graph(
     """
     image_emb_nd = check_embeddings(Z, "Z", finite=False)
     n = len(image_emb_nd)
-    n_classes = check_int(n_classes, "n_classes")
+    n_classes = check_count(n_classes, "n_classes", MOST_CLASSES)
     codes_n = encode_labels(y, n_images=n, n_classes=n_classes)
     backend, device = chosen_backend(backend, device, image_emb_nd)
     classes = group_by_class(codes_n, n_classes)
@@ -224,14 +229,14 @@ def neighbour_graph(
 def chosen_backend(backend: str, device: Device, Z: Embeddings | None = None) -> tuple[str, Any]:
     """Return what "auto" stands for, and where; refuse a device that the backend cannot use."""
     check_choice(backend, BACKENDS, "backend")
+    if backend in ("numpy", "faiss") and (is_on_device(Z) or str(device) not in ("None", "cpu")):
+        raise InvalidInputError(
+            f"`device` must be 'cpu', and embeddings an array, for the backend {backend!r}; got "
+            f"{str(Z.device if is_on_device(Z) else device)!r}. Pass backend='torch'."
+        )
     device = device_of(Z, device)
     if backend == "auto":
         backend = "numpy" if device is None else "torch"
-    if backend != "torch" and device is not None:
-        raise InvalidInputError(
-            f"`device` must be 'cpu', and embeddings an array, for the backend {backend!r}; got "
-            f"{str(device)!r}. Pass backend='torch'."
-        )
     return backend, device
 
 
@@ -267,10 +272,42 @@ def unit_rows(
 
     for _ in on_all_cores(gather, len(members), CACHED_ROWS):
         pass
-    if adapter is None:
-        return unit_md
-    adapted: NDArray[np.float32] = adapter.transform_images(unit_md)
-    return adapted
+    return unit_md if adapter is None else adapted_images(adapter, unit_md)
+
+
+def adapted_images(adapter: Adapter, unit_bd: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what an adapter makes of images; anybody may have written it, so it is looked at.
+
+    Raises
+    ------
+    InvalidInputError
+        Where it gives anything but a unit row for each image: bisection between cosines of −1.1
+        and 1.1 would write past the end of an array.
+    """
+    return _adapted(adapter, "transform_images", unit_bd)
+
+
+def adapted_texts(adapter: Adapter, unit_kd: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what an adapter makes of texts, looked at as in `adapted_images`."""
+    return _adapted(adapter, "transform_texts", unit_kd)
+
+
+def _adapted(adapter: Adapter, method: str, unit_nd: NDArray[np.float32]) -> NDArray[np.float32]:
+    transform, n = getattr(adapter, method, None), len(unit_nd)
+    if transform is None:
+        raise InvalidTypeError(
+            f"`adapter` must have `{method}`, as a fitted DatasetAdapter; got a "
+            f"{type(adapter).__name__}. Pass one, or leave `adapter` out."
+        )
+    adapted = array_of(transform(unit_nd), f"adapter.{method}(...)", np.float32)
+    if adapted.ndim == 2 and len(adapted) == n:
+        length_n = np.sqrt(np.einsum("nd,nd->n", adapted, adapted))
+        if (np.abs(length_n - 1.0) < LONGEST_OFF).all():  # false where one is NaN
+            return adapted
+    raise InvalidInputError(
+        f"`adapter.{method}` must return one row of unit length for each of the {n} rows; got "
+        f"shape {adapted.shape}, or rows of another length. Divide each row by its length."
+    )
 
 
 def on_all_cores(

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
 from clip_al.arrays.checks import check_choice, check_int, check_number
+from clip_al.arrays.given import check_kind, listed
 from clip_al.arrays.labels import Names
 from clip_al.arrays.order import highest_of_parts
 from clip_al.errors import InvalidInputError
@@ -251,9 +252,11 @@ class SelectionOptimizer(BaseEstimator):
             what `select` returns for that ratio alone. ``settings["within"]`` is the ratio of
             the one it was chosen from.
         """
+        known = {} if settings is None else settings
+        check_kind(known, Mapping, "settings", "Pass a dict.")
         checked = _check_data(sas, sds, y, **data)
         self._check_parameters(checked)
-        asked = list(ratios)
+        asked = listed(ratios, "ratios")
         if not asked:
             raise InvalidInputError("`ratios` must hold at least one ratio; got none. Pass one.")
         wanted = [check_ratio(ratio, len(checked.sas_n)) for ratio in asked]
@@ -261,7 +264,7 @@ class SelectionOptimizer(BaseEstimator):
         candidates = np.arange(len(checked.sas_n))
         larger: dict[str, float] = {}
         for n_wanted, ratio in sorted(set(zip(wanted, asked, strict=True)), reverse=True):
-            record = {**(settings or {}), **self._record(ratio), **larger}
+            record = {**known, **self._record(ratio), **larger}
             chosen[ratio] = self._select(checked, float(ratio), n_wanted, candidates, record)
             candidates, larger = chosen[ratio].indices, {"within": float(ratio)}
         return [chosen[ratio] for ratio in asked]
@@ -407,7 +410,7 @@ def _check_data(
             f"`sds` must have one score for each of the {n} images of `sas`; got {len(sds_n)}. "
             "Score the same images, in the same order."
         )
-    classes, names = None, None if class_names is None else check_names(class_names)
+    classes, names = None, check_names(class_names)
     if y is not None:
         codes, k, names = encode_classes(
             y, n_images=n, n_classes=n_classes, class_names=class_names

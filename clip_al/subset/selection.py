@@ -13,14 +13,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_indices, check_int
+from clip_al.arrays.given import check_kind
 from clip_al.atomic import write_frame
-from clip_al.errors import InvalidInputError, InvalidTypeError
+from clip_al.errors import InvalidInputError
 from clip_al.subset.notebook import selection_html
 from clip_al.subset.selection_checks import (
     Groups,
     check_chosen,
     check_ids,
     check_labels,
+    check_likeliest,
     check_names,
     check_scores,
     check_settings,
@@ -46,6 +48,7 @@ from clip_al.subset.selection_summaries import (
     name_of,
     names_of,
     share_table,
+    text_column,
 )
 
 if TYPE_CHECKING:
@@ -130,6 +133,7 @@ class Selection:
             "groups": None if self.groups is None else encode_groups(self.groups, n_images=n),
             "ids": None if self.ids is None else check_ids(self.ids, n),
         }
+        check_likeliest(checked["scores"], names)
         for name, value in checked.items():
             object.__setattr__(self, name, value)  # the dataclass is frozen
         object.__setattr__(self, "fingerprint", fingerprint_of(self._head(), self._arrays()))
@@ -167,8 +171,8 @@ class Selection:
         return cls(
             np.sort(check_indices(indices, n)),
             n,
-            scores=scores or {},  # type: ignore[arg-type]  # checked and converted
-            settings=settings or {},
+            scores={} if scores is None else scores,  # type: ignore[arg-type]  # checked and converted
+            settings={} if settings is None else settings,
             labels=labels,
             class_names=class_names,  # type: ignore[arg-type]
             groups=groups,  # type: ignore[arg-type]
@@ -266,11 +270,7 @@ class Selection:
         InvalidInputError
             Where the other is of another dataset: of another size, or with other ids.
         """
-        if not isinstance(other, Selection):
-            raise InvalidTypeError(
-                f"`other` must be a Selection; got {type(other).__name__}. Make one with "
-                "`Selection.from_indices`."
-            )
+        check_kind(other, Selection, "other", "Make one with `Selection.from_indices`.")
         if other.n_images != self.n_images:
             raise InvalidInputError(
                 "Both selections must be of one dataset; this one is of "
@@ -303,15 +303,16 @@ class Selection:
 
         columns: dict[str, Any] = {"index": np.arange(self.n_images)}
         if self.ids is not None:
-            columns["id"] = self.ids.copy()
+            columns["id"] = text_column(self.ids.copy())
         columns["selected"] = self.mask
         if self.labels is not None:
-            columns["given"] = names_of(self.labels, self.class_names)
+            columns["given"] = text_column(names_of(self.labels, self.class_names))
         if self.groups is not None:
-            columns["group"] = names_of(*self.groups)
+            columns["group"] = text_column(names_of(*self.groups))
         columns |= {name: score.copy() for name, score in self.scores.items()}
         if "likeliest" in columns:
-            columns["likeliest"] = names_of(columns.pop("likeliest"), self.class_names)
+            likeliest = names_of(columns.pop("likeliest"), self.class_names)
+            columns["likeliest"] = text_column(likeliest)
         return pd.DataFrame(columns)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:

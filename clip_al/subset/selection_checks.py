@@ -14,9 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clip_al.arrays.checks import check_indices, check_int, check_number
+from clip_al.arrays.checks import check_count, check_indices, check_number
+from clip_al.arrays.given import MOST_CLASSES, array_of, check_kind, labels_of, listed
 from clip_al.arrays.labels import Names, check_distinct, encode_labels, ordered_names
 from clip_al.errors import InvalidInputError, InvalidTypeError, not_finite
+
+TAKEN = ("index", "id", "selected", "given", "group")
+"""Columns of `Selection.to_frame` that are no scores."""
 
 
 class Groups(NamedTuple):
@@ -35,9 +39,9 @@ def encode_groups(groups: ArrayLike | Groups, *, n_images: int, name: str = "gro
     Groups(codes=array([1, 0, 1]), names=('day', 'night'))
     """
     if isinstance(groups, Groups):
-        values, names = np.asarray(groups.codes), tuple(map(str, groups.names))
+        values, names = array_of(groups.codes, name), tuple(map(str, groups.names))
     else:
-        values, names = np.asarray(groups), ()
+        values, names = labels_of(groups, name), ()
     if values.shape != (n_images,):
         raise InvalidInputError(
             f"`{name}` must have one entry for each of the {n_images} images; got shape "
@@ -69,8 +73,8 @@ def encode_classes(
     ascending order, or numbers up to the largest.
     """
     names = check_names(class_names)
-    values = np.asarray(y)
-    if names is None and values.dtype.kind in "OUS":
+    values = labels_of(y, "y")
+    if names is None and _is_text(values):
         names = tuple(np.unique(values.astype(str)).tolist())
     if names is not None and n_classes not in (None, len(names)):
         raise InvalidInputError(
@@ -80,10 +84,21 @@ def encode_classes(
     if n_classes is None:
         numbers = names is None and values.size and values.dtype.kind in "iub"
         n_classes = max(0, int(values.max())) + 1 if numbers else len(names or ())
+        if n_classes > MOST_CLASSES:
+            raise InvalidInputError(
+                f"`y` must be below {MOST_CLASSES} where it holds class numbers; got {values.max()}"
+                ". Number the classes from 0: these are ids."
+            )
     else:
-        n_classes = check_int(n_classes, "n_classes")
+        n_classes = check_count(n_classes, "n_classes", MOST_CLASSES)
     codes = encode_labels(y, n_images=n_images, n_classes=n_classes, class_names=names)
     return codes, n_classes, names
+
+
+def _is_text(labels: NDArray[Any]) -> bool:
+    if labels.dtype.kind == "O":
+        return any(isinstance(label, str) for label in labels.ravel())
+    return labels.dtype.kind in "UT"
 
 
 def frozen(array: NDArray[Any]) -> NDArray[Any]:
@@ -107,9 +122,19 @@ def check_chosen(indices: ArrayLike, n: int) -> NDArray[np.int64]:
 
 def check_scores(scores: Mapping[str, Any], n: int) -> dict[str, NDArray[Any]]:
     """Return scores of all images as read-only arrays of one byte order."""
-    checked = {}
+    if not isinstance(scores, Mapping):
+        raise InvalidTypeError(
+            f"`scores` must be a mapping of names to scores; got {type(scores).__name__}. Pass "
+            "{'sas': scores}, for instance."
+        )
+    checked: dict[str, NDArray[Any]] = {}
     for name, values in scores.items():
-        array = np.asarray(values)
+        if not isinstance(name, str) or name in TAKEN:
+            raise InvalidInputError(
+                f"A score's name must be text and none of {', '.join(TAKEN)}, the other columns "
+                f"of `to_frame`; got {name!r}. Call it otherwise."
+            )
+        array = array_of(values, f"scores[{name!r}]")
         if array.shape != (n,) or array.dtype.kind not in "fiu":
             raise InvalidInputError(
                 f"`scores[{name!r}]` must be one number for each of the {n} images; got shape "
@@ -128,8 +153,23 @@ def check_scores(scores: Mapping[str, Any], n: int) -> dict[str, NDArray[Any]]:
     return checked
 
 
+def check_likeliest(scores: Mapping[str, NDArray[Any]], names: tuple[str, ...] | None) -> None:
+    """Raise where the likeliest class of an image is none of the classes."""
+    likeliest_n = scores.get("likeliest")
+    if likeliest_n is None:
+        return
+    most = MOST_CLASSES if names is None else len(names)
+    bad = likeliest_n[(likeliest_n < 0) | (likeliest_n >= most)]
+    if bad.size:
+        raise InvalidInputError(
+            f"`scores['likeliest']` must be in [0, {most - 1}], the numbers of the classes; got "
+            f"{bad[0]}. Pass what `argmax` over the classes returns."
+        )
+
+
 def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings as JSON gives them back."""
+    check_kind(settings, Mapping, "settings", "Pass a dict.")
     try:
         text = json.dumps(dict(settings), default=_to_plain, allow_nan=False)
     except (TypeError, ValueError) as exc:
@@ -158,10 +198,10 @@ def check_names(names: Names | None, *, distinct: bool = False) -> tuple[str, ..
     """
     if names is None:
         return None
-    listed = ordered_names(names)
+    ordered = ordered_names(names)
     if distinct:
-        check_distinct(listed)
-    return listed
+        check_distinct(ordered)
+    return ordered
 
 
 def check_labels(
@@ -176,20 +216,20 @@ def check_labels(
 
 def check_ids(ids: Iterable[object], n: int) -> NDArray[np.object_]:
     """Return ids as a read-only array of strings."""
-    listed = [str(value) for value in ids]
-    if len(listed) != n:
+    names = [str(value) for value in listed(ids, "ids")]
+    if len(names) != n:
         raise InvalidInputError(
-            f"`ids` must name each of the {n} images; got {len(listed)}. Pass one an image."
+            f"`ids` must name each of the {n} images; got {len(names)}. Pass one an image."
         )
     array = np.empty(n, dtype=object)
-    array[:] = listed
+    array[:] = names
     array.setflags(write=False)
     return array
 
 
 def check_score(score: ArrayLike, name: str) -> NDArray[Any]:
     """Return one score of all images, of its own float type, as a 1-D array without NaN."""
-    array = np.asarray(score)
+    array = array_of(score, name)
     if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "fiu":
         raise InvalidInputError(
             f"`{name}` must be a 1-D array of numbers, one an image, of at least one; got shape "

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al import __version__
-from clip_al.atomic import check_new, write_bytes
+from clip_al.atomic import as_path, check_new, write_bytes
 from clip_al.errors import InvalidInputError, missing_extra
 from clip_al.saved_files import SavedFile
 
@@ -147,7 +147,9 @@ def write_parquet(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
 
 
 def _paths(path: str | os.PathLike[str]) -> tuple[Path, Path]:
-    text_file = Path(path)
+    text_file = as_path(path)
+    if not text_file.name:
+        raise InvalidInputError("`path` must name a file; got an empty one. Name the JSON file.")
     if text_file.suffix == ".npz":
         raise InvalidInputError(
             f"`path` must be that of the JSON file; got {str(text_file)!r}. Name it "

@@ -118,7 +118,7 @@ def share_table(
         kept = after / before
     return pd.DataFrame(
         {
-            "name": list(names),
+            "name": text_column(list(names)),
             "before": before,
             "after": after,
             "share_before": before / before.sum(),
@@ -126,6 +126,19 @@ def share_table(
             "kept": kept,
         }
     )
+
+
+def text_column(values: Any) -> pd.Series:
+    """Return texts as a column; as objects where pandas' own type cannot hold them.
+
+    Names of files that are not UTF-8 have lone surrogates, as Python reads them.
+    """
+    import pandas as pd
+
+    try:
+        return pd.Series(values)
+    except UnicodeEncodeError:
+        return pd.Series(values, dtype=object)
 
 
 def count_moves(

@@ -140,6 +140,12 @@ def check_graph(graph: Any, n: int) -> Any:
             f"`graph` must have shape ({n}, {n}), one row and column an image; got "
             f"{graph.shape}. Make it from the same images."
         )
+    if graph.dtype.kind not in "fiub":
+        raise InvalidTypeError(
+            f"`graph` must hold numbers; got dtype {graph.dtype}. Pass what `neighbour_graph` "
+            "returns."
+        )
+    _check_format(graph)
     edges = sparse.coo_array(graph)
     bad = edges.row[~np.isfinite(edges.data)]
     if bad.size:
@@ -147,6 +153,22 @@ def check_graph(graph: Any, n: int) -> Any:
     between = edges.row != edges.col
     weights = edges.data[between].astype(np.float64)
     return sparse.csr_array((weights, (edges.row[between], edges.col[between])), shape=(n, n))
+
+
+def _check_format(graph: Any) -> None:
+    """Raise where an index leaves a sparse array: SciPy converts and multiplies without a look."""
+    try:
+        if hasattr(graph, "check_format"):
+            graph.check_format(full_check=True)
+        elif graph.format == "coo":
+            type(graph)((graph.data, (graph.row, graph.col)), shape=graph.shape)
+        elif graph.format not in ("dia", "dok", "lil"):
+            raise ValueError(f"it has the format {graph.format}")
+    except (ValueError, TypeError, IndexError) as exc:
+        raise InvalidInputError(
+            f"`graph` must be a well-formed sparse array; {exc}. Pass what `neighbour_graph` "
+            "returns."
+        ) from exc
 
 
 def exchange_all(

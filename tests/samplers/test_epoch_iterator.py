@@ -37,12 +37,9 @@ POSITIONS = st.sampled_from(
 def test_a_state_says_how_many_items_were_read(n):
     iterator = start(LARGE, epoch=3, seed=5)
     take(iterator, n)
-    assert iterator.state_dict() == {
-        "epoch": 3,
-        "yielded": n,
-        "seed": 5,
-        "fingerprint": LARGE.fingerprint,
-    }
+    state = iterator.state_dict()
+    assert len(state.pop("check")) == 8
+    assert state == {"epoch": 3, "yielded": n, "seed": 5, "fingerprint": LARGE.fingerprint}
 
 
 @given(POSITIONS, POSITIONS)
@@ -219,3 +216,34 @@ def test_a_checked_state_says_which_shard_it_is_of():
     assert check_state(start().state_dict())["num_replicas"] == 1
     state = start(shard=Shard(10, 2, 1)).state_dict()
     assert check_state(state) == state
+
+
+@pytest.mark.parametrize("change", [{"yielded": 3}, {"epoch": 1}, {"check": "00000000"}])
+def test_a_number_that_changed_is_noticed(change):
+    iterator = start()
+    take(iterator, 5)
+    state = {**iterator.state_dict(), **change}
+    with pytest.raises(InvalidInputError, match="damaged or was edited"):
+        start().load_state_dict(state)
+    del state["check"]  # as 0.1.0 wrote them
+    start().load_state_dict(state)
+
+
+def test_a_state_without_a_fingerprint_of_text_is_refused():
+    with pytest.raises(InvalidTypeError, match=r"`fingerprint` must be text; got \[\]"):
+        start().load_state_dict({**start().state_dict(), "fingerprint": []})
+
+
+@pytest.mark.parametrize(
+    ("n", "n_items", "n_shards"), [(10, 4, 3), (10, 3, 3), (2, 1, 5), (1, 3, 2)]
+)
+def test_shards_wrap_around_or_are_cut_off(n, n_items, n_shards):
+    order = np.arange(n) + 100
+    whole = [order[i % n] for i in range(n_items * n_shards)]
+    for rank in range(n_shards):
+        shard = Shard(n_items, n_shards, rank)
+        assert shard.of(order).tolist() == whole[rank::n_shards]
+
+
+def test_many_processes_cost_no_memory():
+    assert Shard(1, 2**62, 7).of(np.arange(5)).tolist() == [2]

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_al import EmbeddingTable
+from clip_al import EmbeddingTable, scores
 from clip_al.errors import InvalidInputError, InvalidTypeError, MissingDependencyError
 from clip_al.score import neighbors
 from clip_al.score.neighbors import mean_neighbour_distances, neighbour_count, neighbour_graph
@@ -429,3 +429,39 @@ def test_the_gpu_gives_the_same_graph(rng):
     graph, expected = (neighbour_graph(Z, y, 3, 5, device=device) for device in ("cuda", "cpu"))
     np.testing.assert_array_equal(graph.indices, expected.indices)
     np.testing.assert_allclose(graph.data, expected.data, atol=1e-5)
+
+
+class BadAdapter:
+    """Gives what the loops over cosines of unit vectors cannot take."""
+
+    def __init__(self, change):
+        self.transform_images = self.transform_texts = self.adapt = change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda Z: 3 * Z,
+        lambda Z: np.full_like(Z, np.nan),
+        lambda Z: Z[1:],
+        lambda Z: Z[:, 0],
+        lambda Z: None,
+        lambda Z: [[1.0], [1.0, 2.0]],
+    ],
+)
+def test_what_an_adapter_gives_is_looked_at(Z, change):
+    y, T = np.arange(len(Z)) % 2, Z[:2]
+    adapter = BadAdapter(change)
+    for call in (
+        lambda: neighbour_graph(Z, y, 2, 3, adapter=adapter),
+        lambda: scores.sample_diversity_scores(Z, y, 3, adapter=adapter),
+        lambda: scores.semantic_alignment_scores(Z, y, T, adapter=adapter),
+        lambda: scores.class_prototypes(Z, y, 2, adapter=adapter),
+    ):
+        with pytest.raises((InvalidInputError, InvalidTypeError), match="adapter"):
+            call()
+
+
+def test_an_adapter_without_its_methods_is_named(Z):
+    with pytest.raises(InvalidTypeError, match=r"must have `transform_images`.* got a dict"):
+        neighbour_graph(Z, np.arange(len(Z)) % 2, 2, 3, adapter={})

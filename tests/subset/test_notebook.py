@@ -176,7 +176,8 @@ def test_a_million_images_are_shown_at_once():
     n = 1_000_000
     rng = np.random.default_rng(0)
     vocabulary = ConceptVocabulary.from_names([f"c{i}" for i in range(500)])
-    ids = rng.integers(0, 500, (n, 10), dtype=np.int32)
+    first = rng.integers(0, 500, (n, 1), dtype=np.int32)
+    ids = (first + 7 * np.arange(10, dtype=np.int32)) % 500
     profiles = ConceptProfiles(ids, np.zeros((n, 10), np.float32), vocabulary, None)
     selection = Selection(
         np.arange(0, n, 3), n, scores={"sas": rng.random(n, dtype=np.float32)},

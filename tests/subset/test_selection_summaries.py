@@ -149,3 +149,15 @@ def test_selections_of_other_images_cannot_be_compared(selection):
         selection.compare(renamed)
     with pytest.raises(InvalidTypeError, match="must be a Selection; got list"):
         selection.compare([1, 2])
+
+
+def test_names_that_are_not_utf_8_are_shown():
+    names = ["a", "caf\udce9"]
+    selection = Selection.from_indices(
+        [0], 2, y=[0, 1], class_names=names, groups=names, ids=names, scores={"likeliest": [1, 0]}
+    )
+    frame = selection.to_frame()
+    for column in ("id", "given", "group"):
+        assert frame[column].tolist() == names
+    assert frame["likeliest"].tolist() == names[::-1]
+    assert selection.report().classes["name"].tolist() == names

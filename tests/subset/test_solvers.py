@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from clip_al.errors import InvalidInputError
+from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.subset.optimizer import SelectionOptimizer
-from clip_al.subset.solvers import descend
+from clip_al.subset.solvers import check_graph, descend
 from tests.reference import contents, top
 from tests.subset.selections import pairs, random_graph, scores
 
@@ -238,3 +238,32 @@ def test_a_price_beyond_beta_is_told(rng):
         InvalidInputError, match=rf"\|SAS \+ alpha SDS\| \+ the price of its edges, {largest:.3g}"
     ):
         optimizer.select(total, np.zeros(20), graph=graph)
+
+
+def damaged_graph(kind):
+    """A sparse array whose indices leave it, as `object.__setattr__` or a file can make it."""
+    graph = sparse.csr_array(np.eye(6, k=1))
+    if kind == "column":
+        graph.indices[2] = 10**6
+    elif kind == "negative":
+        graph.indices[2] = -1
+    elif kind == "indptr":
+        graph.indptr[3] = 10**6
+    else:
+        graph = sparse.coo_array(np.eye(6, k=1))
+        (graph.row if kind == "coo row" else graph.col)[2] = 10**6
+    return graph
+
+
+@pytest.mark.parametrize("kind", ["column", "negative", "indptr", "coo row", "coo column"])
+def test_an_index_that_leaves_the_graph_does_not_reach_the_loop(kind):
+    with pytest.raises(InvalidInputError, match="`graph` must be a well-formed sparse array"):
+        check_graph(damaged_graph(kind), 6)
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "coo", "bsr", "dia", "lil", "dok"])
+def test_every_form_of_a_sparse_array_is_taken(form):
+    graph = sparse.coo_array(np.eye(6, k=1)).asformat(form)
+    assert (check_graph(graph, 6).toarray() == np.eye(6, k=1)).all()
+    with pytest.raises(InvalidTypeError, match="must hold numbers; got dtype complex128"):
+        check_graph(sparse.csr_array(np.eye(6) * 1j), 6)

@@ -560,7 +560,7 @@ def _check_adapter(adapter: object) -> Adapter | None:
 
 def _empty_profiles(vocabulary: ConceptVocabulary) -> ConceptProfiles:
     ids_nm = np.empty((0, 1), dtype=np.int32)
-    return ConceptProfiles(ids_nm, ids_nm.astype(np.float32), vocabulary, None)
+    return ConceptProfiles(ids_nm, np.empty((0, 1), np.float32), vocabulary, None)
 
 
 def _count_labelled(

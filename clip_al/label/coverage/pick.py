@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.blocks import one_blas_thread
 from clip_al.arrays.checks import check_embeddings, check_n_instances, check_number
+from clip_al.arrays.given import array_of, whole_numbers
 from clip_al.arrays.types import Embeddings, as_array
 from clip_al.errors import InvalidInputError
 from clip_al.label.coverage.draws import draw_evenly, inclusion_probabilities
@@ -187,7 +188,9 @@ def pick_equal_shares(
     weight_n = _check_weights(weights, n)
     group_n = _check_groups(groups, n, "groups")
     known_ld = _check_labelled(labelled, image_emb_nd.shape[1])
-    known_l = np.zeros(0, np.int64) if labelled_groups is None else np.asarray(labelled_groups)
+    known_l = np.zeros(0, np.int64)
+    if labelled_groups is not None:
+        known_l = whole_numbers(labelled_groups, "labelled_groups", _length(known_ld))
     turns = _turns(group_n, known_l, n_instances)
     rng = np.random.default_rng(random_state)
     indices, gain = np.empty(n_instances, np.int64), np.empty(n_instances)
@@ -289,7 +292,7 @@ class _Pool(NamedTuple):
 def _check_weights(weights: ArrayLike | None, n: int) -> NDArray[np.float64] | None:
     if weights is None:
         return None
-    weight_n = np.asarray(weights, dtype=np.float64)
+    weight_n = array_of(weights, "weights", np.float64)
     if weight_n.shape != (n,):
         raise InvalidInputError(
             f"`weights` must hold one number for each of the {n} images; got shape "
@@ -303,13 +306,17 @@ def _check_weights(weights: ArrayLike | None, n: int) -> NDArray[np.float64] | N
 
 
 def _check_groups(groups: ArrayLike, n: int, name: str) -> NDArray[Any]:
-    group_n = np.asarray(groups)
+    group_n = array_of(groups, name)
     if group_n.shape != (n,) or group_n.dtype.kind not in "iu" or group_n.min() < 0:
         raise InvalidInputError(
             f"`{name}` must hold one whole number, at least 0, for each of the {n} images; got "
             f"shape {group_n.shape} and dtype {group_n.dtype}. Pass the predicted class of each."
         )
-    return group_n
+    return whole_numbers(group_n, name, n)
+
+
+def _length(labelled_ld: NDArray[Any] | None) -> int:
+    return 0 if labelled_ld is None else len(labelled_ld)
 
 
 def _check_labelled(labelled: Embeddings | None, width: int) -> NDArray[Any] | None:

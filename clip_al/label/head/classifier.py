@@ -17,7 +17,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
 from clip_al.arrays.blocks import block_rows, map_blocks, one_blas_thread, unit_block
-from clip_al.arrays.checks import check_choice, check_embeddings, check_number
+from clip_al.arrays.checks import check_choice, check_embeddings, check_number, check_seed
+from clip_al.arrays.given import array_of, check_flag
 from clip_al.arrays.labels import Names
 from clip_al.arrays.types import ChecksModel, Embeddings, TextEncoder
 from clip_al.concepts.vocabulary import DEFAULT_TEMPLATES
@@ -213,6 +214,8 @@ class ClipClassifier(ClassifierMixin, BaseEstimator):
             Where images and class texts differ in width.
         """
         check_choice(self.text_prior, TEXT_PRIORS, "text_prior")
+        check_seed(self.random_state)
+        check_flag(self.multi_label, "multi_label")
         text_emb_kd = self._texts()
         self._check_model(Z)
         image_emb_nd = check_images(Z, None if text_emb_kd is None else text_emb_kd.shape[1])
@@ -275,6 +278,7 @@ class ClipClassifier(ClassifierMixin, BaseEstimator):
     def decision_function(self, Z: Embeddings) -> NDArray[np.float64]:
         """Return the logits, (n, k); always a column a class, for two classes as well."""
         fitted = self
+        check_flag(self.multi_label, "multi_label")
         if not hasattr(self, "head_"):
             text_emb_kd = self._texts()
             if text_emb_kd is None:
@@ -332,7 +336,7 @@ class ClipClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, self.n_features_in_, self.text_emb_kd_ = classes, d, text_emb_kd
         self.center_ = np.zeros(d)
         if self.center is not None:
-            self.center_ = np.asarray(self.center, dtype=np.float64)
+            self.center_ = array_of(self.center, "center", np.float64)
             if self.center_.shape != (d,) or not np.isfinite(self.center_).all():
                 raise InvalidInputError(
                     f"`center` must hold {d} finite numbers, as many as an embedding; got shape "

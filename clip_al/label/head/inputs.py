@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_embeddings
+from clip_al.arrays.given import array_of, labels_of
 from clip_al.arrays.labels import Names, encode_labels, ordered_names
 from clip_al.arrays.types import Embeddings, as_array
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
@@ -55,9 +56,9 @@ def order_classes(
     multi_label: bool,
 ) -> NDArray[Any]:
     """Return all classes in the order of the columns, in the type of the labels."""
-    labels = np.empty(0, dtype=object) if y is None else np.asarray(y)
+    labels = np.empty(0, dtype=object) if y is None else labels_of(y, "y")
     if classes is not None:
-        listed = np.asarray(classes)
+        listed = labels_of(classes, "classes")
         k = len(listed) if text_emb_kd is None else len(text_emb_kd)
         if listed.shape != (k,) or len(np.unique(listed)) != k:
             raise InvalidInputError(
@@ -80,7 +81,7 @@ def encode_targets(
     """Return labels as an indicator matrix, and as numbers to draw folds by."""
     k = len(classes)
     if multi_label:
-        target_nk = np.asarray(y)
+        target_nk = array_of(y, "y")
         right = target_nk.shape == (n, k) or (not n and not target_nk.size)
         if not right or not np.isin(target_nk, (0, 1)).all():
             raise InvalidInputError(
@@ -89,7 +90,7 @@ def encode_targets(
             )
         target_nk = target_nk.reshape(n, k).astype(np.float64)
         return target_nk, target_nk.argmax(axis=1) if n else np.empty(0, dtype=np.int64)
-    labels = np.asarray(y)
+    labels = labels_of(y, "y")
     if not n and not labels.size:
         return np.zeros((0, k)), np.empty(0, dtype=np.int64)
     if classes.dtype.kind in "iub" and not np.array_equal(classes, np.arange(k)):
@@ -115,7 +116,7 @@ def check_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64
     """Return the weight of each image; ones where none are given."""
     if sample_weight is None:
         return np.ones(n)
-    weight_n = np.asarray(sample_weight, dtype=np.float64)
+    weight_n = array_of(sample_weight, "sample_weight", np.float64)
     if weight_n.shape != (n,) or not np.isfinite(weight_n).all() or (weight_n < 0).any():
         raise InvalidInputError(
             f"`sample_weight` must hold {n} finite numbers of at least 0, one an image; got shape "
