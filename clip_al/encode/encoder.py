@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al.arrays.checks import check_choice, check_int
+from clip_al.arrays.checks import check_choice, check_count, check_int
+from clip_al.arrays.given import check_flag, listed
 from clip_al.encode.clip_models import LoadedClip
 from clip_al.encode.images import ImageSource, image_source
 from clip_al.errors import (
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 MIN_IMAGES_FOR_WORKERS = 512
 MAX_WORKERS = 16
+MOST_AT_ONCE = 2**31 - 1
+MOST_WORKERS = 256  # that can be asked for: each is a process
 
 _loading = threading.RLock()
 
@@ -246,9 +249,12 @@ class ClipEncoder:
         EncodedBatch
             Unreadable images have rows of NaN and are listed with the reason.
         """
+        check_flag(self.progress, "progress")
         source = images if isinstance(images, ImageSource) else image_source(images)
         loaded = self._load()
-        size = check_int(batch_size or self.batch_size, "batch_size")
+        start = check_int(start, "start", smallest=0)
+        size = self.batch_size if batch_size is None else batch_size
+        size = check_count(size, "batch_size", MOST_AT_ONCE)
         loader = pixel_loader(source, loaded, start, size, self._workers(source))
         with progress_bar(self.progress, "Encoding images", len(source), done=start) as advance:
             for position, (pixels, reasons) in zip(
@@ -288,6 +294,7 @@ class ClipEncoder:
         -----
         O(t d) memory, whatever the number of templates.
         """
+        check_flag(self.progress, "progress")
         words = _check_strings(texts, "texts")
         fills = ("{}",) if templates is None else _check_strings(templates, "templates")
         for template in fills:
@@ -311,9 +318,8 @@ class ClipEncoder:
 
     def _workers(self, source: ImageSource) -> int:
         if self.n_workers is not None:
-            if self.n_workers == 0:
-                return 0
-            return check_int(self.n_workers, "n_workers")
+            none = isinstance(self.n_workers, int) and self.n_workers == 0
+            return 0 if none else check_count(self.n_workers, "n_workers", MOST_WORKERS)
         # Elsewhere than on Linux a worker is a fresh process, which runs an unguarded script
         # a second time and takes seconds to start: only on request.
         if source.kind != "paths" or len(source) < MIN_IMAGES_FOR_WORKERS:
@@ -377,12 +383,12 @@ def pixel_loader(
 
 
 def _check_strings(values: Sequence[str], name: str) -> list[str]:
-    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+    words = [None] if isinstance(values, str) else listed(values, name)
+    if not all(isinstance(value, str) for value in words):
         raise InvalidTypeError(f"`{name}` must be a sequence of strings. Pass a list of them.")
-    listed = list(values)
-    if not listed or not all(value.strip() for value in listed):
-        found = "an empty one" if listed else "none"
+    if not words or not all(value.strip() for value in words):
+        found = "an empty one" if words else "none"
         raise InvalidInputError(
             f"`{name}` must hold at least one text and no empty one; got {found}. Leave it out."
         )
-    return listed
+    return words

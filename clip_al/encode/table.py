@@ -32,8 +32,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al.arrays.blocks import block_rows
-from clip_al.arrays.checks import check_choice, check_embeddings
-from clip_al.atomic import sync_file
+from clip_al.arrays.checks import check_choice, check_embeddings, check_int
+from clip_al.arrays.given import check_flag, check_kind, listed, method_of
+from clip_al.atomic import as_folder, as_path, sync_file
 from clip_al.encode.encoder import ClipEncoder, EncodedBatch
 from clip_al.encode.images import ImageSource, image_source
 from clip_al.encode.table_files import (
@@ -185,7 +186,9 @@ class EmbeddingTable:
         """
         check_choice(dtype, ("float32", "float16"), "dtype")
         check_choice(errors, ("raise", "skip"), "errors")
-        source, folder = named_source(images, ids), Path(directory)
+        check_flag(overwrite, "overwrite")
+        hash_content = check_flag(hash_content, "hash_content")
+        source, folder = named_source(images, ids), as_folder(directory)
         found = read_meta(folder)
         key = {**encoder.key(), "dtype": dtype}
         if found is not None and not overwrite:
@@ -193,7 +196,7 @@ class EmbeddingTable:
             hash_content = found["hash_content"]
         entries = list_entries(source, hash_content=hash_content)
         if found is None or overwrite:
-            size = encoder.batch_size
+            size = check_int(encoder.batch_size, "batch_size")
             found = new_meta(source, encoder.model_id, key, encoder.embedding_dim, size)
             found["hash_content"] = hash_content
             begin_table(folder, found)
@@ -253,11 +256,16 @@ class EmbeddingTable:
             not empty.
         """
         check_choice(dtype, ("float32", "float16"), "dtype")
-        array, folder = check_embeddings(Z, "Z"), Path(directory)
+        check_kind(model_id, str, "model_id", "Pass the name of the model that made them.")
+        check_kind(preprocessing, str, "preprocessing", "Pass text, for the record.")
+        check_flag(overwrite, "overwrite")
+        array, folder = check_embeddings(Z, "Z"), as_folder(directory)
         n, d = array.shape
         source = ImageSource(range(n), "dataset", "", [str(i) for i in range(n)])
         if paths is not None:
-            source = image_source([os.fspath(path) for path in paths])
+            source = image_source(
+                [os.fspath(as_path(path, "paths")) for path in listed(paths, "paths")]
+            )
         if len(source) != n:
             raise InvalidInputError(
                 f"`paths` must name each of the {n} rows; got {len(source)}. Pass one a row."
@@ -307,7 +315,8 @@ class EmbeddingTable:
         InvalidInputError
             Where there is no table, or it is unfinished, damaged, or of a newer version.
         """
-        folder = Path(directory)
+        folder = as_folder(directory)
+        root = None if root is None else as_path(root, "root")
         meta = read_meta(folder)
         if meta is None:
             raise InvalidInputError(
@@ -399,6 +408,8 @@ class EmbeddingTable:
         An encoder is compared by its weights, so a local folder may be renamed, and by its
         preprocessing, but not by its precision.
         """
+        if not isinstance(model, str):
+            method_of(model, "key", "model", "Pass a `ClipEncoder`, or the id of a model.")
         other = model if isinstance(model, str) else model.model_id
         renamed = not isinstance(model, str) and model.key()["weights"] == self.key["weights"]
         if other != self.model_id and not renamed:
@@ -465,22 +476,22 @@ def report_failures(
 
 def _as_text(ids: Iterable[Any]) -> list[str]:
     """Return ids as strings; whole numbers are taken too, as tables of data often hold them."""
-    listed = list(ids)
-    for value in listed:
+    names = listed(ids, "ids")
+    for value in names:
         if not isinstance(value, (str, Integral)):
             raise InvalidTypeError(
                 f"`ids` must be strings or whole numbers; got {value!r}. Convert them."
             )
-    return [str(value) for value in listed]
+    return [str(value) for value in names]
 
 
 def _check_ids(ids: Iterable[Any], n: int) -> list[str]:
-    listed = _as_text(ids)
-    if len(listed) != n:
+    names = _as_text(ids)
+    if len(names) != n:
         raise InvalidInputError(
-            f"`ids` must name each of the {n} images; got {len(listed)}. Pass one an image."
+            f"`ids` must name each of the {n} images; got {len(names)}. Pass one an image."
         )
-    return listed
+    return names
 
 
 def _check_unique(ids: list[str]) -> None:

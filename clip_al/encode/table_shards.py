@@ -29,7 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al.arrays.blocks import block_rows
-from clip_al.arrays.checks import check_choice, check_int
+from clip_al.arrays.checks import check_choice, check_count, check_int
+from clip_al.arrays.given import check_flag
+from clip_al.atomic import as_folder
 from clip_al.encode.encoder import ClipEncoder, EncodedBatch
 from clip_al.encode.images import ImageSource
 from clip_al.encode.table import (
@@ -56,6 +58,8 @@ from clip_al.encode.table_files import (
 from clip_al.errors import InvalidInputError
 
 LOCK = "lock"
+MOST_RANKS = 2**16
+"""Each has a folder of its own."""
 
 
 class Rank(NamedTuple):
@@ -164,11 +168,13 @@ def encode_shard(
     >>> encode_shard(folder, images, encoder, rank=1, world_size=2).shape
     (4, 256)
     """
-    check_int(world_size, "world_size")
+    check_count(world_size, "world_size", MOST_RANKS)
     check_int(rank, "rank", smallest=0, largest=world_size - 1)
     check_choice(dtype, ("float32", "float16"), "dtype")
     check_choice(errors, ("raise", "skip"), "errors")
-    source, folder = named_source(images, ids), Path(directory)
+    check_flag(overwrite, "overwrite")
+    hash_content = check_flag(hash_content, "hash_content")
+    source, folder = named_source(images, ids), as_folder(directory)
     create = partial(EmbeddingTable.create, folder, source, encoder, dtype=dtype, errors=errors)
     if _is_complete(folder) and not overwrite:
         table = create()

@@ -8,13 +8,13 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from clip_al.arrays.labels import ordered_names
+from clip_al.atomic import as_path
 from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError, SimilarNamesWarning
 from clip_al.handed_in.tables import as_latin, counted, read_bytes, read_text, similar_names
@@ -27,7 +27,7 @@ NUMBER_COLUMNS = (
 
 def names_in_file(path: str | os.PathLike[str], *, distinct: bool) -> list[str]:
     """Return the names of the classes in a file; see `read_class_names`."""
-    if Path(path).suffix.lower() == ".json":
+    if as_path(path).suffix.lower() == ".json":
         names = _names_in_json(path)
     else:
         text, _ = read_text(path)

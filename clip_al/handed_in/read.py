@@ -20,6 +20,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from clip_al.arrays.checks import check_indices, check_probabilities
+from clip_al.arrays.given import check_kind
+from clip_al.atomic import as_path
 from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
 from clip_al.handed_in.class_names import encode_given, names_in_file, warn_of_similar
@@ -174,6 +176,7 @@ def _read_column(
     source: Source, table: EmbeddingTable, column: str, known: Collection[str]
 ) -> tuple[list[str], str]:
     """Return one text for each image of a table, in its order, and how it was found."""
+    _check_table(table)
     called, n = _called(source), len(table)
     if _is_npy(source):
         array = load_npy(Path(str(source)))
@@ -213,10 +216,17 @@ def _without_bytes(values: NDArray[Any], how: str) -> tuple[NDArray[Any], str]:
 
 
 def _is_npy(source: Source) -> bool:
-    return not isinstance(source, pd.DataFrame) and Path(source).suffix.lower() == ".npy"
+    return (
+        not isinstance(source, pd.DataFrame) and as_path(source, "source").suffix.lower() == ".npy"
+    )
+
+
+def _check_table(table: object) -> None:
+    check_kind(table, EmbeddingTable, "table", "Open one with `EmbeddingTable.open`.")
 
 
 def _folder_names(table: EmbeddingTable) -> list[str]:
+    _check_table(table)
     folders = [os.path.split(os.path.dirname(path)) for path in table.paths]  # noqa: PTH120
     root = os.path.split(table.root)
     for index, folder in enumerate(folders):
@@ -286,6 +296,7 @@ def read_labelled(source: Source, table: EmbeddingTable, name: str = "labelled")
 def _read_indices(
     source: Source, table: EmbeddingTable, name: str
 ) -> tuple[NDArray[np.int64], str, TextTable | None]:
+    _check_table(table)
     n = len(table)
     if _is_npy(source):
         return check_indices(load_npy(Path(str(source))), n, name), "by position", None
@@ -370,6 +381,7 @@ def read_probabilities(source: Source, table: EmbeddingTable) -> ProbabilitiesRe
     A row whose sum is off by more than 0.01 is divided by it where rounding explains that:
     see `clip_al.arrays.checks.renormalised`.
     """
+    _check_table(table)
     n = len(table)
     if _is_npy(source):
         array = check_probabilities(load_npy(Path(str(source))), n_images=n)
@@ -430,7 +442,7 @@ def read_picks(
 
 def load_npy(path: str | Path) -> NDArray[Any]:
     """Map an array into memory, without running code that a file may hold."""
-    if not Path(path).is_file():
+    if not as_path(path).is_file():
         read_bytes(path)  # says what is wrong
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from clip_al.atomic import as_path
 from clip_al.errors import InvalidInputError, missing_extra
 
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "|"}
@@ -138,7 +139,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     InvalidInputError
         Where there is none, naming the files beside it that have a similar name.
     """
-    file = Path(path)
+    file = as_path(path)
     if file.is_dir():
         raise InvalidInputError(f"{file} must be a file; it is a folder. Name a file in it.")
     try:

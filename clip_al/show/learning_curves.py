@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from clip_al.atomic import as_path
 from clip_al.errors import InvalidInputError
 from clip_al.handed_in.tables import numbers_of, read_table
 
@@ -75,7 +76,8 @@ def mean_curves(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def _table(rounds: Any) -> tuple[str, pd.DataFrame]:
     """Return what to call the rounds in a message, and their rows as they were given."""
     if isinstance(rounds, (str, os.PathLike)):
-        return str(rounds), read_table(rounds).frame()
+        file = as_path(rounds, "rounds")
+        return str(file), read_table(file).frame()
     try:
         if isinstance(rounds, Mapping) and not set(COLUMNS) & set(rounds):
             return "`rounds`", _by_name(rounds)

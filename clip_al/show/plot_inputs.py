@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_indices
+from clip_al.arrays.given import array_of, length_of
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.errors import InvalidInputError
 from clip_al.subset.selection import Selection
@@ -43,7 +44,7 @@ def titles_of(
         return ["\n".join(map(one_line, str(title).splitlines())) for title in titles]
     lines: list[list[str]] = [[] for _ in drawn]
     if labels is not None:
-        names_n = np.asarray(labels)
+        names_n = array_of(labels, "labels")
         _check_count(names_n, n_images, "labels", "each image")
         for line, index in zip(lines, drawn, strict=True):
             line.append(one_line(names_n[index], 20))
@@ -55,7 +56,7 @@ def titles_of(
 
 
 def _check_count(values: Sized, n: int, name: str, what: str) -> None:
-    if len(values) != n:
+    if length_of(values, name) != n:
         raise InvalidInputError(
             f"`{name}` must hold one entry for {what}, {n}; got {len(values)}. Pass as many, in "
             "the same order."

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_choice, check_int
+from clip_al.arrays.given import check_kind
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.encode.images import ImageSource, image_source
 from clip_al.errors import InvalidInputError, UnreadableImageError, missing_extra
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 ORDERS = ("frequent", "difference")
 MAX_POINTS = 20_000
 MAX_IMAGES = 400
+PROFILE = "Make some with `ConceptProfiles.from_embeddings`."
 GREY, SUSPECT = "0.7", "tab:red"
 
 
@@ -71,6 +73,7 @@ def concept_coverage(
     -----
     O(n m) time.
     """
+    check_kind(profiles, ConceptProfiles, "profiles", PROFILE)
     check_choice(order, ORDERS, "order")
     n_drawn = min(check_int(n_concepts, "n_concepts"), profiles.n_concepts)
     chosen = {} if sets is None else sets if isinstance(sets, Mapping) else {"chosen": sets}
@@ -185,10 +188,11 @@ def score_scatter(
     -----
     O(n log n) time, to rank the suspects.
     """
+    check_kind(selection, Selection, "selection", "Make one with `Selection.from_indices`.")
     if x is None:
         x = "sds" if "sds" in selection.scores else "total"
     for name in (x, y):
-        if name not in selection.scores:
+        if not isinstance(name, str) or name not in selection.scores:
             raise InvalidInputError(
                 f"`selection` must hold the score {name!r}; got "
                 f"{', '.join(map(repr, selection.scores)) or 'none'}. Name one of these, or make "

@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_choice, check_indices, check_int
+from clip_al.arrays.given import array_of, check_kind, length_of
 from clip_al.arrays.types import Embeddings, as_array
 from clip_al.atomic import check_new, write_bytes
 from clip_al.errors import InvalidInputError, InvalidTypeError
+from clip_al.label.explain import PickExplanation
 from clip_al.label.query_inputs import check_profiles
 from clip_al.show.learning_curves import mean_curves, read_rounds
 from clip_al.show.report.data import (
@@ -38,8 +40,6 @@ from clip_al.subset.selection import Selection
 
 if TYPE_CHECKING:
     from clip_al.concepts.profiles import ConceptProfiles
-    from clip_al.label.explain import PickExplanation
-
 MAX_IMAGES = 10_000
 SMALLEST_MAP = 3
 
@@ -141,6 +141,9 @@ def write_report(
     n = _check_parts(selection, against, embeddings, profiles)
     check_choice(errors, ("raise", "skip"), "errors")
     check_choice(map_method, METHODS, "map_method")
+    check_int(random_state, "random_state", smallest=0)
+    if title is not None:
+        check_kind(title, str, "title", "Or leave it out.")
     max_images = check_int(max_images, "max_images", largest=MAX_IMAGES)
     if suspects is not None:
         suspects = check_int(suspects, "suspects", smallest=0, largest=n)
@@ -179,10 +182,11 @@ def _check_parts(
         against.compare(selection)
     if profiles is not None:
         check_profiles(profiles, range(n))
-    if embeddings is not None and len(as_array(embeddings)) != n:
+    n_rows = n if embeddings is None else length_of(as_array(embeddings), "embeddings")
+    if n_rows != n:
         raise InvalidInputError(
             f"`embeddings` must have one row for each of the {n} images of the selection; got "
-            f"{len(as_array(embeddings))}. Pass those of the same images, in the same order."
+            f"{n_rows}. Pass those of the same images, in the same order."
         )
     ids = getattr(embeddings, "ids", None)
     if ids is not None and selection.ids is not None and (ids != selection.ids).any():
@@ -200,7 +204,13 @@ def _check_picks(
     picks: Sequence[PickExplanation] | None,
     scores: Mapping[str, ArrayLike] | None,
 ) -> None:
+    if scores is not None:
+        check_kind(scores, Mapping, "pick_scores", "Pass {'margin': metrics}, for instance.")
     if picks is not None:
+        remedy = "Pass what `strategy.explain(indices, pool)` returns."
+        check_kind(picks, Sequence, "picks", remedy)
+        for pick in picks:
+            check_kind(pick, PickExplanation, "picks", remedy)
         indices = check_indices([pick.index for pick in picks], selection.n_images, "picks")
         if not np.array_equal(np.sort(indices), selection.indices):
             raise InvalidInputError(
@@ -209,7 +219,7 @@ def _check_picks(
                 "chosen. Pass `strategy.explain(indices, pool)`."
             )
     for name, values in (scores or {}).items():
-        array = np.asarray(values)
+        array = array_of(values, f"pick_scores[{name!r}]")
         if picks is None or array.shape != (len(picks),) or array.dtype.kind not in "fiu":
             raise InvalidInputError(
                 f"`pick_scores[{name!r}]` must be one number for each entry of `picks`; got shape "
