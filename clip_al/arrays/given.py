@@ -104,14 +104,16 @@ def check_flag(value: object, name: str) -> bool:
     raise InvalidTypeError(f"`{name}` must be True or False; got {value!r}. Choose one.")
 
 
-def listed(values: Any, name: str, what: str = "a sequence") -> list[Any]:
+def listed(
+    values: Any, name: str, what: str = "a sequence", remedy: str = "Pass a list."
+) -> list[Any]:
     """Return the entries of any iterable but a string as a list."""
     try:
         entries = None if isinstance(values, str | bytes) else list(values)
     except TypeError:
         entries = None
     if entries is None:
-        raise InvalidTypeError(f"`{name}` must be {what}; got {values!r}. Pass a list.")
+        raise InvalidTypeError(f"`{name}` must be {what}; got {values!r:.300}. {remedy}")
     return entries
 
 

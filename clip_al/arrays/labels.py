@@ -116,7 +116,7 @@ def ordered_names(class_names: Names, name: str = "class_names") -> tuple[str, .
     """
     if isinstance(class_names, Mapping):
         return _by_number(class_names, name)
-    names = listed(class_names, name, "a sequence of strings")
+    names = listed(class_names, name, "a sequence of strings", "Pass one name a class.")
     if not all(isinstance(one, str) for one in names):
         raise InvalidTypeError(
             f"`{name}` must be a sequence of strings; got {class_names!r:.300}. Pass one name a "

@@ -315,5 +315,11 @@ def pick_by_geometric_diversity(
         direction_d = inverse_dd @ z_nd[pick].astype(np.float64)
         scale = 1.0 / (jitter + gain_n[pick])
         inverse_dd -= scale * np.outer(direction_d, direction_d)
-        gain_n -= scale * (z_nd @ direction_d.astype(z_nd.dtype)).astype(np.float64) ** 2
+        with np.errstate(over="ignore", invalid="ignore"):
+            gain_n -= scale * (z_nd @ direction_d.astype(z_nd.dtype)).astype(np.float64) ** 2
+        if not np.isfinite(gain_n).all():
+            raise InvalidInputError(
+                "`features` must be of a size that can be squared; got products beyond "
+                f"{z_nd.dtype}. Scale them down, all sets alike."
+            )
     return picks

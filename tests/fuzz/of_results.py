@@ -196,7 +196,13 @@ function(
     weight=2,
 )
 PLAIN = ("ClipAlError", "InvalidInputError", "InvalidTypeError", "ModelMismatchError")
-for name in (*PLAIN, "MissingDependencyError", "TextPriorWarning", "SkippedImagesWarning"):
+for name in (
+    *PLAIN,
+    "MissingDependencyError",
+    "SimilarNamesWarning",
+    "TextPriorWarning",
+    "SkippedImagesWarning",
+):
     function(
         f"errors.{name}",
         lambda message, name=name: getattr(errors, name)(message),

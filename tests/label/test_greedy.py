@@ -299,3 +299,10 @@ def test_the_heap_gives_up_where_candidates_are_alike():
         assert pick == cost_c.argmin()
         taken[pick] = True
         sum_v[ids_cm[pick]] += 1
+
+
+def test_features_that_cannot_be_squared_are_refused():
+    features = np.full((40, 8), 1e30, np.float32)
+    features[:, 0] = np.arange(40)
+    with pytest.raises(InvalidInputError, match="must be of a size that can be squared"):
+        pick_by_geometric_diversity(features, 5)
