@@ -29,7 +29,7 @@ def sync_file(file: IO[Any]) -> None:
 def as_path(path: str | os.PathLike[str], name: str = "path") -> Path:
     """Return a path that the file system can look up, whether or not something is there."""
     try:
-        text = os.fspath(path)
+        text: Any = os.fspath(path)
     except TypeError:
         text = b""
     if not isinstance(text, str):

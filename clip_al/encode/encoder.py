@@ -383,7 +383,7 @@ def pixel_loader(
 
 
 def _check_strings(values: Sequence[str], name: str) -> list[str]:
-    words = [None] if isinstance(values, str) else listed(values, name)
+    words: list[Any] = [None] if isinstance(values, str) else listed(values, name)
     if not all(isinstance(value, str) for value in words):
         raise InvalidTypeError(f"`{name}` must be a sequence of strings. Pass a list of them.")
     if not words or not all(value.strip() for value in words):

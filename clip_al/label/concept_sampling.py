@@ -23,7 +23,8 @@ from clip_al.arrays.checks import (
 from clip_al.arrays.given import length_of
 from clip_al.arrays.order import lowest
 from clip_al.arrays.types import Device, Embeddings, as_array
-from clip_al.concepts.profiles import SIMILARITIES, WEIGHTINGS, ConceptProfiles, check_same_model
+from clip_al.concepts.profile_checks import SIMILARITIES
+from clip_al.concepts.profiles import WEIGHTINGS, ConceptProfiles, check_same_model
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.errors import InvalidInputError
 from clip_al.label import uncertainty

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al.arrays.blocks import block_rows, map_blocks
-from clip_al.arrays.checks import check_host_embeddings
+from clip_al.arrays.checks import check_host_embeddings, check_real
 from clip_al.arrays.device import host
 from clip_al.arrays.labels import group_by_class
 from clip_al.arrays.types import ChecksModel, Embeddings, TextEncoder, as_array
@@ -81,7 +81,7 @@ def check_text_weight(weight: object) -> float | str:
         raise InvalidTypeError(
             f"`text_weight` must be a number or 'auto'; got {weight!r}. Pass 0.5, for instance."
         )
-    if isinstance(weight, str) or not 0 <= weight <= 1:
+    if isinstance(weight, str) or not 0 <= check_real(weight, "text_weight") <= 1:
         raise InvalidInputError(
             f"`text_weight` must be in [0, 1] or 'auto'; got {weight!r}. Choose one."
         )

@@ -123,7 +123,7 @@ class Selection:
     def __post_init__(self) -> None:
         n = check_int(self.n_images, "n_images")
         names = check_names(self.class_names)
-        checked = {
+        checked: dict[str, Any] = {
             "n_images": n,
             "indices": frozen(check_chosen(self.indices, n)),
             "scores": MappingProxyType(check_scores(self.scores, n)),

@@ -25,8 +25,8 @@ from clip_al.adapt.resolve import is_fitted
 from clip_al.arrays.checks import check_choice, check_int, check_n_instances, check_number
 from clip_al.arrays.types import Adapter
 from clip_al.concepts.diversity import ConceptCounts
+from clip_al.concepts.profile_checks import SIMILARITIES
 from clip_al.concepts.profiles import (
-    SIMILARITIES,
     WEIGHTINGS,
     ConceptProfiles,
     ConceptStatistics,
