@@ -54,7 +54,7 @@ def array(shape=None, low=-np.inf, high=np.inf, *, finite=True):
     """Return the check of an array: finite, in a range."""
 
     def check(result):
-        assert isinstance(result, np.ndarray), type(result)
+        assert isinstance(result, np.ndarray | np.floating), type(result)  # a number of one
         if finite and result.dtype.kind == "f":
             assert np.isfinite(result).all()
         if result.size and result.dtype.kind in "fiu":
