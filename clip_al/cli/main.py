@@ -1,4 +1,4 @@
-"""The command line: ``clip-al embed | concepts | diversity | select | suspects | report | demo``.
+"""The command line, ``clip-al COMMAND``.
 
 Each command is a few lines over the library. Results go to standard output and to files, with
 ``--json`` as one object; progress, warnings and errors go to standard error. Exit status: 0
@@ -26,6 +26,7 @@ from clip_al.cli.options import (
     ExampleGroup,
     err,
 )
+from clip_al.cli.predict import PREDICT_EXAMPLES, predict
 from clip_al.cli.report import REPORT_EXAMPLES, report
 from clip_al.cli.select import SELECT_EXAMPLES, select
 from clip_al.cli.suspects import SUSPECTS_EXAMPLES, suspects
@@ -37,6 +38,9 @@ From a folder of images to a first batch to label, and to a report on it:
   clip-al embed photos -o photos.table
   clip-al select photos.table --budget 12 -o first.csv
   clip-al report first.csv --table photos.table -o first.html
+
+With the names of the classes, all labels, and with some labels, better ones:
+  clip-al predict photos.table --classes classes.txt --labelled labels.csv -o all.csv
 
 What to train on, once there are labels:
   clip-al select photos.table --ratio 0.3 --labels labels.csv -o subset.json
@@ -94,6 +98,7 @@ app.command(cls=ExampleCommand, epilog=EMBED_EXAMPLES)(embed)
 app.command(cls=ExampleCommand, epilog=CONCEPTS_EXAMPLES)(concepts)
 app.command(cls=ExampleCommand, epilog=DIVERSITY_EXAMPLES)(diversity)
 app.command(cls=ExampleCommand, epilog=SELECT_EXAMPLES)(select)
+app.command(cls=ExampleCommand, epilog=PREDICT_EXAMPLES)(predict)
 app.command(cls=ExampleCommand, epilog=SUSPECTS_EXAMPLES)(suspects)
 labels_app = typer.Typer(
     cls=ExampleGroup,

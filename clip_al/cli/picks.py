@@ -9,16 +9,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al.cli.options import encoder_of, note, print_json, say
+from clip_al.cli.options import note, print_json, say
 from clip_al.errors import InvalidInputError
 from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
+    from clip_al.cli.head import TrainedHead
     from clip_al.concepts.profiles import ConceptProfiles
     from clip_al.encode.table import EmbeddingTable
     from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling
     from clip_al.label.coverage_sampling import UncertaintyCoverageSampling
     from clip_al.label.explain import PickExplanation
+
+
+def check_some_are_left(known: NDArray[np.int64], table: EmbeddingTable) -> None:
+    """Raise where every image of the table has a label."""
+    if len(known) == len(table):
+        raise InvalidInputError(
+            f"`--labelled` must leave images to pick; all {len(table):,} of the table have a "
+            "label. Nothing is left to label."
+        )
 
 
 def read_query(
@@ -32,30 +42,12 @@ def read_query(
         read = read_labelled(labelled, table, "--labelled")
         note(labelled, read.how)
         known = read.indices
-        if len(known) == len(table):
-            raise InvalidInputError(
-                f"`--labelled` must leave images to pick; all {len(table):,} of the table have a "
-                "label. Nothing is left to label."
-            )
+        check_some_are_left(known, table)
     if probabilities is not None:
         foreseen = read_probabilities(probabilities, table)
         note(probabilities, foreseen.how)
         predicted = foreseen.probabilities
     return known, predicted
-
-
-def class_texts(
-    classes: Path, table: EmbeddingTable, model: str | None, pretrained: str | None
-) -> NDArray[np.float32]:
-    """Encode the names of the classes by the model of the table."""
-    from clip_al.concepts.vocabulary import DEFAULT_TEMPLATES
-    from clip_al.handed_in.read import read_class_names
-
-    names = read_class_names(classes)
-    encoder = encoder_of(table, model, pretrained)
-    table.check_model(encoder)
-    encoder.progress = False
-    return encoder.encode_texts(names, templates=DEFAULT_TEMPLATES)
 
 
 @dataclass(frozen=True)
@@ -158,6 +150,16 @@ class Query:
         if said:
             record |= {"concepts": pick.concepts, "added_concepts": pick.added}
         return record
+
+
+def head_query(head: TrainedHead, table: EmbeddingTable, budget: int, strategy: str) -> Query:
+    """Return the query with what a head predicts; before the first label by concepts alone.
+
+    Without a label, equal shares of the classes that CLIP sees are the better batch.
+    """
+    check_some_are_left(head.known.rows, table)
+    asked = head.n_labels > 0 or strategy == "cbd"
+    return Query(table, budget, head.known.rows, head.probabilities(table) if asked else None)
 
 
 def print_picks(result: dict[str, Any], as_json: bool) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from clip_al.arrays.checks import check_choice
+from clip_al.cli.head import train_head
 from clip_al.cli.labels import (
     FOR_LABELS,
     TRAIN,
@@ -39,7 +40,7 @@ from clip_al.cli.options import (
     refuse_options,
     say,
 )
-from clip_al.cli.picks import Query, class_texts, print_picks, read_query
+from clip_al.cli.picks import Query, head_query, print_picks, read_query
 from clip_al.cli.suspects import suspect_records, suspect_table
 from clip_al.errors import InvalidInputError
 from clip_al.subset.quotas import RULES
@@ -57,9 +58,11 @@ What to label, a first batch and the next one:
   clip-al select photos.table --budget 12 -o next.csv --labelled first.csv \\
       --probabilities predictions.npy
 
-A first batch with as many images of each class, and what each image shows:
-  clip-al select photos.table --budget 12 -o first.csv --classes classes.txt \\
-      --vocabulary general
+By the names of the classes: a first batch with as many of each, and, with labels,
+what a head that is trained on them is unsure of:
+  clip-al select photos.table --budget 12 -o first.csv --classes classes.txt
+  clip-al select photos.table --budget 12 -o next.csv --classes classes.txt \\
+      --labelled labels.csv --vocabulary general
 
 What to train on, as the whole selection or as a list:
   clip-al select photos.table --ratio 0.3 --labels labels.csv -o subset.json
@@ -76,9 +79,9 @@ FOR_BUDGET = {
     "target": "--target",
 }
 FOR_CBD = {"candidate_factor": "--candidate-factor", "target": "--target"}
-FOR_COVERAGE = {"classes": "--classes", "random_state": "--random-state"}
+FOR_EITHER = ("classes", "random_state")
 FOR_RATIO = {
-    **{name: typed for name, typed in FOR_LABELS.items() if name not in FOR_COVERAGE},
+    **{name: typed for name, typed in FOR_LABELS.items() if name not in FOR_EITHER},
     "groups": "--groups",
     "alpha": "--alpha",
     "n_neighbors": "--n-neighbors",
@@ -111,16 +114,16 @@ def select(
     probabilities: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
-            help="A model's class probabilities, .npy, CSV or Parquet: a column for each class, a "
-            "row for each image.",
+            help="Class probabilities of a model of your own, .npy, CSV or Parquet: a column for "
+            "each class, a row for each image. Without one, pass --classes.",
             rich_help_panel=LABEL,
         ),
     ] = None,
     labelled: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
-            help="Images that have labels: not picked again, and counted as seen. Rows of a CSV "
-            "with an empty `label` stay in the pool.",
+            help="Images that have labels: not picked again, and counted as seen; with --classes, "
+            "a head is trained on them. Rows of a CSV with an empty `label` stay in the pool.",
             rich_help_panel=LABEL,
         ),
     ] = None,
@@ -166,9 +169,9 @@ def select(
     classes: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
-            help="Names of the classes, one a line, class 0 first. With --budget and no "
-            "probabilities, each class that CLIP sees gets as many picks; with --ratio, needed "
-            "where labels are numbers."
+            help="Names of the classes, one a line, class 0 first. With --budget, each class that "
+            "CLIP sees gets as many picks, and once --labelled has labels a head says which "
+            "images are unsure; with --ratio, needed where labels are numbers."
         ),
     ] = None,
     groups: Annotated[
@@ -228,11 +231,12 @@ def select(
     """Pick what to label next (--budget), or choose what to train on (--ratio and --labels).
 
     With --budget alone the picks stand for as much of the pool as possible (a first
-    batch); with --classes, each class that CLIP sees gets as many. With
-    --probabilities they are the images that a model is unsure of and that stand for
-    many others like them. The file has the columns rank, index, id and path; margin
-    with --probabilities; concepts and added_concepts with --vocabulary or
-    --strategy cbd.
+    batch); with --classes, each class that CLIP sees gets as many. With labels in
+    --labelled and --classes they are the images that a head, trained on these labels
+    and class names, is unsure of and that stand for many others like them; with
+    --probabilities, a model of your own takes its place. The file has the columns
+    rank, index, id and path; margin with a model; concepts and added_concepts with
+    --vocabulary or --strategy cbd.
 
     With --ratio the images are those whose labels look right and, with --alpha, that
     differ from others of their class; the labels may hold mistakes.
@@ -246,24 +250,28 @@ def select(
     encoder = make_encoder(model or "mini", pretrained, device, batch_size, None)
     if budget is not None:
         refuse_options(ctx, FOR_RATIO, "`--ratio`", "`--budget`")
-        _check_strategy(ctx, strategy, vocabulary, probabilities, target)
+        _check_strategy(ctx, strategy, vocabulary, probabilities, classes, target)
         table = open_or_embed(images_or_table, output, encoder, skip_unreadable)
-        query = Query(table, budget, *read_query(table, probabilities, labelled))
+        texts, said = None, {}
+        if classes is None:
+            query = Query(table, budget, *read_query(table, probabilities, labelled))
+        else:
+            head = train_head(table, classes, labelled, model, pretrained, random_state)
+            query = head_query(head, table, budget, strategy)
+            texts, said = head.class_emb_kd, {"labels": head.n_labels, "classes": len(head.names)}
         if strategy == "cbd":
             settings: dict[str, Any] = {} if target is None else {"target": target}
-            if probabilities is not None:
+            if query.prob_nk is not None:
                 settings["candidate_factor"] = candidate_factor
-            words = vocabulary or "general"
-            profiles = encode_profiles(table, words, m, model, pretrained)
+            profiles = encode_profiles(table, vocabulary or "general", m, model, pretrained)
             picks = query.pick_by_concepts(profiles, settings)
         else:
-            texts = None if classes is None else class_texts(classes, table, model, pretrained)
             picks = query.pick_by_coverage(texts, random_state)
             profiles = None
             if vocabulary is not None:
                 profiles = encode_profiles(table, vocabulary, m, model, pretrained)
         result = query.write(picks, profiles, output, force)
-        print_picks({"strategy": strategy, **result, "output": output}, as_json)
+        print_picks({"strategy": strategy, **said, **result, "output": output}, as_json)
         return
     refuse_options(ctx, FOR_BUDGET, "`--budget`", "`--ratio`")
     _check_subset(ratio, labels, output, all_images, force)
@@ -289,21 +297,24 @@ def _check_strategy(
     strategy: str,
     vocabulary: str | None,
     probabilities: Path | None,
+    classes: Path | None,
     target: str | None,
 ) -> None:
     """Raise where options do not go with the strategy, or not with each other."""
     check_choice(strategy, STRATEGIES, "--strategy")
+    if probabilities is not None:
+        owner, given = "labels to train a head on", "`--probabilities`, a model of your own"
+        refuse_options(ctx, {"classes": "--classes"}, owner, given)
     if strategy == "cbd":
-        refuse_options(ctx, FOR_COVERAGE, "`--strategy coverage`", "`--strategy cbd`")
+        seed, owner = {"random_state": "--random-state"}, "`--strategy coverage` or `--classes`"
+        if classes is None:
+            refuse_options(ctx, seed, owner, "neither")
         if target is not None:
             check_choice(target, TARGETS, "--target")
         return
     refuse_options(ctx, FOR_CBD, "`--strategy cbd`", "`--strategy coverage`")
     if vocabulary is None:
         refuse_options(ctx, {"m": "-m"}, "`--vocabulary` or `--strategy cbd`", "neither")
-    if probabilities is not None:
-        given = "`--probabilities`, which say more"
-        refuse_options(ctx, {"classes": "--classes"}, "a first batch", given)
 
 
 def _summary(selection: Selection) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from clip_al.arrays.labels import ordered_names
 from clip_al.atomic import as_path
-from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError, SimilarNamesWarning
 from clip_al.handed_in.tables import as_latin, counted, read_bytes, read_text, similar_names
 
@@ -45,12 +44,12 @@ def names_in_file(path: str | os.PathLike[str], *, distinct: bool) -> list[str]:
 
 def encode_given(
     given: list[str],
-    table: EmbeddingTable,
+    ids: Sequence[str] | NDArray[np.object_],
     names: list[str] | None,
     where: str,
     classes: object,
 ) -> tuple[NDArray[np.int64], list[str]]:
-    """Return class numbers, and the names of the classes."""
+    """Return the class numbers of labels, and the names of the classes; `ids` name the images."""
     numbers = pd.to_numeric(pd.Series(given, dtype=object), errors="coerce")
     are_numbers = bool((numbers % 1 == 0).all())
     if names is None and are_numbers:
@@ -73,7 +72,7 @@ def encode_given(
         if bad.size:
             raise InvalidInputError(
                 f"The labels of {where} must be in [0, {len(listed) - 1}], the numbers of the "
-                f"{len(listed)} classes of {classes}; {table.ids[bad[0]]!r} has {given[bad[0]]}. "
+                f"{len(listed)} classes of {classes}; {ids[bad[0]]!r} has {given[bad[0]]}. "
                 "Count classes from 0."
             )
         return codes, listed
@@ -87,7 +86,7 @@ def encode_given(
     number = {name: i for i, name in enumerate(listed)}
     for i, name in enumerate(given):
         if name not in number:
-            raise _no_class(name, table.ids[i], listed, where, classes)
+            raise _no_class(name, ids[i], listed, where, classes)
     return np.fromiter((number[name] for name in given), np.int64, len(given)), listed
 
 

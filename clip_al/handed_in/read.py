@@ -90,10 +90,15 @@ class GroupsRead:
 
 @dataclass(frozen=True)
 class IndicesRead:
-    """Images of a table as distinct positions, in the order of the file, and how they were read."""
+    """Images of a table as distinct positions, in the order of the file, and how they were read.
+
+    `labels` are the texts of the column ``label``, one an image; None where there is none, or
+    where they were not asked for.
+    """
 
     indices: NDArray[np.int64]
     how: str
+    labels: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -153,7 +158,7 @@ def read_labels(
         given, how = _read_column(source, table, "label", _names_in(classes))
         where = _called(source)
     names = None if classes is None else read_class_names(classes, distinct=False)
-    codes, listed = encode_given(given, table, names, where, classes)
+    codes, listed = encode_given(given, table.ids, names, where, classes)
     return LabelsRead(codes, listed, f"{how}, {len(listed):,} classes")
 
 
@@ -290,7 +295,8 @@ def read_labelled(source: Source, table: EmbeddingTable, name: str = "labelled")
     kept = ~is_missing(cells.columns[label])
     n, n_kept = len(indices), int(kept.sum())
     rest = "" if n == n_kept else f", {n - n_kept:,} stay in the pool"
-    return IndicesRead(indices[kept], f"{n_kept:,} of {n:,} rows have a label{rest}, {how}")
+    said = f"{n_kept:,} of {n:,} rows have a label{rest}, {how}"
+    return IndicesRead(indices[kept], said, cells.columns[label][kept].tolist())
 
 
 def _read_indices(

@@ -230,16 +230,14 @@ def test_select_from_a_folder_keeps_its_embeddings(place: Path, tmp_path: Path) 
         ),
         (["--budget", 2, "--target", "pool"], "`--target` must come with `--strategy cbd`;"),
         (
-            ["--budget", 2, "--strategy", "cbd", "--classes", "x.txt"],
-            "`--classes` must come with `--strategy coverage`; got it with `--strategy cbd`.",
-        ),
-        (
             ["--budget", 2, "--strategy", "cbd", "--random-state", 1],
-            "`--random-state` must come with `--strategy coverage`;",
+            "`--random-state` must come with `--strategy coverage` or `--classes`; got it with "
+            "neither. Leave it out.",
         ),
         (
             ["--budget", 2, "--classes", "x.txt", "--probabilities", "p.npy"],
-            "`--classes` must come with a first batch; got it with `--probabilities`, which say",
+            "`--classes` must come with labels to train a head on; got it with `--probabilities`, "
+            "a model of your own. Leave it out.",
         ),
         (["--budget", 2, "--classes", "x.txt"], "x.txt must be a file; it is missing"),
     ],
