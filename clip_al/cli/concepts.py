@@ -26,6 +26,7 @@ from clip_al.cli.options import (
     print_json,
     say,
 )
+from clip_al.concepts.vocabulary import NOTHING_FITS
 
 CONCEPTS_EXAMPLES = """
 Examples:
@@ -49,30 +50,38 @@ def concepts(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Name the concepts of each image, and the most frequent ones of all."""
+    """Name the concepts of each image, at most m, and the most frequent ones of all.
+
+    A concept that fits no better than chance is not named; where none fits, that is said,
+    and the image's cell in the file is empty.
+    """
     import pandas as pd
 
     check_output(output, force)
     table = open_table(table_path)
     profiles = encode_profiles(table, vocabulary, m, model, pretrained)
     if output is not None:
-        listed = ["; ".join(profiles.names(index)) for index in range(len(table))]
+        listed = ["; ".join(profiles.words(index)) for index in range(len(table))]
         frame = pd.DataFrame({"id": list(table.ids), "concepts": listed})
         write_frame(output, frame, overwrite=force)
-    counts_v = np.bincount(profiles.ids.ravel(), minlength=profiles.n_concepts)
+    fits_nm = profiles.fits
+    counts_v = np.bincount(profiles.ids[fits_nm], minlength=profiles.n_concepts)
+    n_silent = int((~fits_nm[:, 0]).sum())
     names = profiles.vocabulary.names
     frequent = [
         {"concept": names[i], "images": counts_v[i], "share": counts_v[i] / len(profiles)}
         for i in np.argsort(-counts_v, kind="stable")[:show]
     ]
     first = [
-        {"id": table.ids[i], "concepts": profiles.names(i)} for i in range(min(show, len(table)))
+        {"id": table.ids[i], "concepts": profiles.words(i)} for i in range(min(show, len(table)))
     ]
     if as_json:
-        size = {"images": len(table), "m": m, "vocabulary": len(names)}
+        size = {"images": len(table), "m": m, "vocabulary": len(names), "nothing_fits": n_silent}
         print_json({**size, "frequent": frequent, "first": first, "output": output})
         return
     _print_concepts(frequent, first)
+    if n_silent:
+        say(f"{n_silent:,} of {len(table):,} images: {NOTHING_FITS}.")
     if output is not None:
         say(f"Wrote {len(table):,} rows to {output}")
 
@@ -84,5 +93,5 @@ def _print_concepts(frequent: list[dict[str, Any]], first: list[dict[str, Any]])
     out.print(most)
     images = Table("image", "concepts", title="First images")
     for row in first:
-        images.add_row(escape(str(row["id"])), escape(", ".join(row["concepts"])))
+        images.add_row(escape(str(row["id"])), escape(", ".join(row["concepts"]) or NOTHING_FITS))
     out.print(images)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from clip_al.concepts.vocabulary import NOTHING_FITS
 from clip_al.html_tables import page, share_cells, table, text
 
 N_CONCEPTS = 8
@@ -31,7 +32,9 @@ def profiles_html(profiles: Any) -> str:
     n, v = len(profiles), profiles.n_concepts
     counts_v = np.zeros(v, dtype=np.int64)
     for start in range(0, n, BLOCK):
-        counts_v += np.bincount(profiles.ids[start : start + BLOCK].ravel(), minlength=v)
+        part = slice(start, start + BLOCK)
+        said = profiles.ids[part][profiles.similarities[part] >= profiles.floor]
+        counts_v += np.bincount(said, minlength=v)
     names = profiles.vocabulary.names
     frequent = [
         (
@@ -42,7 +45,8 @@ def profiles_html(profiles: Any) -> str:
         for concept in np.argsort(-counts_v, kind="stable")[:N_CONCEPTS]
         if counts_v[concept]
     ]
-    first = [(str(i), text(", ".join(profiles.names(i)), 200)) for i in range(min(n, N_IMAGES))]
+    said = [", ".join(profiles.words(i)) or NOTHING_FITS for i in range(min(n, N_IMAGES))]
+    first = [(str(i), text(line, 200)) for i, line in enumerate(said)]
     model = "" if profiles.vocabulary.model is None else f", {text(profiles.vocabulary.model)}"
     return page(
         f"<b>ConceptProfiles</b>: {n:,} images, {profiles.m} of {v:,} concepts each; "

@@ -9,6 +9,7 @@ worker thread multiplies one block, which stays in its cache, and keeps the top 
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,8 @@ WEIGHTINGS = ("binary", "softmax")
 """What the entries of a concept vector may be; the first is the default everywhere."""
 IMAGE_MEAN_SHARE = 0.5
 """How much of the pool's mean image is taken off: all of it deletes what the pool is about."""
+WORD_FLOOR = 1.1
+"""How many spreads below the largest of v chance scores a word is no longer said."""
 SMALLEST_STD = 1e-6
 RUN_LENGTH = 16
 CACHED_ROWS = 512  # of some hundred columns: what a core keeps at hand
@@ -355,6 +358,22 @@ class ConceptProfiles:
         """Size of the vocabulary, v."""
         return len(self.vocabulary)
 
+    @property
+    def floor(self) -> float:
+        """Similarity below which `words` does not say a concept; −∞ with plain cosines.
+
+        ``√(2 ln v) − 1.1``, in spreads: √(2 ln v) is about the largest of v scores that are
+        chance. docs/results/naming.md has what it keeps and what it leaves out.
+        """
+        if self.statistics is None:
+            return -math.inf
+        return math.sqrt(2.0 * math.log(self.n_concepts)) - WORD_FLOOR
+
+    @property
+    def fits(self) -> NDArray[np.bool_]:
+        """Which entries of `ids` reach the floor, (n, m): the first of each row, or none."""
+        return np.asarray(self.similarities >= self.floor)
+
     def __len__(self) -> int:
         return int(self.ids.shape[0])
 
@@ -365,9 +384,19 @@ class ConceptProfiles:
         return profiles_html(self)
 
     def names(self, index: int) -> list[str]:
-        """Return the names of the concepts of the image at `index`, most similar first."""
+        """Return the names of one image's m concepts, most similar first, fitting or not."""
         index = check_int(index, "index", smallest=0, largest=len(self) - 1)
         return [self.vocabulary.names[concept] for concept in self.ids[index]]
+
+    def words(self, index: int) -> list[str]:
+        """Return the names of those that fit: what to say of an image; `[]` where none does.
+
+        The m nearest concepts of an image that shows nothing of the vocabulary are m wrong
+        ones; `floor` leaves most of them out.
+        """
+        index = check_int(index, "index", smallest=0, largest=len(self) - 1)
+        said = self.ids[index][self.similarities[index] >= self.floor]
+        return [self.vocabulary.names[concept] for concept in said]
 
     def weights(self, weighting: str = "binary") -> NDArray[np.float32]:
         """Return the nonzero entries of the unit concept vectors.

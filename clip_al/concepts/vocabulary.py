@@ -34,6 +34,8 @@ from clip_al.concepts.word_lists import (
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
 
 DEFAULT_TEMPLATES = ("{}", "a photo of a {}", "a picture of {}", "an image with {}")
+NOTHING_FITS = "nothing in the vocabulary fits"
+"""What is said of an image that shows none of the concepts."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -109,7 +109,7 @@ def run_demo(
     vocabulary = ConceptVocabulary.load("general").encode(digits.encoder)
     profiles = ConceptProfiles.from_embeddings(Z, vocabulary)
     for index in range(3):
-        console.print(f"  a {y[index]}: {', '.join(profiles.names(index))}", highlight=False)
+        console.print(f"  a {y[index]}: {', '.join(profiles.words(index))}", highlight=False)
     console.print(
         f"CBD of all digits: {concept_diversity(profiles):.3f}; they show "
         f"{ConceptCounts.from_profiles(profiles).richness()} of {len(vocabulary)} concepts.\n"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_indices
+from clip_al.arrays.types import as_array
 from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.label.query_inputs import Labelled, count_labelled
@@ -21,9 +23,9 @@ class PickExplanation:
     index : int
         Position in the pool.
     concepts : tuple of str
-        Its concepts, most similar first.
+        Its concepts that fit, most similar first; none where nothing in the vocabulary fits.
     added : tuple of str
-        Those of them that neither the labelled images nor earlier picks held.
+        Those of them that are said of neither the labelled images nor earlier picks.
     """
 
     index: int
@@ -72,13 +74,26 @@ def explain_picks(
     2 ('cat',) ()
     """
     names = profiles.vocabulary.names
-    weighting = labelled.weighting if isinstance(labelled, ConceptCounts) else "binary"
-    seen_v = count_labelled(labelled, profiles, weighting).count_v > 0
+    seen_v = _seen(labelled, profiles)
     explanations = []
     for index in check_indices(indices, len(profiles)):
         ids_m = profiles.ids[index]
-        concepts = tuple(names[i] for i in ids_m)
-        added = tuple(names[i] for i in ids_m if not seen_v[i])
+        said = ids_m[profiles.similarities[index] >= profiles.floor]
+        concepts = tuple(names[i] for i in said)
+        added = tuple(names[i] for i in said if not seen_v[i])
         explanations.append(PickExplanation(int(index), concepts, added))
-        seen_v[ids_m] = True
+        seen_v[said] = True
     return explanations
+
+
+def _seen(labelled: Labelled, profiles: ConceptProfiles) -> NDArray[np.bool_]:
+    """Say which concepts are said of what is labelled; counts know none that is not."""
+    if isinstance(labelled, ConceptCounts):
+        return count_labelled(labelled, profiles, labelled.weighting).count_v > 0
+    if labelled is not None and not isinstance(labelled, ConceptProfiles):
+        labelled = profiles.profile(labelled) if len(as_array(labelled)) else None
+    counts = count_labelled(labelled, profiles, "binary")  # refuses another vocabulary
+    if not isinstance(labelled, ConceptProfiles):
+        return counts.count_v > 0
+    said = labelled.ids[labelled.fits]
+    return np.bincount(said, minlength=profiles.n_concepts) > 0

@@ -51,7 +51,7 @@ def titles_of(
     if profiles is not None:
         _check_count(profiles, n_images, "profiles", "each image")
         for line, index in zip(lines, drawn, strict=True):
-            line.extend(one_line(name, 20) for name in profiles.names(int(index))[:2])
+            line.extend(one_line(name, 20) for name in profiles.words(int(index))[:2])
     return ["\n".join(line) for line in lines]
 
 

@@ -75,9 +75,30 @@ def test_concepts_lists_and_writes(place: Path, tmp_path: Path) -> None:
     result = run("concepts", place / "table", "-o", tmp_path / "all.csv", *vocabulary(place))
     assert result.exit_code == 0
     assert "Most frequent concepts" in result.stdout
-    written = pd.read_csv(tmp_path / "all.csv")
-    assert written["id"].tolist() == EmbeddingTable.open(place / "table").ids.tolist()
-    assert all(len(row.split("; ")) == 4 for row in written["concepts"])
+    written = pd.read_csv(tmp_path / "all.csv", keep_default_na=False)
+    table = EmbeddingTable.open(place / "table")
+    assert written["id"].tolist() == table.ids.tolist()
+    words = ConceptVocabulary.from_file(place / "words.txt").encode(ClipEncoder("mini"))
+    profiles = ConceptProfiles.from_embeddings(table, words, 4)
+    said = [profiles.words(i) for i in range(N_IMAGES)]
+    assert written["concepts"].tolist() == ["; ".join(row) for row in said]
+    assert max(map(len, said)) > min(map(len, said))
+
+
+def test_an_image_of_nothing_in_the_vocabulary_is_said_to_be_one(tmp_path: Path) -> None:
+    texts = ClipEncoder("mini").encode_texts(["cat", "dog", "ship"], templates=DEFAULT_TEMPLATES)
+    away = texts.mean(axis=0)  # as near to one as to the others
+    Z = np.vstack([texts, texts, away[None] / np.linalg.norm(away)])
+    model = ClipEncoder("mini").model_id
+    EmbeddingTable.from_array(tmp_path / "t", Z, list("abcdefg"), model_id=model)
+    (tmp_path / "words.txt").write_text("cat\ndog\nship\n")
+    command = ("concepts", tmp_path / "t", "--model", "mini", "-m", 3, "-o", tmp_path / "all.csv")
+    result = run(*command, "--vocabulary", tmp_path / "words.txt")
+    assert result.exit_code == 0, result.output
+    assert "g nothing in the vocabulary fits" in " ".join(result.stdout.replace("│", " ").split())
+    assert "1 of 7 images: nothing in the vocabulary fits." in flat(result)
+    written = pd.read_csv(tmp_path / "all.csv", keep_default_na=False)
+    assert written["concepts"].tolist() == ["cat", "dog", "ship"] * 2 + [""]
 
 
 def test_diversity_of_all_and_of_some(place: Path, tmp_path: Path) -> None:
@@ -162,10 +183,11 @@ def test_concepts_are_written_where_they_are_asked_for(place: Path, tmp_path: Pa
     assert run("select", place / "table", "--budget", 6, "-o", plain).exit_code == 0
     result = run("select", place / "table", "--budget", 6, "-o", told, *vocabulary(place))
     assert result.exit_code == 0, result.output
-    without, written = pd.read_csv(plain), pd.read_csv(told)
+    without, written = (pd.read_csv(path, keep_default_na=False) for path in (plain, told))
     assert written["index"].tolist() == without["index"].tolist()
     assert written.columns.tolist()[-2:] == ["concepts", "added_concepts"]
-    assert written["concepts"].str.count("; ").eq(3).all()
+    assert written["concepts"].str.count("; ").le(3).all()
+    assert written["concepts"].ne("").any()
     assert "of 13 concepts." in flat(result)
 
 

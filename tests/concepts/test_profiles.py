@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import numpy as np
@@ -14,6 +15,7 @@ from clip_al.arrays.blocks import map_blocks
 from clip_al.concepts.profiles import ConceptProfiles, ConceptStatistics, concept_directions
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
+from clip_al.label.explain import explain_picks
 from tests import reference
 from tests.helpers import Table, exactly
 from tests.reference import contents, make_vocabulary, quarter_unit, random_unit
@@ -524,3 +526,41 @@ def test_torch_breaks_ties_by_the_lowest_concept():
             Z, vocabulary, 4, similarity="cosine", device=device
         )
         assert found.ids.tolist() == [[0, 1, 2, 3], [6, 7, 8, 3]]
+
+
+# What is said, and what is not
+
+
+def test_words_are_those_that_reach_the_floor(rng):
+    v, d = 200, 32
+    T = random_unit(rng, v, d)
+    vocabulary = ConceptVocabulary.from_names([f"word {i}" for i in range(v)]).with_embeddings(T)
+    Z = T[rng.integers(0, v, 300)] + 0.05 * rng.standard_normal((300, d)).astype(np.float32)
+    profiles = ConceptProfiles.from_embeddings(Z, vocabulary, 10)
+    floor = math.sqrt(2 * math.log(v)) - 1.1
+    assert profiles.floor == pytest.approx(floor)
+    for i in range(20):
+        scored = zip(profiles.names(i), profiles.similarities[i], strict=True)
+        assert profiles.words(i) == [name for name, s in scored if s >= floor]
+        assert profiles.fits[i].sum() == len(profiles.words(i))
+    assert 0 < profiles.fits[:, 1:].mean() < 1
+    assert profiles.fits[:, 0].all()
+
+
+def test_an_image_between_all_words_is_said_to_show_none(rng):
+    T = random_unit(rng, 30, 32)
+    vocabulary = ConceptVocabulary.from_names([f"word {i}" for i in range(30)]).with_embeddings(T)
+    Z = np.vstack([T, T.mean(axis=0, keepdims=True)])
+    profiles = ConceptProfiles.from_embeddings(Z, vocabulary, 5)
+    assert [bool(profiles.words(i)) for i in range(31)] == [True] * 30 + [False]
+    assert len(profiles.names(30)) == 5
+    assert "nothing in the vocabulary fits" in profiles.take([30])._repr_html_()
+    assert explain_picks([30, 3], profiles)[0].concepts == ()
+
+
+def test_plain_cosines_have_no_floor(rng):
+    T = random_unit(rng, 30, 8)
+    vocabulary = ConceptVocabulary.from_names([f"word {i}" for i in range(30)]).with_embeddings(T)
+    profiles = ConceptProfiles.from_embeddings(-T, vocabulary, 30, similarity="cosine")
+    assert profiles.floor == -math.inf
+    assert profiles.words(0) == profiles.names(0)

@@ -194,7 +194,7 @@ def test_picks_are_explained_in_concepts(Z, vocabulary, profiles):
     picks = strategy.select(Z, 4)
     found = strategy.explain(picks, Z)
     assert [e.index for e in found] == picks.tolist()
-    assert [list(e.concepts) for e in found] == [profiles.names(i) for i in picks]
+    assert [list(e.concepts) for e in found] == [profiles.words(i) for i in picks]
     again = strategy.explain(picks[:1], Z, labelled=Z[picks[:1]])
     assert again[0].added == ()
 

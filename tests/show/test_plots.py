@@ -226,7 +226,7 @@ def test_grid_shows_the_images_and_their_titles(images, digit_profiles):
     assert got is ax
     for picture, index in zip(ax.images, picks, strict=True):
         np.testing.assert_array_equal(picture.get_array()[..., 0], images[index])
-    concepts = ["\n".join([labels[i], *digit_profiles.names(i)[:2]]) for i in picks]
+    concepts = ["\n".join([labels[i], *digit_profiles.words(i)[:2]]) for i in picks]
     assert [text.get_text() for text in ax.texts] == concepts
     lefts = [picture.get_extent()[0] for picture in ax.images]
     assert lefts[0] == lefts[2] < lefts[1]  # the third is in the second row

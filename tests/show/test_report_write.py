@@ -462,11 +462,12 @@ def test_report_of_picks(place, tmp_path):
     assert result.exit_code == 0, flat(result)
     assert f"Wrote {path}" in flat(result)
     html, page, thumbnails = read(path)
-    picked = pd.read_csv(place / "first.csv")
+    picked = pd.read_csv(place / "first.csv", keep_default_na=False)
     assert page["cards"]["id"] == picked["id"].tolist()
     assert all(thumbnails)
-    concepts = [page["concepts"][i] for i in page["cards"]["added"][0]]
-    assert concepts == picked["added_concepts"][0].split("; ")
+    shown = ["; ".join(page["concepts"][i] for i in added) for added in page["cards"]["added"]]
+    assert shown == picked["added_concepts"].tolist()
+    assert any(shown)
     assert page["coverage"]["sets"]["pool"]["n"] == 24
     assert page["classes"] == ["a", "b"]
     assert "mini@" in html
@@ -499,7 +500,7 @@ def test_picks_without_concepts_get_them_from_the_table(place, tmp_path):
     _, page, _ = read(tmp_path / "a.html")
     assert page["cards"]["index"] == [7, 2]
     assert page["cards"]["scores"] == {"sas": [0.5, 0.25]}
-    assert len(page["cards"]["added"][0]) == 3
+    assert 1 <= len(page["cards"]["added"][0]) <= 3
     assert run(*arguments, tmp_path / "b.html", "--no-concepts").exit_code == 0
     _, page, _ = read(tmp_path / "b.html")
     assert page["concepts"] == []

@@ -175,7 +175,7 @@ def _class_names(selection: Selection) -> list[str]:
 def _concepts_of(index: int, picks: Picks, profiles: ConceptProfiles | None) -> Sequence[str]:
     if index in picks.concepts:
         return picks.concepts[index]
-    return profiles.names(index) if profiles is not None else ()
+    return profiles.words(index) if profiles is not None else ()
 
 
 def _distinct(lists: Sequence[Sequence[str]]) -> dict[str, None]:

@@ -6,8 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.data.real_clip import RealPool
 from benchmarks.experiments import naming
 from benchmarks.harness.cells import Options, UnavailableError
+from clip_al.concepts.profiles import ConceptProfiles, ConceptStatistics
+from clip_al.concepts.vocabulary import ConceptVocabulary
 from tests.reference import random_unit
 
 
@@ -39,12 +42,38 @@ def data(tmp_path, monkeypatch):
 
 def test_what_is_there_is_named(data):
     cell = {"similarity": "centred", "vocabulary": "lvis", "m": 1}
-    assert naming.run(cell, Options()) == {
-        "class_named": 1.0,
-        "nouns_named": 1.0,
-        "n_nouns": 2,
-        "same_class_auc": 1.0,
-    }
+    found = naming.run(cell, Options())
+    assert {name: found[name] for name in ("class_named", "nouns_named", "same_class_auc")} == {
+        "class_named": 1.0, "nouns_named": 1.0, "same_class_auc": 1.0,
+    }  # fmt: skip
+    assert found["n_nouns"] == 2
+    assert (found["class_lost"], found["class_said"], found["class_silent"]) == (0.0, 1.0, 0.0)
+
+
+def test_the_floor_is_counted_by_hand():
+    profiles = ConceptProfiles(
+        np.array([[0, 1], [1, 2], [2, 0]], np.int32),
+        np.array([[9.0, -9.0], [9.0, 9.0], [-9.0, -9.0]], np.float32),
+        ConceptVocabulary.from_names(["a", "b", "c"]),
+        ConceptStatistics(np.zeros(3), np.ones(3), 3),
+    )
+    # Right are 0 (said), 1 of the first (lost), 2 of the second (said), 0 of the third (lost).
+    assert naming.what_is_said(profiles, [{0, 1}, {2}, {0}], "x") == {
+        "x_lost": 0.5, "x_silent": pytest.approx(1 / 3), "x_said": 1.0,
+    }  # fmt: skip
+
+
+def test_photos_of_a_class_without_a_word_are_counted_apart(monkeypatch):
+    rng = np.random.default_rng(0)
+    K, y = random_unit(rng, 10, 32), np.arange(200) % 10
+    pool = RealPool(K[y], y, K, None)
+    monkeypatch.setattr(naming, "load_real_pool", lambda *_: pool)
+    names = np.array([f"thing {i}" for i in range(40)])
+    texts = {"lvis_names": names, "lvis_embeddings": random_unit(rng, 40, 32)}
+    monkeypatch.setattr(naming, "_read", lambda *_: texts)
+    found = naming.run_missing(5, 3, Options())
+    assert found["class_lost"] == found["class_silent"] == 0
+    assert found["missing_silent"] > 0.1
 
 
 def test_a_missing_file_is_named(data):
@@ -60,4 +89,4 @@ def test_ties_count_half():
 
 def test_every_cell_is_asked_for_once():
     cells = pd.DataFrame(naming.cells("standard"))
-    assert len(cells) == len(cells.drop_duplicates()) == 24
+    assert len(cells) == len(cells.drop_duplicates()) == 29

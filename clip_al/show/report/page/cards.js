@@ -3,6 +3,7 @@
 "use strict";
 
 const CHOSEN = 1, SUSPECT = 2, ADDED = 4, REMOVED = 8;
+const NOTHING_FITS = "nothing in the vocabulary fits";
 const GAP = 10, SPARE_ROWS = 2, NARROWEST = 148;
 const readJson = (id) => JSON.parse(document.getElementById(id).textContent);
 const page = readJson("data");
@@ -204,6 +205,7 @@ function mark(i) {
 function concepts(i) {
   const box = element("div", "shows");
   const added = new Set(cards.added[i]);
+  if (!cards.concepts[i].length) box.append(NOTHING_FITS);
   const ordered = [...cards.added[i], ...cards.concepts[i].filter((c) => !added.has(c))];
   ordered.forEach((c, k) => {
     if (k) box.append(", ");
@@ -301,6 +303,8 @@ function details(i) {
     }
     const title = cards.added[i].length ? "Concepts; those it added are coloured" : "Concepts";
     parts.push(element("h3", "", title), chips);
+  } else if (page.concepts.length) {
+    parts.push(element("h3", "", "Concepts"), element("p", "", NOTHING_FITS));
   }
   return parts;
 }
