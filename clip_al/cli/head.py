@@ -17,6 +17,7 @@ from clip_al.errors import TextPriorWarning
 from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
+    from clip_al.encode.encoder import ClipEncoder
     from clip_al.encode.table import EmbeddingTable
     from clip_al.label.head.classifier import ClipClassifier
 
@@ -47,11 +48,14 @@ class TrainedHead:
     names : list of str
         Of the classes, in the order of its columns.
     known : LabelledRows
+    encoder : ClipEncoder
+        Of the names.
     """
 
     classifier: ClipClassifier
     names: list[str]
     known: LabelledRows
+    encoder: ClipEncoder
 
     @property
     def n_labels(self) -> int:
@@ -62,6 +66,11 @@ class TrainedHead:
     def class_emb_kd(self) -> NDArray[np.float32]:
         """The texts of the classes."""
         return np.asarray(self.classifier.text_emb_kd_, dtype=np.float32)
+
+    @property
+    def logit_scale(self) -> float:
+        """By which the model of the texts multiplies cosines."""
+        return float(self.encoder.logit_scale)
 
     def blocks(self, table: EmbeddingTable) -> Iterator[tuple[slice, NDArray[np.float64]]]:
         """Yield the probabilities of a table's images, some rows at a time."""
@@ -125,7 +134,7 @@ def train_head(
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )
-    return TrainedHead(classifier, names, known)
+    return TrainedHead(classifier, names, known, encoder)
 
 
 def _read_known(path: Path, table: EmbeddingTable, names: list[str], classes: Path) -> LabelledRows:

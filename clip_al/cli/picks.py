@@ -74,13 +74,13 @@ class Query:
         """Rows of the images without a label."""
         return np.delete(np.arange(len(self.table)), self.known)
 
-    def pick_by_coverage(
-        self, class_emb_kd: NDArray[Any] | None, random_state: int
-    ) -> NDArray[np.int64]:
+    def pick_by_coverage(self, head: TrainedHead | None, random_state: int) -> NDArray[np.int64]:
         """Return rows of the table, best first."""
         from clip_al.label.coverage_sampling import UncertaintyCoverageSampling
 
-        strategy = UncertaintyCoverageSampling(class_emb_kd, random_state=random_state)
+        strategy = UncertaintyCoverageSampling(random_state=random_state)
+        if head is not None:
+            strategy.set_params(class_embeddings=head.class_emb_kd, logit_scale=head.logit_scale)
         if not self.known.size:  # nothing is copied
             return self._ask(strategy, self.table)
         return self._ask(strategy, self.table[self.pool], labelled=self.table[self.known])

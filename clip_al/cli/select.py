@@ -252,13 +252,13 @@ def select(
         refuse_options(ctx, FOR_RATIO, "`--ratio`", "`--budget`")
         _check_strategy(ctx, strategy, vocabulary, probabilities, classes, target)
         table = open_or_embed(images_or_table, output, encoder, skip_unreadable)
-        texts, said = None, {}
+        head, said = None, {}
         if classes is None:
             query = Query(table, budget, *read_query(table, probabilities, labelled))
         else:
             head = train_head(table, classes, labelled, model, pretrained, random_state)
             query = head_query(head, table, budget, strategy)
-            texts, said = head.class_emb_kd, {"labels": head.n_labels, "classes": len(head.names)}
+            said = {"labels": head.n_labels, "classes": len(head.names)}
         if strategy == "cbd":
             settings: dict[str, Any] = {} if target is None else {"target": target}
             if query.prob_nk is not None:
@@ -266,7 +266,7 @@ def select(
             profiles = encode_profiles(table, vocabulary or "general", m, model, pretrained)
             picks = query.pick_by_concepts(profiles, settings)
         else:
-            picks = query.pick_by_coverage(texts, random_state)
+            picks = query.pick_by_coverage(head, random_state)
             profiles = None
             if vocabulary is not None:
                 profiles = encode_profiles(table, vocabulary, m, model, pretrained)

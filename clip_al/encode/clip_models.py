@@ -33,6 +33,12 @@ REASON_WIDTH = 300
 N_TAGS = 8
 LOGS = ("huggingface_hub.utils._http", "huggingface_hub.file_download", "urllib3.connectionpool")
 """Loggers that tell of each try of a download."""
+TOKENIZER_FILES = (
+    "added_tokens.json", "merges.txt", "sentencepiece.bpe.model", "special_tokens_map.json",
+    "spiece.model", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json",
+    "vocab.txt",
+)  # fmt: skip
+"""What transformers reads a tokenizer from, as SigLIP's is."""
 
 _hashing = threading.Lock()
 
@@ -73,11 +79,19 @@ class LoadedClip:
 
     @property
     def weights_hash(self) -> str:
-        """SHA-256 of configuration, vocabulary file and weights; read once, on first use."""
+        """SHA-256 of configuration, vocabulary files and weights; read once, on first use."""
         if not self._weights_hash:
             with _hashing:
-                self._weights_hash = _hash_weights(self.config, self.bpe_file, self.model)
+                self._weights_hash = _hash_weights(self.config, self._word_files(), self.model)
         return self._weights_hash
+
+    def _word_files(self) -> list[Path]:
+        """Return the files of a local folder that say which numbers a text becomes."""
+        files = [] if self.bpe_file is None else [self.bpe_file]
+        if self.name.startswith("local-dir:") and "hf_tokenizer_name" in self.config["text_cfg"]:
+            folder = Path(self.name.removeprefix("local-dir:"))
+            files += [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+        return files
 
     @property
     def bpe_file(self) -> Path | None:
@@ -283,13 +297,13 @@ def _describe_preprocessing(settings: dict[str, Any]) -> str:
     return f"{settings['mode']} {height}x{width} {how} {' '.join(scales)}"
 
 
-def _hash_weights(config: dict[str, Any], bpe_file: Path | None, model: Any) -> str:
-    """Return a SHA-256 of configuration, vocabulary file and weights, whatever their device."""
+def _hash_weights(config: dict[str, Any], word_files: list[Path], model: Any) -> str:
+    """Return a SHA-256 of configuration, vocabulary files and weights, whatever their device."""
     import torch
 
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    if bpe_file is not None:
-        digest.update(bpe_file.read_bytes())
+    for file in word_files:
+        digest.update(file.read_bytes())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
         flat = tensor.detach().cpu().contiguous().flatten()

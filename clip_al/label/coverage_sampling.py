@@ -15,6 +15,7 @@ from clip_al.arrays.checks import (
     check_indices,
     check_int,
     check_n_instances,
+    check_number,
     check_probability_shape,
 )
 from clip_al.arrays.given import array_of, check_flag, length_of
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from clip_al.encode.table import EmbeddingTable
 
 LOGIT_SCALE = 100.0
-"""By which CLIP multiplies cosines before the softmax."""
+"""By which CLIP as published multiplies cosines before the softmax; SigLIP by some 117."""
 
 
 class UncertaintyCoverageSampling(BaseEstimator):
@@ -47,6 +48,9 @@ class UncertaintyCoverageSampling(BaseEstimator):
     class_embeddings : array-like of shape (k, d), optional
         Text embeddings of the class names, by the images' model: for queries without
         probabilities.
+    logit_scale : float
+        By which the model multiplies cosines (`ClipEncoder.logit_scale`): for what images of a
+        class count in queries without probabilities.
     vocabulary : ConceptVocabulary, optional
         With embeddings of the images' model: for `explain`.
     m : int
@@ -95,6 +99,7 @@ class UncertaintyCoverageSampling(BaseEstimator):
         self,
         class_embeddings: ArrayLike | None = None,
         *,
+        logit_scale: float = LOGIT_SCALE,
         vocabulary: ConceptVocabulary | None = None,
         m: int = 10,
         radius: float = RADIUS,
@@ -104,6 +109,7 @@ class UncertaintyCoverageSampling(BaseEstimator):
         random_state: int = 0,
     ) -> None:
         self.class_embeddings = class_embeddings
+        self.logit_scale = logit_scale
         self.vocabulary = vocabulary
         self.m = m
         self.radius = radius
@@ -310,9 +316,10 @@ class UncertaintyCoverageSampling(BaseEstimator):
         class_emb_kd = check_host_embeddings(
             self.class_embeddings, "class_embeddings", width=image_emb_nd.shape[1]
         )
-        class_n, prob_n = zero_shot(image_emb_nd, class_emb_kd)
+        scale = check_number(self.logit_scale, "logit_scale", above=0.0)
+        class_n, prob_n = zero_shot(image_emb_nd, class_emb_kd, scale)
         if how["labelled"] is not None:
-            how["labelled_groups"] = zero_shot(how["labelled"], class_emb_kd)[0]
+            how["labelled_groups"] = zero_shot(how["labelled"], class_emb_kd, scale)[0]
         return pick_equal_shares(image_emb_nd, n_instances, class_n, weights=prob_n, **how)
 
     def _check_classes(self, n_columns: int) -> None:
@@ -343,7 +350,7 @@ TRUST_AT = 16
 
 
 def zero_shot(
-    image_emb_nd: NDArray[Any], class_emb_kd: NDArray[Any]
+    image_emb_nd: NDArray[Any], class_emb_kd: NDArray[Any], logit_scale: float = LOGIT_SCALE
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the class whose text is most similar to each image, and its probability.
 
@@ -352,7 +359,7 @@ def zero_shot(
     class_n : ndarray of shape (n,), int64
         Ties to the lowest class.
     prob_n : ndarray of shape (n,), float64
-        Softmax of 100 × the cosines; in blocks, so that no (n, k) array is made.
+        Softmax of `logit_scale` × the cosines; in blocks, so that no (n, k) array is made.
     """
     text_kd = unit_block(class_emb_kd, slice(None))
     n, k = len(image_emb_nd), len(text_kd)
@@ -360,7 +367,7 @@ def zero_shot(
 
     def classify(rows: slice) -> None:
         logit_bk = unit_block(image_emb_nd, rows) @ text_kd.T
-        logit_bk *= LOGIT_SCALE
+        logit_bk *= np.float32(logit_scale)
         class_n[rows] = logit_bk.argmax(axis=1)
         logit_bk -= logit_bk.max(axis=1)[:, None]
         prob_n[rows] = 1.0 / np.exp(logit_bk).sum(axis=1, dtype=np.float64)
