@@ -40,7 +40,7 @@ From a folder of images to a first batch to label, and to a report on it:
   clip-al report first.csv --table photos.table -o first.html
 
 With the names of the classes, all labels, and with some labels, better ones:
-  clip-al predict photos.table --classes classes.txt --labelled labels.csv -o all.csv
+  clip-al predict photos.table --classes classes.txt --labelled labelled.csv -o all.csv
 
 What to train on, once there are labels:
   clip-al select photos.table --ratio 0.3 --labels labels.csv -o subset.json

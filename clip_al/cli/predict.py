@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 PREDICT_EXAMPLES = """
 By the names of the classes alone, and with labels, however few:
-  clip-al predict photos.table --classes classes.txt -o labelled.csv
-  clip-al predict photos.table --classes classes.txt --labelled labels.csv \\
-      -o labelled.csv --json
+  clip-al predict photos.table --classes classes.txt -o all.csv
+  clip-al predict photos.table --classes classes.txt --labelled labelled.csv \\
+      -o all.csv --json
 """
 LOW = 0.5
 """A label that is less likely than not is counted as unsure."""

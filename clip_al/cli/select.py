@@ -62,7 +62,7 @@ By the names of the classes: a first batch with as many of each, and, with label
 what a head that is trained on them is unsure of:
   clip-al select photos.table --budget 12 -o first.csv --classes classes.txt
   clip-al select photos.table --budget 12 -o next.csv --classes classes.txt \\
-      --labelled labels.csv --vocabulary general
+      --labelled labelled.csv --vocabulary general
 
 What to train on, as the whole selection or as a list:
   clip-al select photos.table --ratio 0.3 --labels labels.csv -o subset.json

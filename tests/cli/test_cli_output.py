@@ -84,6 +84,7 @@ def made(encoded_once: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(pixels).resize((32, 32)).save(folder / "photos" / name)
         lines.append(f"{name},{name.split('/')[0]}")
     (folder / "labels.csv").write_text("\n".join(lines))
+    (folder / "labelled.csv").write_text("\n".join(lines[:16]))
     (folder / "classes.txt").write_text("digit 0\ndigit 3\ndigit 6\n")
     decided = f"index,id,given,decision\n0,{lines[1]},right\n"
     (folder / "suspects.csv").write_text(decided)

@@ -153,7 +153,7 @@ def test_filters(open_page, report):
     assert sorted(indices(page)) == expected
     page.select_option("#class", "")
     page.fill("#concept", "dark")
-    assert sorted(indices(page)) == [i for i in selection.indices if "dark" in profiles.names(i)]
+    assert sorted(indices(page)) == [i for i in selection.indices if "dark" in profiles.words(i)]
     page.check("#added")
     assert len(indices(page)) <= 1  # once added, a concept is there
     page.click("#start-over")
@@ -231,13 +231,22 @@ def test_keys(open_page, report):
 
 def test_a_concept_of_an_image_leads_to_others(open_page, report):
     page, profiles = open_page(report), digit_profiles()
-    page.locator(".card").first.click()
+    shown = next(i for i in indices(page) if profiles.words(i))
+    page.locator(f'.card[data-index="{shown}"]').click()
     chip = page.locator("#detail .chips button").first
     name = chip.inner_text()
     chip.click()
     assert page.input_value("#concept") == name
-    assert all(name in profiles.names(i) for i in indices(page))
+    assert all(name in profiles.words(i) for i in indices(page))
     assert len(indices(page)) > 1
+
+
+def test_an_image_that_shows_no_concept_says_so(open_page, report):
+    page, profiles = open_page(report), digit_profiles()
+    silent = next(i for i in indices(page) if not profiles.words(i))
+    page.locator(f'.card[data-index="{silent}"]').click()
+    assert "nothing in the vocabulary fits" in page.locator("#detail").inner_text()
+    assert page.locator("#detail .chips button").count() == 0
 
 
 def test_a_click_on_the_map_opens_the_image(open_page, report):
