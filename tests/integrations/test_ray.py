@@ -19,6 +19,7 @@ from clip_al import (
     ConceptProfiles,
     DatasetAdapter,
     SelectionOptimizer,
+    UncertaintyCoverageSampling,
 )
 from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import ConceptStatistics
@@ -30,8 +31,9 @@ from clip_al.errors import (
     UnreadableImageError,
 )
 from clip_al.integrations import ray as on_ray
-from clip_al.integrations.ray import batches, runs, steps
+from clip_al.integrations.ray import batches, coverage, runs, steps
 from clip_al.integrations.ray.threshold import N_BINS, Bounds, Extent, find_bounds, sort_keys
+from clip_al.label.coverage import kernel, weights
 from tests.reference import contents, make_vocabulary, random_probabilities, random_unit
 
 N, D, K, M = 600, 12, 4, 5
@@ -451,6 +453,94 @@ def test_picks_of_one_shard_are_the_local_ones(profiled, pool, name):
     labelled = profiles.take(np.arange(20))
     found = on_ray.pick(data, 25, pool["vocabulary"], labelled=labelled, **settings)
     assert found.tolist() == local_picks(pool, profiles, 25, labelled, **settings)
+
+
+COVERED = {
+    "default": {},
+    "several labels": {"multi_label": True, "label_doubt": "worst"},
+    "first batch": {"probabilities": None},
+    "narrow": {"radius": 0.3},
+}
+
+
+def local_coverage(pool, n, labelled=None, probabilities="probabilities", **settings):
+    given = None if probabilities is None else pool["probabilities"]
+    strategy = UncertaintyCoverageSampling(**settings)
+    return strategy.select(pool["embedding"], n, probabilities=given, labelled=labelled).tolist()
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("name", COVERED)
+def test_picks_by_coverage_are_the_local_ones(profiled, pool, name):
+    data, settings = profiled[0], COVERED[name]
+    found = on_ray.pick_by_coverage(data, 25, **settings)
+    assert found.tolist() == local_coverage(pool, 25, **settings)
+
+
+@pytest.mark.ray
+def test_what_is_labelled_counts_as_covered(cluster, profiled, pool):
+    known = pool["embedding"][:40]
+    found = on_ray.pick_by_coverage(profiled[0], 10, labelled=known)
+    assert found.tolist() == local_coverage(pool, 10, labelled=known)
+    assert found.tolist() != local_coverage(pool, 10)
+    again = on_ray.pick_by_coverage(profiled[0].repartition(7), 10, labelled=known)
+    assert again.tolist() == found.tolist()
+
+
+@pytest.mark.ray
+def test_a_dataset_that_is_drawn_from_is_covered_as_well(cluster, profiled, pool, monkeypatch):
+    monkeypatch.setattr(coverage, "N_CANDIDATES", 300)
+    monkeypatch.setattr(coverage, "EXACT_UP_TO", 300)
+    P = pool["probabilities"]
+    weight_n = weights.coverage_weights(P)
+    space = kernel.measure(pool["embedding"], 0.6, np.random.default_rng(0))
+
+    def covered(picks):
+        cover_n = kernel.covered(
+            pool["embedding"][picks],
+            kernel.placed(pool["embedding"], np.arange(N), space.mean_d), space,
+        )  # fmt: skip
+        return cover_n @ weight_n / weight_n.sum()
+
+    found = on_ray.pick_by_coverage(profiled[0], 20)
+    assert len(set(found.tolist())) == 20
+    again = on_ray.pick_by_coverage(profiled[0].repartition(7), 20)
+    assert again.tolist() == found.tolist()
+    best = covered(local_coverage(pool, 20))
+    drawn = np.random.default_rng(0).choice(N, 20, replace=False)
+    assert covered(drawn) < covered(found) <= best + 1e-6
+    assert covered(found) > 0.95 * best
+
+
+def test_a_draw_by_weight_estimates_sums_without_bias(rng):
+    n, n_drawn = 400, 60
+    weight_n = rng.exponential(size=n) ** 2
+    batch = {"id": np.arange(n), "weight": weight_n, "likeliest": np.zeros(n, np.int32)}
+    value_n, estimates, sizes = rng.random(n), [], []
+    for seed in range(400):
+        keys = coverage.priority_keys(batch, mean_weight=weight_n.mean(), seed=seed)["value"]
+        order = np.argsort(keys)
+        taken, bound = order[:n_drawn], keys[order[n_drawn]]
+        chance = np.minimum(1.0, (1.0 + weight_n[taken] / weight_n.mean()) * bound)
+        estimates.append((weight_n[taken] * value_n[taken] / chance).sum())
+        sizes.append(weight_n[taken].mean())
+    truth = weight_n @ value_n
+    assert np.mean(estimates) == pytest.approx(truth, rel=4 * np.std(estimates) / truth / 20)
+    assert np.std(estimates) < 0.2 * truth
+    assert np.mean(sizes) > 1.5 * weight_n.mean()  # half of the draw goes by weight
+
+
+@pytest.mark.ray
+def test_coverage_refuses_what_is_no_probability(cluster, pool):
+    columns = only(pool, "id", "embedding", "probabilities")
+    bad = on_cluster(cluster, {**columns, "probabilities": 2 * columns["probabilities"]})
+    with pytest.raises(InvalidInputError, match="each row must sum to 1"):
+        on_ray.pick_by_coverage(bad, 5)
+    with pytest.raises(InvalidInputError, match=r"in \[1, 600\], the size of the pool; got 601"):
+        on_ray.pick_by_coverage(on_cluster(cluster, columns), 601)
+    twice = on_cluster(cluster, {**columns, "id": columns["id"] // 2})
+    with pytest.raises(InvalidInputError, match="name each image once"):
+        on_ray.pick_by_coverage(twice, 5)
 
 
 @pytest.mark.ray

@@ -60,6 +60,7 @@ def exactly(message):
 def test_the_defaults_are_those_that_were_measured():
     assert UncertaintyCoverageSampling().get_params() == {
         "class_embeddings": None,
+        "logit_scale": 100.0,
         "vocabulary": None,
         "m": 10,
         "radius": 0.6,

@@ -55,6 +55,7 @@ def pick_by_coverage(
     radius: float = RADIUS,
     random_state: int = 0,
     gain_bn: NDArray[np.float64] | None = None,
+    space: Space | None = None,
 ) -> CoveragePicks:
     """Pick images near to as much weight as possible that nothing labelled or picked is near to.
 
@@ -80,6 +81,8 @@ def pick_by_coverage(
     gain_bn : ndarray of shape (n_instances, n), float64, optional
         Written: what each image would have added at each step, where it was a candidate. Of
         the highest the lowest index is the pick, those picked already apart. O(b c r) time.
+    space : Space, optional
+        Centre and radius, as `measure` returns them, where `Z` is no even draw of the pool.
 
     Returns
     -------
@@ -136,7 +139,8 @@ def pick_by_coverage(
     cover = check_number(labelled_cover, "labelled_cover", low=0.0, high=1.0)
     rng = np.random.default_rng(random_state)
     with one_blas_thread():
-        space = measure(image_emb_nd, check_number(radius, "radius", above=0.0), rng)
+        reach = check_number(radius, "radius", above=0.0)
+        space = measure(image_emb_nd, reach, rng) if space is None else space
         pool = _Pool(image_emb_nd, weight_n, stratum_n, space, cover)
         return pool.pick(np.arange(n), n_instances, known_ld, rng, gain_bn)
 

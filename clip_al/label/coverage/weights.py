@@ -58,20 +58,37 @@ def coverage_weights(
     >>> coverage_weights([[0.5, 0.5], [1.0, 0.0]], multi_label=True).round(2)
     array([2.66, 0.  ])
     """
-    check_choice(label_doubt, LABEL_DOUBTS, "label_doubt")
     array = check_probability_shape(probabilities)
-    doubt_n = _label_doubt(array, label_doubt) if multi_label else 1.0 - margin(array)
+    mean_k = probability_sums(array) / len(array)
+    return balanced_doubt(array, mean_k, multi_label=multi_label, label_doubt=label_doubt)
+
+
+def probability_sums(array: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the sum of each column, (k,), in blocks; parts of a pool are added."""
     sum_k = np.zeros(array.shape[1])
     blocks = (array.shape[0], max(1, block_rows(array.shape[1]) // 16))
     for part_k in map_blocks(lambda rows: array[rows].sum(axis=0, dtype=np.float64), *blocks):
         sum_k += part_k
-    each_k = 1.0 / (sum_k / len(array) + RARE)
+    return sum_k
+
+
+def balanced_doubt(
+    array: NDArray[Any],
+    mean_k: NDArray[np.float64],
+    *,
+    multi_label: bool = False,
+    label_doubt: str = "mean",
+) -> NDArray[np.float64]:
+    """Do what `coverage_weights` does for some rows of a pool whose mean is known, (k,)."""
+    check_choice(label_doubt, LABEL_DOUBTS, "label_doubt")
+    doubt_n = _label_doubt(array, label_doubt) if multi_label else 1.0 - margin(array)
+    each_k = 1.0 / (mean_k + RARE)
     weight_n = np.sqrt(np.clip(doubt_n, 0.0, 1.0))
 
     def weigh(rows: slice) -> None:
         weight_n[rows] *= np.maximum(array[rows], 0.0) @ each_k
 
-    for _ in map_blocks(weigh, *blocks):
+    for _ in map_blocks(weigh, len(array), max(1, block_rows(array.shape[1]) // 16)):
         pass
     return weight_n
 
