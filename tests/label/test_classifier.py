@@ -15,10 +15,11 @@ from modAL.uncertainty import margin_sampling
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score
 from sklearn.utils.validation import check_is_fitted
 
 import clip_al
-from clip_al import ClipClassifier
+from clip_al import ClipClassifier, UncertaintyCoverageSampling
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError, TextPriorWarning
 from clip_al.label.head.linear import BIAS_RIDGE, SCALE_SPREAD, Problem, fit_head, objective
 from tests.reference import contents, random_unit
@@ -310,6 +311,68 @@ def test_several_labels_an_image(rng, T):
     assert np.ptp(P.sum(axis=1)) > 0.1
     assert (head.predict(Z[60:]) == Y[60:]).mean() > 0.85
     assert head.predict(Z[60:]).dtype == np.int64
+
+
+def many_labels(rng, n):
+    """Images that show two of five things or none, one thing rare, and the texts of the things."""
+    T = random_unit(rng, K, D)
+    Y = (rng.random((n, K)) < [0.3, 0.3, 0.3, 0.3, 0.04]).astype(int)
+    Z = Y @ T + 0.4 + 0.3 * rng.standard_normal((n, D))
+    return (Z / np.linalg.norm(Z, axis=1, keepdims=True)).astype(np.float32), Y, T
+
+
+def mean_precision(head, Z, Y):
+    return average_precision_score(Y, head.predict_proba(Z), average="macro")
+
+
+def test_several_labels_an_image_from_the_first_query_on(rng):
+    Z, Y, T = many_labels(rng, 600)
+    test, pool = np.arange(400, 600), np.arange(400)
+    vague = T + 0.7 * random_unit(rng, K, D)
+    head = ClipClassifier(NAMES, class_embeddings=vague, multi_label=True)
+    strategy = UncertaintyCoverageSampling(multi_label=True)
+    learner = ActiveLearner(estimator=head, query_strategy=strategy)
+    zero_shot = mean_precision(learner.estimator, Z[test], Y[test])
+    for _ in range(4):
+        known = np.setdiff1d(np.arange(400), pool)
+        P = learner.predict_proba(Z[pool])
+        assert P.shape == (len(pool), K)
+        indices, rows = learner.query(Z[pool], n_instances=15)
+        assert rows.shape == (15, D)
+        same = strategy.select(Z[pool], 15, probabilities=P, labelled=learner.X_training)
+        assert indices.tolist() == same.tolist()
+        if len(known):  # what is labelled covers: without it other images are picked
+            alone = strategy.select(Z[pool], 15, probabilities=P)
+            assert indices.tolist() != alone.tolist()
+        learner.teach(rows, Y[pool[indices]])
+        pool = np.delete(pool, indices)
+    assert learner.y_training.shape == (60, K)
+    known = np.setdiff1d(np.arange(400), pool)
+    assert mean_precision(learner.estimator, Z[test], Y[test]) > zero_shot + 0.02
+    # Equal weight for a label of one in twenty-five: more of it than chance would bring.
+    assert Y[known, 4].sum() > 2 * 60 * Y[:400, 4].mean()
+
+
+def test_right_texts_of_several_labels_are_kept_and_wrong_ones_named(rng):
+    Z, Y, T = many_labels(rng, 200)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for n in (2, 20, 60):
+            ClipClassifier(class_embeddings=T, multi_label=True).fit(Z[:n], Y[:n])
+    wrong = ClipClassifier(class_embeddings=np.roll(T, 1, axis=0), multi_label=True)
+    with pytest.warns(TextPriorWarning, match="the 60 labelled images"):
+        wrong.fit(Z[:60], Y[:60])
+    assert wrong.text_weight_ == 0
+
+
+@pytest.mark.parametrize("label_doubt", ["mean", "worst"])
+def test_doubt_of_several_labels_picks_what_is_open(rng, label_doubt):
+    Z, Y, _ = many_labels(rng, 300)
+    P = Y.astype(float)
+    open_ = rng.choice(300, 12, replace=False)
+    P[open_, 0] = 0.5
+    strategy = UncertaintyCoverageSampling(multi_label=True, label_doubt=label_doubt, radius=0.1)
+    assert set(strategy.select(Z, 12, probabilities=P).tolist()) == set(open_.tolist())
 
 
 # scikit-learn and modAL

@@ -346,11 +346,19 @@ def weigh_heads(
 def texts_tell(cosine_nk: Array, problem: Problem) -> bool:
     """Say whether the texts alone name labels better than chance does, by 2 nats.
 
-    Also true of so few labels that nothing could.
+    With several labels an image, chance is the rate of each label. Also true of so few labels
+    that nothing could.
     """
-    if problem.multi_label:
-        return bool(cosine_nk.size * np.log(2) < EVIDENCE_NATS)
     scaled_nk = np.exp(problem.log_scale) * cosine_nk
+    if problem.multi_label:
+        if cosine_nk.size * np.log(2) < EVIDENCE_NATS:
+            return True
+        total = problem.weight_n.sum() + 1.0
+        rate_k = (problem.weight_n @ problem.target_nk + 0.5) / total
+        rates_nk = np.tile(np.log(rate_k / (1.0 - rate_k)), (len(cosine_nk), 1))
+        off_nk = scaled_nk - scaled_nk.mean(axis=0)
+        by_rate = weigh_heads([rates_nk], problem, [1.0])[1]
+        return by_rate - weigh_heads([rates_nk, off_nk], problem, [1.0, 0.0])[1] >= GATE_NATS
     chance = float(problem.weight_n.sum() * np.log(cosine_nk.shape[1]))
     if chance < EVIDENCE_NATS:
         return True
