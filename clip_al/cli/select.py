@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from clip_al.arrays.checks import check_choice
-from clip_al.cli.head import train_head
+from clip_al.cli.head import TrainedHead, train_head
 from clip_al.cli.labels import (
     FOR_LABELS,
     TRAIN,
@@ -252,7 +252,8 @@ def select(
         refuse_options(ctx, FOR_RATIO, "`--ratio`", "`--budget`")
         _check_strategy(ctx, strategy, vocabulary, probabilities, classes, target)
         table = open_or_embed(images_or_table, output, encoder, skip_unreadable)
-        head, said = None, {}
+        head: TrainedHead | None = None
+        said: dict[str, Any] = {}
         if classes is None:
             query = Query(table, budget, *read_query(table, probabilities, labelled))
         else:

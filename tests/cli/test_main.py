@@ -413,9 +413,11 @@ def test_class_names_share_a_first_batch(digits_place: Path, tmp_path: Path) -> 
     command = ("select", digits_place / "table", "--classes", digits_place / "classes.txt")
     result = run(*command, "--budget", 9, "-o", out)
     assert result.exit_code == 0, result.output
-    texts = ClipEncoder("mini").encode_texts(CLASSES, templates=DEFAULT_TEMPLATES)
+    encoder = ClipEncoder("mini")
+    texts = encoder.encode_texts(CLASSES, templates=DEFAULT_TEMPLATES)
     picks = pd.read_csv(out)["index"].to_numpy()
-    expected = UncertaintyCoverageSampling(texts).select(table, 9)
+    strategy = UncertaintyCoverageSampling(texts, logit_scale=encoder.logit_scale)
+    expected = strategy.select(table, 9)
     assert picks.tolist() == expected.tolist()
     assert np.bincount((table[picks] @ texts.T).argmax(axis=1)).tolist() == [3, 3, 3]
 
