@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from clip_al.arrays.checks import check_indices, check_probabilities
-from clip_al.arrays.given import check_kind
+from clip_al.arrays.given import check_flag, check_kind
 from clip_al.atomic import as_path
 from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
@@ -254,7 +254,7 @@ def read_class_names(path: str | os.PathLike[str], *, distinct: bool = True) -> 
     distinct : bool
         Refuse a name that stands there twice.
     """
-    return names_in_file(path, distinct=distinct)
+    return names_in_file(path, distinct=check_flag(distinct, "distinct"))
 
 
 def read_indices(source: Source, table: EmbeddingTable, name: str = "indices") -> IndicesRead:

@@ -146,6 +146,7 @@ of(
     repeats=False,
 )
 of("ConceptProfiles.names", lambda w: w.profiles, lambda w, rng: {"index": int(rng.integers(N))})
+of("ConceptProfiles.words", lambda w: w.profiles, lambda w, rng: {"index": int(rng.integers(N))})
 of(
     "ConceptProfiles.take",
     lambda w: w.profiles,
