@@ -128,10 +128,13 @@ def best_text_weight(
     *,
     random_state: int | None = 0,
 ) -> float:
-    """Return the weight of text against mean image that names most held-out labels.
+    """Return the largest weight of text against mean image that none beats by more than chance.
 
     Mean images come from one half of each class; the labels of the other half decide, or of
-    20,000 of them.
+    20,000 of them. Of the weights, the one that names most of these labels is compared with each
+    other one, over the images that one of both names alone. What lowers the weight of texts must
+    be better by more than the 5 % of a sign test: texts know nothing of wrong labels, and mean
+    images do.
 
     Parameters
     ----------
@@ -147,8 +150,8 @@ def best_text_weight(
     Returns
     -------
     float
-        One of `TEXT_WEIGHTS`; of equals the one with more text. 1 where no class has two
-        images.
+        One of `TEXT_WEIGHTS`. 1 where no class has two images, or labels are no better than
+        random to any weight.
 
     Notes
     -----
@@ -181,9 +184,26 @@ def best_text_weight(
         held = np.sort(rng.choice(held, MAX_HELD, replace=False))
     unit_hd, label_h = host(unit_rows(image_emb_nd, held)), codes_n[held]
 
-    def hits(rows: slice) -> list[int]:
+    def alone(rows: slice) -> NDArray[np.int64]:
+        """Return for each pair of weights how many labels the first names and the second not."""
         block, label_b = unit_hd[rows], label_h[rows]
-        return [int(((block @ blend.T).argmax(axis=1) == label_b).sum()) for blend in blends]
+        hit_wb = np.stack([(block @ blend.T).argmax(axis=1) == label_b for blend in blends])
+        return hit_wb.astype(np.int64) @ (~hit_wb).astype(np.int64).T
 
-    counts = map_blocks(hits, len(held), block_rows(4 * max(text_emb_kd.shape)))
-    return TEXT_WEIGHTS[int(np.argmax(np.sum(list(counts), axis=0)))]
+    rows_per_block = block_rows(4 * max(text_emb_kd.shape))
+    alone_ww = np.sum(list(map_blocks(alone, len(held), rows_per_block)), axis=0)
+    return TEXT_WEIGHTS[_first_not_beaten(alone_ww)]
+
+
+def _first_not_beaten(alone_ww: NDArray[np.int64]) -> int:
+    """Return the first of some guesses that the best does not beat by a one-sided sign test."""
+    from scipy.stats import binom
+
+    best = int((alone_ww - alone_ww.T).sum(axis=1).argmax())
+    won_w, lost_w = alone_ww[best], alone_ww[:, best]
+    chance_w = binom.sf(won_w - 1, won_w + lost_w, 0.5)
+    return int(np.argmax(chance_w >= BY_CHANCE))
+
+
+BY_CHANCE = 0.05
+"""Level of the test by which a weight with less text must be better."""

@@ -11,6 +11,7 @@ from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
 from clip_al.score.class_vectors import (
     TEXT_WEIGHTS,
+    _first_not_beaten,
     best_text_weight,
     blend_class_vectors,
     check_text_weight,
@@ -70,6 +71,20 @@ def test_mean_images_win_where_texts_are_those_of_other_classes(rng, T):
 def test_mean_images_win_where_texts_say_nothing(rng, T):
     Z, y = make_images(rng, T, 400)
     assert best_text_weight(Z, y, random_unit(rng, 5, 16)) < 0.5
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_texts_stay_where_labels_are_random_as_no_weight_is_better(T, seed):
+    rng = np.random.default_rng(seed)
+    Z, y = make_images(rng, T, 200)
+    assert best_text_weight(Z, rng.permutation(y), T, random_state=seed) >= 0.75
+
+
+def test_texts_stay_where_means_are_better_by_chance_alone():
+    # Two more hits of three that differ: one coin toss in two.
+    alone_ww = np.array([[0, 1], [2, 0]])
+    assert _first_not_beaten(alone_ww) == 0
+    assert _first_not_beaten(10 * alone_ww) == 1
 
 
 def test_of_equals_the_text_wins(rng, T):
