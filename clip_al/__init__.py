@@ -14,7 +14,8 @@ what to label         `UncertaintyCoverageSampling`, `CBDMarginSampling`, `CBDSa
                       `AlignmentDiversitySampling`,
                       `pick_by_geometric_diversity`, `PickExplanation`
 what to train on      `ClipSelector`, `SelectionOptimizer`, `DatasetAdapter`,
-                      `CrossFitAdapter`, `estimate_label_noise`, `LabelNoise`
+                      `CrossFitAdapter`, `estimate_label_noise`, `LabelNoise`,
+                      `check_agreement`, `Agreement`
 what was chosen       `Selection`, `Suspect`, `SelectionReport`, `Comparison`, `write_report`
 training              `SelectedSubsetSampler`, `DistributedSelectedSubsetSampler`
 errors                `ClipAlError`, the base of all in `clip_al.errors`
@@ -49,6 +50,8 @@ _PUBLIC = {
     "PickExplanation": "label.explain",
     "AlignmentDiversitySampling": "label.alignment_sampling",
     "pick_by_geometric_diversity": "label.greedy",
+    "Agreement": "score.agreement",
+    "check_agreement": "score.agreement",
     "LabelNoise": "score.label_noise",
     "estimate_label_noise": "score.label_noise",
     "DatasetAdapter": "adapt.adapter",
@@ -78,6 +81,7 @@ _MODULES = {
 """Public name of a module -> the module."""
 
 __all__ = [
+    "Agreement",
     "AlignmentDiversitySampling",
     "CBDMarginSampling",
     "CBDSampling",
@@ -103,6 +107,7 @@ __all__ = [
     "SelectionReport",
     "Suspect",
     "UncertaintyCoverageSampling",
+    "check_agreement",
     "concept_diversity",
     "diversity",
     "encode_shard",
@@ -143,6 +148,7 @@ if TYPE_CHECKING:
     from clip_al.samplers.sampler import SelectedSubsetSampler
     from clip_al.score import alignment_diversity as scores
     from clip_al.score import neighbors
+    from clip_al.score.agreement import Agreement, check_agreement
     from clip_al.score.label_noise import LabelNoise, estimate_label_noise
     from clip_al.show import plots
     from clip_al.show.report.write import write_report

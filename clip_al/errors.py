@@ -66,6 +66,10 @@ class SimilarNamesWarning(UserWarning):
     """Names of classes or groups differ only in case, blanks or Unicode form."""
 
 
+class LabelAgreementWarning(UserWarning):
+    """Labels, names and images do not belong together; the message names the likeliest reason."""
+
+
 class SkippedImagesWarning(UserWarning):
     """Some images could not be read and were skipped, as the caller asked."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
+from rich.markup import escape
 
 from clip_al.arrays.checks import check_choice
 from clip_al.cli.options import (
@@ -127,12 +128,29 @@ def fit_selection(
         return selector.fit_select(table, read.labels, groups=attribute)
 
 
-def print_noise(selection: Selection) -> None:
-    """Print how many labels look wrong."""
-    share = selection.settings.get("wrong_fraction")
+def print_noise(selection: Selection, *, warned: bool) -> None:
+    """Print how many labels look wrong, and what does not agree unless a fit warned of it now."""
+    from clip_al.score.agreement import share_of_wrong
+
+    share, message = share_of_wrong(selection.settings)
     if share is not None:
         n = round(share * selection.n_images)
+        doubt = ", but see the warning" if message and warned else ""
         out.print(
-            f"\nAbout {share:.1%} of the labels look wrong ({n:,} of {selection.n_images:,}).",
+            f"\nAbout {share:.1%} of the labels look wrong ({n:,} of {selection.n_images:,})"
+            f"{doubt}.",
             highlight=False,
         )
+    elif message:
+        see = ": see the warning" if warned else ""
+        out.print(f"\nHow many labels are wrong cannot be told{see}.", highlight=False)
+    if message and not warned:
+        out.print(f"[bold yellow]Check first:[/] {escape(message)}", highlight=False)
+
+
+def noise_record(selection: Selection) -> dict[str, Any]:
+    """Return the same for JSON: a share, or null, and what does not agree, or null."""
+    from clip_al.score.agreement import share_of_wrong
+
+    share, message = share_of_wrong(selection.settings)
+    return {"wrong_fraction": share, "disagreement": message or None}

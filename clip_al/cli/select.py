@@ -21,6 +21,7 @@ from clip_al.cli.labels import (
     Preset,
     fit_selection,
     make_selector,
+    noise_record,
     print_noise,
 )
 from clip_al.cli.options import (
@@ -289,7 +290,7 @@ def select(
         return
     say(f"Wrote {output}")
     say(str(selection.report()))
-    print_noise(selection)
+    print_noise(selection, warned=True)
     out.print(suspect_table(selection.suspects(min(3, len(table)))))
 
 
@@ -330,7 +331,7 @@ def _summary(selection: Selection) -> dict[str, Any]:
         "selected": len(selection),
         "ratio": selection.ratio,
         "fingerprint": selection.fingerprint,
-        "wrong_fraction": selection.settings.get("wrong_fraction"),
+        **noise_record(selection),
         **shares,
         "suspects": suspect_records(selection.suspects(min(3, selection.n_images))),
         "settings": selection.settings,

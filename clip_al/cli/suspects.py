@@ -20,6 +20,7 @@ from clip_al.cli.labels import (
     RandomState,
     fit_selection,
     make_selector,
+    noise_record,
     print_noise,
 )
 from clip_al.cli.options import (
@@ -159,14 +160,14 @@ def suspects(
         print_json(
             {
                 "images": selection.n_images,
-                "wrong_fraction": selection.settings.get("wrong_fraction"),
+                **noise_record(selection),
                 "suspects": suspect_records(found),
                 "output": output,
             }
         )
         return
     out.print(suspect_table(found[:N_SHOWN], len(found)))
-    print_noise(selection)
+    print_noise(selection, warned=selection_or_table.is_dir())
     if output is None:
         if len(found) > N_SHOWN:
             err.print("`-o suspects.csv` writes them all.", highlight=False)

@@ -10,6 +10,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from clip_al.html_tables import folded, page, pairs, share_cells, table, text
+from clip_al.score.agreement import share_of_wrong
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +35,7 @@ def selection_html(selection: Any) -> str:
     -----
     O(n log n) time, where there are scores to rank suspects by; about 0.2 s for a million.
     """
-    report = selection.report()
+    report, (_, disagreement) = selection.report(), share_of_wrong(selection.settings)
     balances = [
         _balance(what, counts)
         for what, counts in (("class", report.classes), ("group", report.groups))
@@ -43,6 +44,7 @@ def selection_html(selection: Any) -> str:
     return page(
         f"<b>Selection</b>: {len(selection):,} of {selection.n_images:,} images "
         f"({selection.ratio:.1%}), fingerprint <code>{selection.fingerprint[:12]}</code>",
+        _first(disagreement),
         *balances,
         _suspects(selection),
         folded("Settings", pairs(selection.settings)),
@@ -73,13 +75,21 @@ def selector_html(selector: Any) -> str:
     if selection is None:
         title = "<b>ClipSelector</b>, not fitted: call <code>fit_select(Z, y)</code>"
         return page(title, asked)
+    share, _ = share_of_wrong(selection.settings)
     found = {
-        "labels that look wrong": f"{selector.label_noise_.wrong_fraction:.1%}",
+        "labels that look wrong": "cannot be told" if share is None else f"{share:.1%}",
         "weight of the class texts": f"{selector.text_weight_:g}",
         "adapter": "none" if selector.adapter_ is None else type(selector.adapter_).__name__,
     }
     title = f"<b>ClipSelector</b>, fitted on {selection.n_images:,} images"
     return page(title, asked, pairs(found), selection_html(selection))
+
+
+def _first(disagreement: str) -> str:
+    """Return what is to be checked before anything else, in full."""
+    if not disagreement:
+        return ""
+    return f"<p><b>Check first:</b> {text(disagreement, len(disagreement))}</p>"
 
 
 def _balance(what: str, counts: pd.DataFrame) -> str:

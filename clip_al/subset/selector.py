@@ -8,6 +8,7 @@ embeddings, labels ──adapter──▶ adapted space ──▶ label probabil
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,8 @@ from clip_al.arrays.checks import check_choice, check_embeddings, check_int
 from clip_al.arrays.device import keep_on
 from clip_al.arrays.labels import Names, encode_labels, ordered_names
 from clip_al.arrays.types import Embeddings, TextEncoder
-from clip_al.errors import InvalidTypeError
+from clip_al.errors import InvalidTypeError, LabelAgreementWarning
+from clip_al.score.agreement import Agreement, check_agreement, disagreement
 from clip_al.score.alignment_diversity import (
     ALIGNMENTS,
     SCALES,
@@ -153,6 +155,9 @@ class ClipSelector(BaseEstimator):
     label_noise_ : LabelNoise
         The share of labels that look wrong, and the temperature of the probabilities.
     text_weight_ : float
+    agreement_ : Agreement
+        Whether labels, names and images belong together; see `check_agreement`. What does not
+        is in ``selection_.settings["disagreement"]`` as well.
 
     Notes
     -----
@@ -190,6 +195,7 @@ class ClipSelector(BaseEstimator):
     class_embeddings_: NDArray[np.float32]
     label_noise_: LabelNoise
     text_weight_: float
+    agreement_: Agreement
 
     def __init__(
         self,
@@ -273,6 +279,12 @@ class ClipSelector(BaseEstimator):
             Where neither class embeddings nor an encoder with class names was given, or an
             argument is of the wrong type.
 
+        Warns
+        -----
+        LabelAgreementWarning
+            Where labels, names and images do not belong together: rows that are shuffled or
+            moved, names in another order or of one class twice, ids in place of names.
+
         Notes
         -----
         What can be checked is checked before the adapter is trained. A fit that fails leaves
@@ -285,6 +297,7 @@ class ClipSelector(BaseEstimator):
         text_emb_kd, model_id = unit_class_embeddings(*self._class_source(), Z)
         known = self._try(settings, image_emb_nd, y, text_emb_kd, groups, _ids_of(Z, ids))
         codes_n: Any = known.labels
+        agreement = self._agreement(image_emb_nd, codes_n, text_emb_kd, known)
         adapter = self._adapter(settings, image_emb_nd, text_emb_kd, known)
         weight = self._weight(settings, image_emb_nd, codes_n, text_emb_kd)
         scores = score_images(
@@ -320,13 +333,14 @@ class ClipSelector(BaseEstimator):
             "temperature": scores.noise.temperature,
             "wrong_fraction": scores.noise.wrong_fraction,
             "random_state": self.random_state,
+            **disagreement(agreement),
         }
         fitted = _Fitted(scores, known, self._optimizer(settings), graph, settings, record)
         selection = _choose(fitted, [self.ratio], len(text_emb_kd))[0]
         # Only now: a fit that fails on the way leaves nothing.
         self._fitted, self.selection_, self.adapter_ = fitted, selection, adapter
         self.class_embeddings_, self.text_weight_ = text_emb_kd, weight
-        self.label_noise_ = scores.noise
+        self.label_noise_, self.agreement_ = scores.noise, agreement
         return self
 
     def fit_select(
@@ -488,6 +502,26 @@ class ClipSelector(BaseEstimator):
             return adapter
         codes_n: Any = known.labels  # `_try` was given them
         return adapter.fit(image_emb_nd, codes_n, text_emb_kd, class_names=known.class_names)
+
+    def _agreement(
+        self,
+        image_emb_nd: NDArray[Any],
+        codes_n: NDArray[np.int64],
+        text_emb_kd: NDArray[np.float32],
+        known: Selection,
+    ) -> Agreement:
+        """Check that labels, names and images belong together; warn where they do not."""
+        agreement = check_agreement(
+            image_emb_nd,
+            codes_n,
+            text_emb_kd,
+            class_names=known.class_names,
+            ids=None if known.ids is None else known.ids.tolist(),
+            random_state=self.random_state,
+        )
+        if agreement.findings:
+            warnings.warn(agreement.message, LabelAgreementWarning, stacklevel=3)
+        return agreement
 
     def _weight(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,12 @@ from sklearn.exceptions import NotFittedError
 
 import clip_al.subset.selector
 from clip_al import ClipSelector, CrossFitAdapter, DatasetAdapter, EmbeddingTable, Selection
-from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
+from clip_al.errors import (
+    InvalidInputError,
+    InvalidTypeError,
+    LabelAgreementWarning,
+    ModelMismatchError,
+)
 from clip_al.score.alignment_diversity import (
     sample_diversity_scores,
     semantic_alignment_scores,
@@ -25,7 +31,15 @@ from tests.reference import contents, random_unit
 
 N, K, D = 240, 4, 16
 QUICK = DatasetAdapter(epochs=3, device="cpu")  # never fitted: selectors clone it
-FITTED = ["selection_", "adapter_", "class_embeddings_", "label_noise_", "text_weight_", "_fitted"]
+FITTED = [
+    "selection_",
+    "adapter_",
+    "class_embeddings_",
+    "label_noise_",
+    "text_weight_",
+    "agreement_",
+    "_fitted",
+]
 
 
 @pytest.fixture
@@ -481,6 +495,43 @@ def test_redundancy_parts_duplicates(images, y, T):
         return int((selection.mask[::2] & selection.mask[1::2]).sum())
 
     assert pairs(parted) < pairs(plain) / 2
+
+
+# Labels, names and images that do not belong together
+
+
+def test_right_labels_are_not_warned_of(images, y, T):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LabelAgreementWarning)
+        selector = make(T).fit(images, y)
+    assert selector.agreement_.findings == ()
+    assert "disagreement" not in selector.selection_.settings
+
+
+def test_shuffled_labels_are_warned_of_and_have_no_share(images, y, T, rng):
+    with pytest.warns(LabelAgreementWarning, match="the rows seem shuffled"):
+        selector = make(T).fit(images, rng.permutation(y))
+    settings = selector.select(0.1).settings
+    assert settings["wrong_fraction"] is None
+    assert settings["disagreement"]["kinds"] == ["shuffled"]
+    html = selector._repr_html_() + selector.selection_._repr_html_()
+    assert html.count("the rows seem shuffled") >= 2
+    assert "cannot be told" in html
+
+
+def test_swapped_names_are_warned_of_by_their_names(images, y, T):
+    with pytest.warns(LabelAgreementWarning, match=r"classes 1 \('bee'\) and 2 \('cat'\) change"):
+        selector = make(T[[0, 2, 1, 3]], class_names=NAMES).fit(images, y)
+    assert selector.selection_.settings["wrong_fraction"] is not None
+
+
+def test_ids_are_tried_as_an_order_of_the_labels(images, truth, T):
+    ids = [f"{i}.jpg" for i in range(N)]
+    table = sorted(range(N), key=ids.__getitem__)
+    y = np.random.default_rng(3).permutation(truth)
+    by_class = np.argsort(truth, kind="stable")[np.argsort(np.argsort(y, kind="stable"))]
+    with pytest.warns(LabelAgreementWarning, match="order of the ids by number"):
+        make(T).fit(images[by_class][table], y, ids=[ids[i] for i in table])
 
 
 # As scikit-learn's estimators

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.label.explain import PickExplanation, explain_picks
+from clip_al.score.agreement import share_of_wrong
 from clip_al.show.report.map import PoolMap
 from clip_al.subset.selection import Selection
 from clip_al.subset.selection_summaries import name_of
@@ -96,8 +97,8 @@ def find_suspects(selection: Selection, n: int | None) -> NDArray[np.int64]:
     if selection.labels is None or not {"label_score", "sas"} & set(selection.scores):
         return np.empty(0, dtype=np.int64)
     if n is None:
-        share = selection.settings.get("wrong_fraction")
-        known = share if isinstance(share, (int, float)) and 0 <= share <= 1 else 0
+        share, _ = share_of_wrong(selection.settings)
+        known = share if share is not None and 0 <= share <= 1 else 0
         n = min(MAX_SUSPECTS, max(20, math.ceil(known * selection.n_images)))
     n = min(n, selection.n_images)
     found = np.array([s.index for s in selection.suspects(n)] if n else [], dtype=np.int64)

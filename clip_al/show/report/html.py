@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from clip_al import __version__
 from clip_al.errors import missing_extra
+from clip_al.score.agreement import share_of_wrong
 from clip_al.show.report.data import CHOSEN, MAX_CLASS_ROWS, MAX_CONCEPT_ROWS, SUSPECT, Shown
 from clip_al.subset.selection import Selection
 
@@ -35,6 +36,8 @@ def about_selection(
 ) -> dict[str, Any]:
     """Return what the template writes as text."""
     settings = dict(selection.settings)
+    share, disagreement = share_of_wrong(settings)
+    settings.pop("disagreement", None)
     asked = {name: settings.pop(name) for name in ("model", "random_state") if name in settings}
     change = against.compare(selection) if against is not None else None
     return {
@@ -49,7 +52,8 @@ def about_selection(
         "change": change,
         "model": asked.get("model"),
         "seed": asked.get("random_state"),
-        "wrong_fraction": settings.get("wrong_fraction"),
+        "wrong_fraction": share,
+        "disagreement": disagreement,
         "settings": describe_settings(settings),
         "fingerprint": selection.fingerprint,
         "against_fingerprint": against.fingerprint if against is not None else None,
