@@ -54,7 +54,7 @@ def check_embeddings(
     """
     given = as_array(X)
     on_device = getattr(given, "is_on_device", False)  # looked at when they were sent there
-    array: NDArray[Any] = given if on_device else _numpy_array(given, name)
+    array: NDArray[Any] = given if on_device else array_of(given, name)
     if array.dtype.kind not in "fiu":
         raise InvalidTypeError(
             f"`{name}` must hold numbers, one row an image; got dtype {array.dtype}. "
@@ -81,18 +81,6 @@ def check_embeddings(
     if finite and not on_device:
         check_finite(array, name)
     return array
-
-
-def _numpy_array(X: Any, name: str) -> NDArray[Any]:
-    if isinstance(X, np.ndarray) or not hasattr(X, "device"):
-        return array_of(X, name)
-    try:
-        return np.asarray(X)
-    except Exception as exc:
-        raise InvalidTypeError(
-            f"`{name}` must be an array, or a tensor that NumPy can read; got one of {X.dtype} on "
-            f"{X.device}. Wrap it in `clip_al.DeviceEmbeddings`."
-        ) from exc
 
 
 def check_host_embeddings(T: Embeddings, name: str, *, width: int | None = None) -> NDArray[Any]:

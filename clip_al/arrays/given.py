@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al.errors import InvalidInputError, InvalidTypeError
+from clip_al.arrays.foreign import plain, readable
+from clip_al.errors import ClipAlError, InvalidInputError, InvalidTypeError
 
 MOST_CLASSES = 2**24
 """Classes, concepts and groups are counted in arrays: more than this are ids, not numbers."""
@@ -19,7 +20,8 @@ def array_of(value: Any, name: str, dtype: Any = None) -> NDArray[Any]:
     Parameters
     ----------
     value : array-like
-        Whatever NumPy takes: arrays, memory maps, nested sequences, pandas, tensors.
+        Whatever NumPy takes: arrays, memory maps, nested sequences; and what `readable` makes
+        of pandas, Arrow, tensors and sparse arrays.
     name : str
         What the caller calls it, for the message.
     dtype : dtype, optional
@@ -43,7 +45,10 @@ def array_of(value: Any, name: str, dtype: Any = None) -> NDArray[Any]:
             "leave those images out."
         )
     try:
-        array: NDArray[Any] = np.asanyarray(value, dtype=dtype)
+        array: NDArray[Any] = plain(np.asanyarray(readable(value, name)))
+        array = array if dtype is None else array.astype(dtype, copy=False)
+    except ClipAlError:
+        raise
     except Exception as exc:  # an object's own `__array__` raises anything
         wanted = "an array" if dtype is None else f"an array of {np.dtype(dtype)}"
         raise InvalidTypeError(
@@ -118,7 +123,10 @@ def listed(
 
 
 def length_of(value: Any, name: str) -> int:
-    """Return the length of a sequence, an array or a table."""
+    """Return how many images a sequence, an array, sparse or not, or a table holds."""
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and shape:
+        return int(shape[0])
     try:
         return len(value)
     except TypeError as exc:
