@@ -26,7 +26,12 @@ from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.label.coverage.pick import RADIUS, CoveragePicks, pick_by_coverage, pick_equal_shares
 from clip_al.label.coverage.weights import coverage_weights
 from clip_al.label.explain import PickExplanation, explain_picks
-from clip_al.label.query_inputs import answer_of, check_profiles, pool_embeddings
+from clip_al.label.query_inputs import (
+    answer_of,
+    check_profiles,
+    pool_embeddings,
+    training_set,
+)
 
 if TYPE_CHECKING:
     from clip_al.encode.table import EmbeddingTable
@@ -178,11 +183,9 @@ class UncertaintyCoverageSampling(BaseEstimator):
         """Ask the classifier for what was not passed, and pick."""
         check_n_instances(n_instances, length_of(X, "X"))
         if probabilities is None:
-            probabilities = _probabilities(classifier, X)
+            probabilities = answer_of(classifier, "predict_proba", X)
         if labelled is None:
-            labelled = getattr(classifier, "X_training", None)
-            labelled = labelled if hasattr(labelled, "shape") else None
-            of_learner = True
+            labelled, of_learner = training_set(classifier), True
         else:
             of_learner = False
         image_emb_nd = self._embeddings(X, embeddings)
@@ -375,18 +378,6 @@ def zero_shot(
     for _ in map_blocks(classify, n, block_rows(max(k, image_emb_nd.shape[1])) // 4 + 1):
         pass
     return class_n, prob_n
-
-
-def _probabilities(classifier: Any, X: Any) -> Any:
-    """Ask a classifier; None before it is fitted."""
-    estimator = getattr(classifier, "estimator", classifier)
-    if estimator is not None and not hasattr(estimator, "predict_proba"):
-        name = type(estimator).__name__
-        raise InvalidTypeError(
-            f"The classifier must have `predict_proba`; {name} has none. Wrap it, as in "
-            f"`CalibratedClassifierCV({name}())`, or pass `probabilities=`."
-        )
-    return answer_of(classifier, "predict_proba", X)
 
 
 def _columns(probabilities: ArrayLike | None, multi_label: bool) -> Any:

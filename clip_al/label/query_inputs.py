@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import NotFittedError
 
 from clip_al.arrays.checks import check_choice, check_indices
-from clip_al.arrays.given import array_of, length_of, method_of
+from clip_al.arrays.given import array_of, length_of
 from clip_al.arrays.types import Embeddings, as_array
 from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import ConceptProfiles
@@ -42,8 +42,8 @@ def pool_embeddings(X: Any, embeddings: Embeddings | None, table: EmbeddingTable
         n_rows = length_of(as_array(embeddings), "embeddings")
         if X is not None and n_rows != length_of(X, "X"):
             raise InvalidInputError(
-                f"`embeddings` must have one row for each of the {len(X)} images of the pool; "
-                f"got {n_rows}. Pass those of the same pool, in the same order."
+                f"`embeddings` must have one row for each of the {length_of(X, 'X')} images of the "
+                f"pool; got {n_rows}. Pass those of the same pool, in the same order."
             )
         return embeddings
     if X is None:
@@ -70,8 +70,8 @@ def check_profiles(profiles: object, X: Any) -> ConceptProfiles:
         )
     if X is not None and length_of(X, "X") != len(profiles):
         raise InvalidInputError(
-            f"`profiles` must have one row for each of the {len(X)} images of the pool; got "
-            f"{len(profiles)}. Pass `profiles.take(pool_indices)`."
+            f"`profiles` must have one row for each of the {length_of(X, 'X')} images of the pool; "
+            f"got {len(profiles)}. Pass `profiles.take(pool_indices)`."
         )
     return profiles
 
@@ -91,11 +91,59 @@ def answer_of(classifier: Any, method: str, X: Any) -> Any:
     estimator = getattr(classifier, "estimator", classifier)
     if classifier is None or not getattr(estimator, "initialized_", True):
         return None
-    remedy = "Pass a modAL learner, a classifier or None."
+    for learner in _members(classifier) or [classifier]:
+        # modAL's have every method; the classifier inside may not. Others ask for themselves:
+        # the `estimator` of a calibrated one is what it was calibrated from.
+        one = getattr(learner, "estimator", learner) if hasattr(learner, "X_training") else learner
+        if not callable(getattr(one, method, None)):
+            raise _no_method(one, method)
     try:
-        return method_of(classifier, method, "classifier", remedy)(X)
+        return getattr(classifier, method)(X)
     except NotFittedError:
         return None
+
+
+def _members(classifier: Any) -> list[Any]:
+    """Return the learners of a committee; none of any other."""
+    return list(getattr(classifier, "learner_list", ()))
+
+
+def _no_method(estimator: Any, method: str) -> InvalidTypeError:
+    name = type(estimator).__name__
+    remedy = (
+        f"Wrap it, as in `CalibratedClassifierCV({name}())`, or pass `probabilities=`."
+        if method == "predict_proba"
+        else "Pass a modAL learner, a classifier or None."
+    )
+    return InvalidTypeError(f"The classifier must have `{method}`; {name} has none. {remedy}")
+
+
+def training_set(classifier: Any) -> Any:
+    """Return what a modAL learner, or the members of a committee, were taught with; or None.
+
+    Lists become arrays. An image that several members of a committee have counts once.
+    """
+    taught = [
+        one.X_training
+        for one in (_members(classifier) or [classifier])
+        if getattr(one, "X_training", None) is not None
+    ]
+    taught = [np.array(X) if isinstance(X, list) and _is_even(X) else X for X in taught]
+    taught = [X for X in taught if getattr(X, "shape", ())]
+    if len(taught) < 2:
+        return taught[0] if taught else None
+    arrays = [array_of(X, "X_training") for X in taught]
+    if len({X.shape[1:] for X in arrays}) > 1:
+        return None  # members that see different things: no embeddings of one model
+    rows = np.concatenate(arrays)
+    _, first = np.unique(rows.reshape(len(rows), -1), axis=0, return_index=True)
+    return rows[np.sort(first)]
+
+
+def _is_even(rows: list[Any]) -> bool:
+    """Whether rows of a list have one shape, so that they are an array: not text, for instance."""
+    shapes = {np.shape(row) for row in rows if not isinstance(row, str | dict)}
+    return len(shapes) == 1 and not any(isinstance(row, str | dict) for row in rows)
 
 
 def training_embeddings(
@@ -105,9 +153,8 @@ def training_embeddings(
 
     `X_training` is absent or None in some learners, and holds raw images in others.
     """
-    X = getattr(classifier, "X_training", None)
-    text = profiles.vocabulary.embeddings
-    if X is None or not hasattr(X, "shape"):
+    X, text = training_set(classifier), profiles.vocabulary.embeddings
+    if X is None:
         return None
     if table is not None and array_of(X, "X_training").dtype.kind in "iu":
         # An image that was taught twice counts twice, as its embedding would.

@@ -7,7 +7,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from modAL.models import ActiveLearner, Committee
+from scipy import sparse
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.decomposition import PCA
+from sklearn.naive_bayes import GaussianNB
+from sklearn.svm import LinearSVC
 
+from clip_al import (
+    AlignmentDiversitySampling,
+    CBDMarginSampling,
+    CBDSampling,
+    UncertaintyCoverageSampling,
+)
 from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.concepts.vocabulary import ConceptVocabulary
@@ -121,7 +133,8 @@ def test_the_training_set_of_a_learner_is_found(profiles, Z):
         object(),
         None,
         SimpleNamespace(X_training=None),
-        SimpleNamespace(X_training=[[0.0] * 12]),
+        SimpleNamespace(X_training=[[0.0] * 12, [0.0] * 11]),
+        SimpleNamespace(X_training=["a text", "another"]),
         SimpleNamespace(X_training=np.zeros((4, 11))),
         SimpleNamespace(X_training=np.zeros((4, 3, 8, 8))),
         SimpleNamespace(X_training=np.zeros(12)),
@@ -278,3 +291,82 @@ def test_the_width_of_the_vocabulary_decides(rng, Z):
         random_unit(rng, 5, 7), make_vocabulary(random_unit(rng, 9, 7)), 3
     )
     assert pool.training_embeddings(SimpleNamespace(X_training=Z), profiles, None) is None
+
+
+# Learners as modAL makes them
+
+
+def taught(Z, as_lists):
+    X = Z[:6].tolist() if as_lists else Z[:6]
+    y = [0, 1, 0, 1, 0, 1]
+    learner = ActiveLearner(GaussianNB(), X_training=X, y_training=y if as_lists else np.array(y))
+    learner.teach(Z[6:8].tolist() if as_lists else Z[6:8], [0, 1] if as_lists else np.array([0, 1]))
+    return learner
+
+
+def test_a_learner_taught_with_lists_is_counted(profiles, Z):
+    found = pool.training_embeddings(taught(Z, True), profiles, None)
+    np.testing.assert_allclose(found, Z[:8])
+
+
+def test_a_committee_is_counted_once_for_each_image(profiles, Z):
+    first, second = taught(Z, False), taught(Z, False)
+    second.teach(Z[9:10], np.array([1]))
+    committee = Committee([first, second])
+    found = pool.training_embeddings(committee, profiles, None)
+    np.testing.assert_array_equal(found, np.concatenate([Z[:8], Z[9:10]]))
+
+
+def test_a_committee_of_row_numbers_is_counted(profiles, Z):
+    learners = [SimpleNamespace(X_training=np.array(rows)) for rows in ([[4], [9]], [[9], [2]])]
+    committee = SimpleNamespace(learner_list=learners)
+    found = pool.training_embeddings(committee, profiles, Table(Z))
+    assert sorted(map(tuple, found.tolist())) == sorted(map(tuple, Z[[4, 9, 2]].tolist()))
+
+
+@pytest.mark.parametrize("kind", ["lists", "committee"])
+def test_queries_go_by_what_was_taught(vocabulary, Z, kind):
+    learner = taught(Z, kind == "lists")
+    asked = Committee([learner, taught(Z, False)]) if kind == "committee" else learner
+    for strategy in (CBDSampling(vocabulary, m=6), UncertaintyCoverageSampling()):
+        expected, _ = strategy(taught(Z, False), Z[8:], 6)
+        alone, _ = strategy(asked, Z[8:], 6, labelled=[])
+        found, _ = strategy(asked, Z[8:], 6)
+        assert found.tolist() == expected.tolist()
+        assert found.tolist() != alone.tolist()
+
+
+@pytest.mark.parametrize("strategy", [CBDMarginSampling, UncertaintyCoverageSampling])
+def test_a_classifier_without_probabilities_is_named(vocabulary, Z, strategy):
+    y = np.arange(6) % 2
+    inside = ActiveLearner(LinearSVC(), X_training=Z[:6], y_training=y)
+    message = (
+        "The classifier must have `predict_proba`; LinearSVC has none. Wrap it, as in "
+        "`CalibratedClassifierCV(LinearSVC())`, or pass `probabilities=`."
+    )
+    ask = strategy(vocabulary=vocabulary)
+    for classifier in (LinearSVC().fit(Z[:6], y), inside, Committee([inside, inside])):
+        with pytest.raises(InvalidTypeError, match=exactly(message)):
+            ask(classifier, Z, 3)
+
+
+def test_the_remedy_works(vocabulary, Z):
+    calibrated = CalibratedClassifierCV(LinearSVC(), cv=2).fit(Z[:20], np.arange(20) % 2)
+    for strategy in (CBDMarginSampling(vocabulary), UncertaintyCoverageSampling()):
+        assert len(strategy(calibrated, Z, 3)[0]) == 3
+
+
+def test_what_cannot_predict_is_named(Z):
+    with pytest.raises(InvalidTypeError, match="must have `predict`; PCA has none"):
+        AlignmentDiversitySampling(Z[:4])(PCA(), Z, 3)
+
+
+def test_a_sparse_pool_with_embeddings(vocabulary, Z):
+    X = sparse.csr_matrix(np.eye(len(Z)))
+    for strategy in (
+        CBDSampling(vocabulary, m=6),
+        UncertaintyCoverageSampling(),
+        AlignmentDiversitySampling(Z[:4]),
+    ):
+        found, _ = strategy(None, X, 4, embeddings=Z)
+        assert found.tolist() == strategy(None, Z, 4)[0].tolist()
