@@ -118,7 +118,7 @@ def _of_arrow(value: Any, name: str) -> Any:
             f"`{name}` must have rows of one length; got {len(lengths)} lengths in {n} rows, a "
             "missing row counted as one. Leave out what is missing."
         )
-    return np.stack(flat) if n else np.empty((0, 0))
+    return np.stack(list(flat)) if n else np.empty((0, 0))
 
 
 def _numpy_of(value: Any) -> NDArray[Any]:

@@ -22,6 +22,7 @@ from clip_al.arrays.checks import (
     check_int,
     check_n_instances,
 )
+from clip_al.arrays.copies import first_rows
 from clip_al.arrays.given import length_of
 from clip_al.arrays.labels import encode_labels, group_by_class
 from clip_al.arrays.types import Device, Embeddings
@@ -75,7 +76,8 @@ class AlignmentDiversitySampling(BaseEstimator):
     Notes
     -----
     O(n k d) time for the alignment and O(Σ n_c² d) for the diversity, O(n) memory and one
-    class of embeddings. What a query returns depends on its arguments and the settings.
+    class of embeddings. What a query returns depends on its arguments and the settings. Of exact
+    copies in the pool one is picked, the others where different images are too few.
 
     References
     ----------
@@ -203,19 +205,40 @@ class AlignmentDiversitySampling(BaseEstimator):
         if alpha != 0:
             sds_n = _diversity(image_emb_nd, codes_n, n_classes, self.n_neighbors, self.device)
             sds_n = standardize_scores(sds_n, codes_n, self.scale)
-        selection = SelectionOptimizer(
-            n_instances / n, alpha=alpha, class_balance=self.class_balance
-        ).select(
-            standardize_scores(sas_n, codes_n, self.scale),
-            sds_n,
-            codes_n,
-            n_classes=n_classes,
-            class_names=self.class_names,
-        )
-        total_b = selection.scores["total"][selection.indices]
-        best_first = np.argsort(-total_b, kind="stable")
-        # Copies: a selection's own arrays are read-only.
-        return selection.indices[best_first], total_b[best_first].astype(np.float64)
+        sas_n = standardize_scores(sas_n, codes_n, self.scale)
+        return self._choose(image_emb_nd, sas_n, sds_n, codes_n, n_classes, n_instances)
+
+    def _choose(
+        self,
+        image_emb_nd: NDArray[Any],
+        sas_n: NDArray[Any],
+        sds_n: NDArray[Any] | None,
+        codes_n: NDArray[np.int64],
+        n_classes: int,
+        n_instances: int,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Choose by scores, best first: one of each image, and copies where that is too few."""
+        is_first = first_rows(image_emb_nd)
+        indices: list[NDArray[np.int64]] = []
+        totals: list[NDArray[np.float64]] = []
+        for rows in (np.flatnonzero(is_first), np.flatnonzero(~is_first)):
+            n_wanted = min(n_instances - sum(len(part_b) for part_b in indices), len(rows))
+            if not n_wanted:
+                break
+            selection = SelectionOptimizer(
+                n_wanted / len(rows), alpha=self.alpha, class_balance=self.class_balance
+            ).select(
+                sas_n[rows],
+                None if sds_n is None else sds_n[rows],
+                codes_n[rows],
+                n_classes=n_classes,
+                class_names=self.class_names,
+            )
+            total_b = selection.scores["total"][selection.indices].astype(np.float64)
+            best_first = np.argsort(-total_b, kind="stable")
+            indices.append(rows[selection.indices[best_first]])
+            totals.append(total_b[best_first])
+        return np.concatenate(indices), np.concatenate(totals)
 
     def _embeddings(self, Z: Embeddings) -> tuple[NDArray[Any], NDArray[Any]]:
         given = self.class_embeddings

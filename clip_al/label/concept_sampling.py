@@ -20,6 +20,7 @@ from clip_al.arrays.checks import (
     check_int,
     check_n_instances,
 )
+from clip_al.arrays.copies import first_profiles
 from clip_al.arrays.given import length_of
 from clip_al.arrays.order import lowest
 from clip_al.arrays.types import Device, Embeddings, as_array
@@ -148,19 +149,40 @@ class _ConceptSampling(BaseEstimator):
     ) -> _Picks:
         part = profiles if candidates is None else profiles.take(candidates)
         counts = count_labelled(labelled, profiles, self.weighting)
-        picks, cost = pick_diverse(
-            part.ids,
-            part.weights(self.weighting),
-            n_instances,
-            sum_v=counts.sum_v,
-            n_chosen=counts.n,
-            target_v=target_vector(self.target, profiles, part, self.weighting),
-        )
-        return _Picks(picks if candidates is None else candidates[picks], cost)
+        weights_cm, sum_v = part.weights(self.weighting), counts.sum_v.copy()
+        target_v = target_vector(self.target, profiles, part, self.weighting)
+        picks: list[NDArray[np.int64]] = []
+        cost: list[NDArray[np.float64]] = []
+        for places in _copies_last(part, n_instances):
+            ids_pm, weights_pm = part.ids[places], weights_cm[places]
+            n_picked = sum(len(part_b) for part_b in picks)
+            found, paid = pick_diverse(
+                ids_pm,
+                weights_pm,
+                min(n_instances - n_picked, len(ids_pm)),
+                sum_v=sum_v,
+                n_chosen=counts.n + n_picked,
+                target_v=target_v,
+            )
+            np.add.at(sum_v, ids_pm[found], weights_pm[found])
+            picks.append(np.arange(len(part))[places][found])
+            cost.append(paid)
+        chosen = np.concatenate(picks)
+        indices = chosen if candidates is None else candidates[chosen]
+        return _Picks(indices, np.concatenate(cost))
 
     @abstractmethod
     def __call__(self, classifier: Any, X: Any, n_instances: int = 1) -> tuple[Any, Any]:
         """Answer modAL's query."""
+
+
+def _copies_last(part: ConceptProfiles, n_instances: int) -> list[Any]:
+    """Return the places to pick from first, one of each image, and then, if that is too few."""
+    is_first = first_profiles(part.ids, part.similarities)
+    if is_first.all():
+        return [slice(None)]
+    apart = np.flatnonzero(is_first)
+    return [apart] if n_instances <= len(apart) else [apart, np.flatnonzero(~is_first)]
 
 
 class CBDMarginSampling(_ConceptSampling):
@@ -202,7 +224,8 @@ class CBDMarginSampling(_ConceptSampling):
     -----
     Time: the uncertainty of the pool, O(n k), plus O(b (c + postings)) for b picks among c
     candidates; profiles cost O(n v d) once, so pass `profiles=` where a pool is queried
-    again. Memory: O(n + c m). Nothing of size b × n or n × n is made.
+    again. Memory: O(n + c m). Nothing of size b × n or n × n is made. Of exact copies one is a
+    candidate, the others where different images are too few.
 
     References
     ----------
@@ -329,11 +352,33 @@ class CBDMarginSampling(_ConceptSampling):
                 f"`probabilities` must have one row for each of the {len(profiles)} images; got "
                 f"{len(certainty_n)}. Predict on the same pool, in the same order."
             )
-        candidates = lowest(certainty_n, factor * n_instances)
-        # Least certain first, so that equal gains, as before anything is chosen, go to them.
-        candidates = candidates[np.argsort(certainty_n[candidates], kind="stable")]
+        candidates = _least_certain(certainty_n, factor * n_instances, profiles)
         picks = self._pick(profiles, candidates, n_instances, labelled)
         return _Picks(picks.indices, certainty_n[picks.indices])
+
+
+def _least_certain(
+    certainty_n: NDArray[np.float64], n_wanted: int, profiles: ConceptProfiles
+) -> NDArray[np.int64]:
+    """Return candidates, least certain first, so that equal gains go to them.
+
+    As many different images as are wanted, and all images where there are fewer: copies, which
+    a model is as unsure of, would leave no room for others.
+    """
+    n, size = len(certainty_n), min(n_wanted, len(certainty_n))
+    while True:
+        candidates = lowest(certainty_n, size)
+        candidates = candidates[np.argsort(certainty_n[candidates], kind="stable")]
+        is_first = first_profiles(profiles.ids[candidates], profiles.similarities[candidates])
+        apart = candidates[is_first]
+        if size == n or len(apart) >= n_wanted:
+            break
+        if len(apart) == len(candidates):
+            return candidates
+        size = min(n, 2 * size)
+    if len(apart) < n_wanted:
+        return np.concatenate([apart, candidates[~is_first]])[:n_wanted]
+    return apart[:n_wanted]
 
 
 class CBDSampling(_ConceptSampling):
@@ -351,7 +396,8 @@ class CBDSampling(_ConceptSampling):
 
     Notes
     -----
-    O(n v d) for the profiles, O(b (n + postings)) for b picks of n images; O(n m) memory.
+    O(n v d) for the profiles, O(b (n + postings)) for b picks of n images; O(n m) memory. Of
+    exact copies one is picked, the others where different images are too few.
 
     Examples
     --------

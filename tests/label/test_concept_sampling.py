@@ -101,6 +101,7 @@ def test_the_defaults_are_those_that_were_measured():
 
 def test_concepts_decide_among_candidates_and_doubt_decides_who_they_are():
     X, P = images(0, 0, 1, 2), doubtful(0.1, 0.2, 0.3, 0.9)
+    X[1] += 0.1  # the same concept, and no copy
     for factor, expected in [(1, [0, 1]), (2, [0, 2]), (8, [0, 2])]:
         picks = plain(candidate_factor=factor).select(X, 2, probabilities=P)
         assert picks.tolist() == expected
