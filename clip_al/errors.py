@@ -82,6 +82,10 @@ def _listed(values: Any) -> list[Any]:
         return [values]
 
 
+class LeftOutWarning(UserWarning):
+    """A folder holds things that people take for images and that are not read."""
+
+
 def describe_failures(failures: Sequence[tuple[str, str]], limit: int = 10) -> str:
     """Name the first `limit` unreadable images and count the rest.
 

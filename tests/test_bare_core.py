@@ -26,8 +26,8 @@ ROOT = Path(__file__).parents[1]
 # it is there without its extra; it is hidden all the same.
 HIDDEN = (
     "accelerate", "apricot", "cleanlab", "datasets", "faiss", "fiftyone", "jinja2", "lightning",
-    "matplotlib", "modAL", "plotly", "pyarrow", "ray", "skactiveml", "skorch", "submodlib",
-    "torchdata", "transformers",
+    "matplotlib", "modAL", "pillow_heif", "plotly", "pyarrow", "ray", "skactiveml", "skorch",
+    "submodlib", "torchdata", "transformers",
 )  # fmt: skip
 HIDE = f"""
 import sys

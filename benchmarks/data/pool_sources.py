@@ -18,7 +18,9 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from benchmarks.data.cifar import ARCHIVE, CACHE, CLASSES, cifar_root
-from clip_al.encode.images import describe_failure, list_images, to_rgb
+from clip_al.encode.folders import list_images
+from clip_al.encode.images import describe_failure
+from clip_al.encode.pixels import to_rgb
 from clip_al.errors import InvalidInputError, UnreadableImageError
 
 CIFAR_SPLITS = {"cifar10": (2500, 5000), "cifar10-seen": (0, 2500)}

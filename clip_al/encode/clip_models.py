@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from clip_al.arrays.checks import check_choice
 from clip_al.arrays.device import check_device
+from clip_al.encode.pixels import READING, crop_extreme
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.mini import MODEL_DIR
 from clip_al.progress import progress_bar
@@ -39,6 +40,8 @@ TOKENIZER_FILES = (
     "vocab.txt",
 )  # fmt: skip
 """What transformers reads a tokenizer from, as SigLIP's is."""
+READ_BY = " reading="
+"""What stands before the number of `pixels.READING` in a description of preprocessing."""
 
 _hashing = threading.Lock()
 
@@ -68,7 +71,8 @@ class LoadedClip:
         # Workers resize and crop; what open_clip then does to each image, x / 255 and the
         # normalisation, is done here to whole batches, so that 8-bit pixels travel. Same bits.
         *steps, _, _ = image_transform_v2(settings, is_train=False).transforms
-        self.to_pixels = Compose(steps)
+        squash = settings.resize_mode == "squash"
+        self.to_pixels = Compose(steps if squash else [crop_extreme, *steps])
         self.image_size = settings.input_size[1:]
         self.preprocessing = _describe_preprocessing(asdict(settings))
         shape = (1, 3, 1, 1)
@@ -294,7 +298,19 @@ def _describe_preprocessing(settings: dict[str, Any]) -> str:
     scales = (f"{name}={','.join(map(str, settings[name]))}" for name in ("mean", "std"))
     fill = f" fill={settings['fill_color']}" if settings["resize_mode"] == "longest" else ""
     how = f"{settings['resize_mode']} {settings['interpolation']}{fill}"
-    return f"{settings['mode']} {height}x{width} {how} {' '.join(scales)}"
+    return f"{settings['mode']} {height}x{width} {how} {' '.join(scales)}{READ_BY}{READING}"
+
+
+def split_preprocessing(described: str) -> tuple[str, int]:
+    """Return the preprocessing of a model alone, and by which rules images were read.
+
+    Examples
+    --------
+    >>> split_preprocessing("RGB 8x8 reading=2"), split_preprocessing("RGB 8x8")
+    (('RGB 8x8', 2), ('RGB 8x8', 1))
+    """
+    own, _, number = described.partition(READ_BY)
+    return own, int(number) if number.isdecimal() else 1
 
 
 def _hash_weights(config: dict[str, Any], word_files: list[Path], model: Any) -> str:

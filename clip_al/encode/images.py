@@ -1,7 +1,8 @@
 """What can be encoded: folders, files, PIL images, arrays, torch Datasets.
 
-An `ImageSource` has a length, reads one image at a time, and knows how to name it. Nothing
-here imports torch, so the module is cheap to import and to send to worker processes.
+An `ImageSource` has a length, reads one image at a time, and knows how to name it; `folders`
+finds files, `pixels` reads them. Nothing here imports torch, so the module is cheap to import
+and to send to worker processes.
 """
 
 # Paths stay strings here: a million Path objects cost seconds and a gigabyte.
@@ -11,6 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,13 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from clip_al.errors import InvalidInputError, InvalidTypeError
+from clip_al.encode.folders import describe_left_out, find_images, image_extensions
+from clip_al.encode.pixels import range_problem, to_rgb
+from clip_al.errors import (
+    InvalidInputError,
+    InvalidTypeError,
+    LeftOutWarning,
+    MissingDependencyError,
+)
 
-IMAGE_EXTENSIONS = (
-    ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg",
-    ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
-)  # fmt: skip
-"""Endings, in any case, of the files that a folder is searched for."""
+MAX_REASON = 500
+"""Characters of a reason; a Dataset may raise an error with a whole array in it."""
 
 
 class Fingerprint(NamedTuple):
@@ -52,12 +59,15 @@ class ImageSource:
     ids : list of str
         What each image is called in tables: its path relative to a folder that was passed,
         the path as it was passed in a list, or its position.
+    is_folder : bool, default=False
+        Whether the images are all those of a folder, in an order that nobody chose.
     """
 
     items: Any
     kind: str
     root: str
     ids: list[str]
+    is_folder: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -91,6 +101,8 @@ class ImageSource:
         relative = path[len(root) :].replace(os.sep, "/") if under else path
         try:
             status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode):  # reading a pipe could wait for ever
+                return Fingerprint(relative, "", "", "")
             if hash_content:
                 with open(path, "rb") as file:
                     return Fingerprint(relative, str(status.st_size), "", _file_hash(file))
@@ -122,7 +134,7 @@ def image_source(images: Any) -> ImageSource:
     Parameters
     ----------
     images : folder, sequence, array or torch Dataset
-        A folder is searched recursively for `IMAGE_EXTENSIONS`, in sorted order; hidden files
+        A folder is searched recursively for `image_extensions`, in sorted order; hidden files
         and folders are left out and links to folders are not followed. A sequence holds paths,
         PIL images or arrays of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or float
         in [0, 1]. One array of shape (n, H, W) or (n, H, W, C) is n images. A tensor, alone or
@@ -134,6 +146,11 @@ def image_source(images: Any) -> ImageSource:
         Where there is no image at all, or an array has another shape, type or range.
     InvalidTypeError
         Where `images` is none of these.
+
+    Warns
+    -----
+    LeftOutWarning
+        Where a folder holds photos, videos, archives or linked folders that are not read.
     """
     if isinstance(images, (str, os.PathLike)):
         return _folder_source(os.fspath(images))
@@ -164,49 +181,6 @@ def image_source(images: Any) -> ImageSource:
     return _source(images, "dataset" if any(paths) else "memory")
 
 
-def list_images(folder: str | os.PathLike[str]) -> list[str]:
-    """Return the images below a folder as sorted paths relative to it, with forward slashes.
-
-    Hidden files and folders are left out; links to files count, links to folders are not
-    followed. About 1 s for a million files that the system has in its cache.
-    """
-    found = []
-    for directory, subfolders, names in os.walk(folder):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        relative = os.path.relpath(directory, folder).replace(os.sep, "/")
-        prefix = "" if relative == "." else f"{relative}/"
-        found += [
-            prefix + name
-            for name in names
-            if name.lower().endswith(IMAGE_EXTENSIONS) and not name.startswith(".")
-        ]
-    return sorted(found)
-
-
-def to_rgb(item: Any) -> Image.Image:
-    """Return one image of any accepted kind as an RGB PIL image, fully read.
-
-    Notes
-    -----
-    Conversion comes first, so that a palette or 16-bit image is resized like any other
-    (open_clip resizes before it converts, which turns a 16-bit image white). Transparency is
-    dropped and the EXIF orientation is not applied, both as in open_clip and CLIP's training.
-    """
-    if isinstance(item, (tuple, list)) and len(item):
-        item = item[0]
-    if isinstance(item, (str, os.PathLike)):
-        with Image.open(item) as image:
-            return _pil_to_rgb(image)
-    if isinstance(item, Image.Image):
-        return _pil_to_rgb(item)
-    if hasattr(item, "detach"):  # a torch tensor, recognised without importing torch
-        item = item.detach().cpu().numpy()
-        item = np.moveaxis(item, 0, -1) if item.ndim == 3 else item
-    if not isinstance(item, np.ndarray):
-        raise InvalidTypeError(f"must be a path, PIL image or array; got {type(item).__name__}")
-    return _array_to_rgb(item)
-
-
 def describe_failure(exc: Exception, path: str = "") -> str:
     """Return in a few words, on one line, why an image (in the file `path`) was not read."""
     if isinstance(exc, FileNotFoundError):
@@ -216,7 +190,11 @@ def describe_failure(exc: Exception, path: str = "") -> str:
         return "the file is empty" if empty else "not an image that Pillow can read"
     text = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
     text = " ".join(text.split())
-    known = (OSError, Image.DecompressionBombError, InvalidInputError, InvalidTypeError)
+    text = text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]} …"
+    known = (
+        OSError, Image.DecompressionBombError, InvalidInputError, InvalidTypeError,
+        MissingDependencyError,
+    )  # fmt: skip
     if text and isinstance(exc, known):
         return text
     return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
@@ -229,15 +207,18 @@ def _folder_source(folder: str) -> ImageSource:
             f"`images` must be a folder or a sequence of images; got {folder!r}, {found}. "
             "Check the path, or pass single files in a list."
         )
-    ids = list_images(folder)
-    if not ids:
+    found = find_images(folder)
+    left_out = describe_left_out(found.left_out)
+    if not found.names:
         raise InvalidInputError(
             f"`images` must hold at least one image; found none in {folder!r} or its subfolders. "
-            f"Looked for {', '.join(IMAGE_EXTENSIONS)}; pass a list of paths for other endings."
+            f"Looked for {', '.join(image_extensions())}; pass a list of paths for other endings."
+            f"{' In it ' if left_out else ''}{left_out}"
         )
-    return ImageSource(
-        [os.path.join(folder, name) for name in ids], "paths", os.path.abspath(folder), ids
-    )
+    if left_out:
+        warnings.warn(f"In {folder!r} {left_out}", LeftOutWarning, stacklevel=4)
+    paths = [os.path.join(folder, name) for name in found.names]
+    return ImageSource(paths, "paths", os.path.abspath(folder), found.names, is_folder=True)
 
 
 def _source(items: Any, kind: str) -> ImageSource:
@@ -266,53 +247,9 @@ def _check_array_of_images(array: NDArray[Any]) -> None:
         raise InvalidInputError(
             f"`images` must hold at least one image; got shape {array.shape}. Pass some."
         )
-    problem = _range_problem(array)
+    problem = range_problem(array)
     if problem:
         raise InvalidInputError(f"`images` {problem}")
-
-
-def _range_problem(array: NDArray[Any]) -> str:
-    """Return what is wrong with an array's type or values, or an empty string."""
-    if array.dtype in (np.uint8, np.bool_):
-        return ""
-    if array.dtype.kind != "f":
-        return f"must be uint8, or float in [0, 1]; got {array.dtype}. Convert it"
-    low, high = float(array.min()), float(array.max())
-    if low >= 0.0 and high <= 1.0:
-        return ""
-    return f"as float must be in [0, 1]; got values from {low:.4g} to {high:.4g}. Rescale it"
-
-
-def _array_to_rgb(array: NDArray[Any]) -> Image.Image:
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
-        raise InvalidInputError(
-            f"must have shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); got {array.shape}"
-        )
-    problem = _range_problem(array)
-    if problem:
-        raise InvalidInputError(problem)
-    if array.dtype != np.uint8:
-        array = np.rint(array.astype(np.float32) * 255.0).astype(np.uint8)
-    return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
-
-
-def _pil_to_rgb(image: Image.Image) -> Image.Image:
-    """Convert to RGB; 16-bit and floating-point greys are scaled, where Pillow would clip."""
-    if image.mode.startswith("I"):
-        grey = np.asarray(image).astype(np.int64)
-        if grey.min() < 0 or grey.max() > 65535:
-            raise InvalidInputError(
-                f"32-bit values must be in [0, 65535]; got {grey.min()} to {grey.max()}"
-            )
-        return Image.fromarray((grey >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        grey = np.asarray(image)
-        scale = 255.0 if grey.max() > 1.0 and grey.min() >= 0.0 and grey.max() <= 255.0 else 1.0
-        return _array_to_rgb(grey / scale)
-    image.load()
-    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _file_hash(file: Any) -> str:

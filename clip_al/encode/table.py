@@ -35,6 +35,7 @@ from clip_al.arrays.blocks import block_rows
 from clip_al.arrays.checks import check_choice, check_embeddings, check_int
 from clip_al.arrays.given import check_flag, check_kind, listed, method_of
 from clip_al.atomic import as_folder, as_path, sync_file
+from clip_al.encode.clip_models import split_preprocessing
 from clip_al.encode.encoder import ClipEncoder, EncodedBatch
 from clip_al.encode.images import ImageSource, image_source
 from clip_al.encode.table_files import (
@@ -406,7 +407,7 @@ class EmbeddingTable:
         """Raise ModelMismatchError unless an encoder, or a `model_id`, is the table's.
 
         An encoder is compared by its weights, so a local folder may be renamed, and by its
-        preprocessing, but not by its precision.
+        preprocessing, but not by its precision nor by how image files were read.
         """
         if not isinstance(model, str):
             method_of(model, "key", "model", "Pass a `ClipEncoder`, or the id of a model.")
@@ -418,7 +419,10 @@ class EmbeddingTable:
                 f"{self.model_id}, got {other}. Encode with {self.model_id}, or make another table."
             )
         known = self.key["preprocessing"]
-        if not isinstance(model, str) and known and known != model.preprocessing:
+        if isinstance(model, str) or not known:
+            return
+        # How files were read makes no other space: words fit tables of 0.1.0 as they did.
+        if split_preprocessing(known)[0] != split_preprocessing(model.preprocessing)[0]:
             raise ModelMismatchError(
                 "Both must have one preprocessing; the images of the table "
                 f"{str(self.directory)!r} were prepared with {known!r}, got "

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from clip_al import __version__
 from clip_al.atomic import TEMPORARY, replacing, sync_file
+from clip_al.encode.clip_models import split_preprocessing
 from clip_al.encode.images import Fingerprint, ImageSource
 from clip_al.errors import InvalidInputError, ModelMismatchError
 
@@ -40,6 +41,12 @@ CHECKPOINT_S = 1.0
 
 NEW_TABLE = "name another directory, or pass overwrite=True (`--force`) to encode all again."
 """What to do about a table that does not fit."""
+
+RULES = {
+    1: "photos as they lie, whatever their EXIF orientation",
+    2: "photos upright by their EXIF orientation, deep greys by what they hold",
+}
+"""What the numbers of `pixels.READING` mean."""
 
 Entry = tuple[str, ...]
 """One line of an index: the id and the fields of a `Fingerprint`."""
@@ -265,6 +272,16 @@ def check_key(
         raise ModelMismatchError(
             f"A table holds the embeddings of one model; {str(folder)!r} was made by "
             f"{found['model_id']}, got {model_id}. {remedy}"
+        )
+    (own, reading), (wanted, now) = map(
+        split_preprocessing, (known["preprocessing"], key["preprocessing"])
+    )
+    if own == wanted and reading != now:
+        raise ModelMismatchError(
+            f"A table holds images that were read by one set of rules; those of {str(folder)!r} "
+            f"were read by rules {reading} ({RULES.get(reading, 'of another clip_al')}), this "
+            f"clip_al reads by rules {now} ({RULES[now]}). It can still be opened and selected "
+            f"from, but new rows would not fit. {remedy}"
         )
     for field in ("preprocessing", "precision"):
         if known[field] != key[field]:

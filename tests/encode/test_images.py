@@ -7,7 +7,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
-from clip_al.encode.images import describe_failure, image_source, list_images, to_rgb
+from clip_al.encode.folders import list_images
+from clip_al.encode.images import describe_failure, image_source
+from clip_al.encode.pixels import to_rgb
 from clip_al.errors import InvalidInputError, InvalidTypeError
 
 
@@ -103,83 +105,6 @@ def test_arrays_and_series_of_paths_are_paths(folder):
         assert (source.kind, source.ids) == ("paths", names)
 
 
-def test_arrays_of_every_accepted_form():
-    grey = np.array([[0, 51], [102, 255]], np.uint8)
-    expected = grey.tolist()
-    assert grey_of(grey) == expected
-    assert grey_of(grey[..., None]) == expected
-    assert grey_of(np.stack([grey] * 3, -1)) == expected
-    assert grey_of(np.stack([grey] * 4, -1)) == expected
-    assert grey_of(grey / 255) == expected
-    assert grey_of((grey / 255).astype(np.float16)) == expected
-    assert grey_of(grey > 60) == [[0, 0], [255, 255]]
-    assert grey_of((grey, 7)) == expected
-
-
-@pytest.mark.parametrize(
-    ("item", "message"),
-    [
-        (np.zeros(3, np.uint8), r"must have shape .* got \(3,\)"),
-        (np.zeros((3, 8, 8), np.uint8), r"got \(3, 8, 8\)"),
-        (np.zeros((0, 4), np.uint8), r"got \(0, 4\)"),
-        (np.full((2, 2), 2.0), "must be in .0, 1.; got values from 2 to 2"),
-        (np.zeros((2, 2), np.int32), "must be uint8"),
-    ],
-)
-def test_other_arrays_are_refused(item, message):
-    with pytest.raises(InvalidInputError, match=message):
-        to_rgb(item)
-
-
-def test_other_items_are_refused():
-    with pytest.raises(InvalidTypeError, match="must be a path, PIL image or array; got dict"):
-        to_rgb({"image": 3})
-
-
-def test_every_mode_becomes_rgb(tmp_path):
-    red = Image.new("RGB", (3, 3), (200, 30, 40))
-    for mode, ending in (("RGB", "png"), ("P", "png"), ("RGBA", "png"), ("CMYK", "tif")):
-        file = tmp_path / f"{mode}.{ending}"
-        red.convert(mode).save(file)
-        with Image.open(file) as image:
-            assert image.mode == mode
-        rgb = to_rgb(file)
-        assert rgb.mode == "RGB"
-        assert np.abs(np.asarray(rgb)[0, 0].astype(int) - (200, 30, 40)).max() <= 25, mode
-    for mode, value in (("L", 90), ("LA", 90), ("1", 255)):
-        assert grey_of(Image.new("L", (1, 1), value).convert(mode)) == [[value]]
-
-
-def test_deep_greys_are_scaled_and_not_clipped(tmp_path):
-    deep = np.array([[0, 256 * 7], [256 * 100 + 3, 65535]], np.uint16)
-    Image.fromarray(deep).save(tmp_path / "deep.png")
-    expected = [[0, 7], [100, 255]]
-    assert grey_of(tmp_path / "deep.png") == expected
-    assert grey_of(Image.fromarray(deep.astype(np.int32))) == expected
-    assert grey_of(Image.fromarray(np.array([[0.0, 1.0]], np.float32))) == [[0, 255]]
-    assert grey_of(Image.fromarray(np.array([[0.0, 51.0]], np.float32))) == [[0, 51]]
-    with pytest.raises(InvalidInputError, match="got values from 0 to 900"):
-        to_rgb(Image.fromarray(np.array([[0.0, 900.0]], np.float32)))
-    with pytest.raises(InvalidInputError, match=r"must be in \[0, 65535\]; got 0 to 70000"):
-        to_rgb(Image.fromarray(np.array([[0, 70000]], np.int32)))
-
-
-def test_images_in_memory_are_not_changed():
-    picture, array = Image.new("RGB", (4, 4), "red"), np.full((4, 4, 3), 0.5)
-    before = picture.tobytes(), array.copy()
-    to_rgb(picture), to_rgb(array)
-    assert picture.tobytes() == before[0]
-    np.testing.assert_array_equal(array, before[1])
-
-
-def test_the_orientation_in_exif_is_left_alone(tmp_path):
-    image = Image.new("RGB", (6, 3))
-    exif = image.getexif()
-    exif[0x0112] = 6  # to be turned by 90 degrees
-    image.save(tmp_path / "turned.jpg", exif=exif)
-    assert to_rgb(tmp_path / "turned.jpg").size == (6, 3)
-
-
 def test_fingerprints_tell_images_apart(folder):
     source = image_source(folder)
     before, hashed = source.fingerprint(3), source.fingerprint(3, hash_content=True)
@@ -219,6 +144,12 @@ def test_reasons_are_short(tmp_path, content, reason):
     with pytest.raises(OSError) as caught:  # noqa: PT011 (the reason is what is tested)
         to_rgb(str(file))
     assert describe_failure(caught.value, str(file)) == reason
+
+
+def test_a_long_reason_is_cut():
+    reason = describe_failure(ValueError("x" * 200_000))
+    assert len(reason) < 600
+    assert reason.endswith("x …")
 
 
 def test_reasons_of_other_errors():

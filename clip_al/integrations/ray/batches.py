@@ -6,7 +6,6 @@ read-only views of shared memory and are never modified.
 
 from __future__ import annotations
 
-import io
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import ConceptProfiles, ConceptStatistics, concept_directions
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.encode.encoder import ClipEncoder
+from clip_al.encode.pixels import open_image
 from clip_al.errors import (
     InvalidInputError,
     SkippedImagesWarning,
@@ -121,7 +121,7 @@ class _Encoded:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Image.Image:
-        return Image.open(io.BytesIO(self.files[index]))
+        return open_image(self.files[index])
 
 
 # Concepts

@@ -84,7 +84,8 @@ def embed(
         As for `ClipEncoder`; every node must be able to load it.
     column : str
         Images: encoded bytes (`ray.data.read_binary_files`), paths that every node can read,
-        or arrays (`ray.data.read_images`). Left out of the result.
+        or arrays (`ray.data.read_images`, which leaves photos as they lie; bytes and paths are
+        turned upright). Left out of the result.
     errors : {"raise", "skip"}
         Whether an unreadable image ends the run, or is left out of the result and named in
         the worker's log.

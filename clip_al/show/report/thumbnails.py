@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from clip_al.arrays.checks import check_choice
-from clip_al.encode.images import ImageSource, image_source, to_rgb
+from clip_al.encode.images import ImageSource, image_source
+from clip_al.encode.pixels import open_image, to_rgb
 from clip_al.errors import (
     InvalidInputError,
     SkippedImagesWarning,
@@ -162,9 +163,9 @@ def _thumbnail(source: ImageSource, size: Size, index: int) -> tuple[bytes, str]
 def _read(source: ImageSource, side: int, index: int) -> Image.Image:
     if source.kind != "paths":
         return source.load(index).copy()  # it may be the caller's own
-    with Image.open(source.items[index]) as file:
+    with open_image(source.items[index]) as file:
         file.draft(None, (2 * side, 2 * side))  # keeps the mode
-        return to_rgb(ImageOps.exif_transpose(file))
+        return to_rgb(file)
 
 
 def _report(source: ImageSource, reasons: list[str], errors: str) -> None:
