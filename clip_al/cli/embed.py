@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -21,6 +21,9 @@ from clip_al.cli.options import (
     print_json,
     say,
 )
+
+if TYPE_CHECKING:
+    from clip_al.encode.table_build import TableChanges
 
 EMBED_EXAMPLES = """
 Examples:
@@ -57,10 +60,14 @@ def embed(
 ) -> None:
     """Encode a folder of images into a table. Interrupted? The same command continues.
 
+    Run again later, it encodes what is new or changed in the folder and marks
+    what is gone; ids and rows stay. What is damaged it encodes again.
+
     Under torchrun each process encodes its share, and the last to finish
     makes the table.
     """
     from clip_al.encode.table import EmbeddingTable
+    from clip_al.encode.table_build import TableChanges
     from clip_al.encode.table_shards import Rank, encode_shard
 
     rank = Rank.from_environment()
@@ -83,9 +90,25 @@ def embed(
     if table is not None:
         rows, width = table.shape
         result |= {"images": rows, "width": width, "model": table.model_id}
+        changes = table.changes or TableChanges()
+        result |= changes._asdict()
     if as_json:
         print_json(result)
     elif table is None:
         say(f"{output}: this share is done, others are not yet")
     else:
         say(f"{output}: {rows:,} images × {width}, {table.model_id}")
+        told = _describe(changes, rows)
+        if told:
+            say(told)
+
+
+def _describe(changes: TableChanges, n_images: int) -> str:
+    """Return what was done to a table that was there; empty where it is new or as it was."""
+    done = {
+        "new": changes.encoded if changes.encoded < n_images else 0,
+        "changed and encoded again": changes.changed,
+        "damaged and encoded again": changes.repaired,
+        "gone from the folder (their rows stay; `select --budget` leaves them out)": changes.gone,
+    }
+    return ", ".join(f"{n:,} {what}" for what, n in done.items() if n)

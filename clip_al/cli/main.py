@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from clip_al import __version__
 from clip_al.cli.apply import APPLY_EXAMPLES, LABELS_EXAMPLES, apply
+from clip_al.cli.check import CHECK_EXAMPLES, check
 from clip_al.cli.concepts import CONCEPTS_EXAMPLES, concepts
 from clip_al.cli.demo import DEMO_EXAMPLES, TRAIN_DEMO_EXAMPLES, demo, train_demo
 from clip_al.cli.diversity import DIVERSITY_EXAMPLES, diversity
@@ -95,6 +96,7 @@ def _options(
 
 
 app.command(cls=ExampleCommand, epilog=EMBED_EXAMPLES)(embed)
+app.command(cls=ExampleCommand, epilog=CHECK_EXAMPLES)(check)
 app.command(cls=ExampleCommand, epilog=CONCEPTS_EXAMPLES)(concepts)
 app.command(cls=ExampleCommand, epilog=DIVERSITY_EXAMPLES)(diversity)
 app.command(cls=ExampleCommand, epilog=SELECT_EXAMPLES)(select)

@@ -110,6 +110,11 @@ class ImageSource:
             return Fingerprint(relative, "", "", "")
         return Fingerprint(relative, str(status.st_size), str(status.st_mtime_ns), "")
 
+    def take(self, positions: list[int]) -> ImageSource:
+        """Return the images at these positions, under the names they have here."""
+        ids = [self.ids[i] for i in positions]
+        return ImageSource(_Chosen(self.items, positions), self.kind, self.root, ids)
+
     def part(self, start: int, stop: int) -> ImageSource:
         """Return the images from position `start` up to `stop`, under the names they have here."""
         window = _Window(self.items, start)
@@ -126,6 +131,17 @@ class _Window:
 
     def __getitem__(self, index: int) -> Any:
         return self.items[self.start + index]
+
+
+@dataclass
+class _Chosen:
+    """Some of the items, by position."""
+
+    items: Any
+    positions: list[int]
+
+    def __getitem__(self, index: int) -> Any:
+        return self.items[self.positions[index]]
 
 
 def image_source(images: Any) -> ImageSource:

@@ -6,9 +6,12 @@ A table is a directory:
 ``embeddings.npy``  (n, d) float32 or float16, unit rows, a plain NumPy file
 ``index.csv``       one line a row: id, path, size, mtime_ns, sha256
 ``skipped.csv``     the images that could not be read, with the reason; only if there are any
-``meta.json``       model, weights, preprocessing, precision, dtype, n, d, image folder
+``meta.json``       model, weights, preprocessing, precision, dtype, n, d, image folder; checksums
+                    of index, rows (a block of 1 MiB each) and of itself; rows whose image is gone
 ``images.csv``      while it is being made: all images, readable or not
 ``progress.jsonl``  while it is being made: what is safely written
+``lock``            while it is being made: held by the process that writes
+``replacement.tmp`` while it is brought up to date: the table that will take its place
 ==================  =====================================================================
 
 No file holds a time of writing, so the same images and model give the same bytes. The index is
@@ -21,10 +24,8 @@ from __future__ import annotations
 import difflib
 import itertools
 import os
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -32,44 +33,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al.arrays.blocks import block_rows
-from clip_al.arrays.checks import check_choice, check_embeddings, check_int
+from clip_al.arrays.checks import check_choice, check_embeddings
 from clip_al.arrays.given import check_flag, check_kind, listed, method_of
 from clip_al.atomic import as_folder, as_path, sync_file
 from clip_al.encode.clip_models import split_preprocessing
-from clip_al.encode.encoder import ClipEncoder, EncodedBatch
+from clip_al.encode.encoder import ClipEncoder
 from clip_al.encode.images import ImageSource, image_source
+from clip_al.encode.table_build import (
+    TableChanges,
+    as_text,
+    build_table,
+    check_ids,
+    check_unique,
+    named_source,
+)
+from clip_al.encode.table_checksums import check_small
 from clip_al.encode.table_files import (
     COLUMNS,
     IMAGES,
-    NEW_TABLE,
     ROWS,
-    SKIPPED,
     UNFINISHED,
-    Entry,
-    RowWriter,
     begin_table,
     check_finished,
-    check_key,
-    check_same_images,
     finish_table,
+    is_replaced,
     new_meta,
     npy_header,
     put_in_place,
     read_index,
     read_meta,
     read_progress,
-    remove_work_files,
+    remove_table,
     write_csv,
-    write_meta,
 )
-from clip_al.errors import (
-    InvalidInputError,
-    InvalidTypeError,
-    ModelMismatchError,
-    SkippedImagesWarning,
-    UnreadableImageError,
-    describe_failures,
-)
+from clip_al.encode.table_lock import writing
+from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
+
+REPLACED_MEANWHILE = 5
+"""How often a table may be replaced while it is opened."""
 
 
 class EmbeddingTable:
@@ -88,6 +89,8 @@ class EmbeddingTable:
         Model, weights, preprocessing, precision and dtype.
     directory, root : Path
         Where the table is, and the folder its paths are relative to.
+    changes : TableChanges or None
+        What the call of `create` that returned this object did.
 
     Notes
     -----
@@ -113,6 +116,7 @@ class EmbeddingTable:
         self.model_id: str = meta["model_id"]
         self.embeddings: NDArray[Any] = np.load(directory / ROWS, mmap_mode="r")
         self.shape = (int(meta["n"]), int(meta["d"]))
+        self.changes: TableChanges | None = None
         self._meta = meta
         self.ndim = 2
         self.dtype = self.embeddings.dtype
@@ -130,13 +134,15 @@ class EmbeddingTable:
         hash_content: bool = False,
         ids: Sequence[str] | None = None,
     ) -> EmbeddingTable:
-        """Encode images into a table, or go on where an interrupted call stopped.
+        """Encode images into a table, go on with one, or bring one up to date with its folder.
 
         Parameters
         ----------
         directory : path
-            New or empty, or a table of the same images and model: an unfinished one is
-            continued, a finished one returned at once.
+            New or empty, or a table of the same folder and model: an unfinished one is
+            continued. Of a finished one, new files are encoded and get rows after the others,
+            files that changed and rows that are damaged are encoded again in their place, and
+            rows whose file is gone stay and are listed in `gone`. Ids and rows never move.
         images : folder, sequence, array or torch Dataset
             As for `ClipEncoder.encode_images`.
         encoder : ClipEncoder
@@ -146,7 +152,8 @@ class EmbeddingTable:
         errors : {"raise", "skip"}
             What to do about unreadable images, once all others are encoded and safe: raise
             an error and leave the table open for a second call, or leave them out, list them
-            in ``skipped.csv`` and warn.
+            in ``skipped.csv`` and warn. A file that changed and can no longer be read keeps its
+            row, as a gone one.
         overwrite : bool, default=False
             Begin anew where a table is there, which is lost; other directories are never
             touched.
@@ -169,8 +176,9 @@ class EmbeddingTable:
         ModelMismatchError
             Where the directory holds a table of another model, preprocessing or precision.
         InvalidInputError
-            Where images were added, removed or modified since the table was begun, ids
-            repeat, or the directory holds other things.
+            Where images in memory, or of a Dataset, are others than those of the table, a list
+            of paths does not begin with those of the table, ids repeat or cannot be written,
+            the directory holds other things, or another process is writing to it.
 
         Warns
         -----
@@ -181,7 +189,9 @@ class EmbeddingTable:
         -----
         Rows are written in order and recorded about once a second after they have reached the
         disk; a run killed at any moment and called again gives the same bytes as one that
-        was not. Memory: a few batches and up to 1 kB an image for the index, never the array.
+        was not. A finished table is not written into: it is replaced at once by its successor,
+        which takes as much disk meanwhile. All rows are compared with their checksums, about 1 s
+        a gigabyte. Memory: a few batches and up to 1 kB an image for the index, never the array.
         The images of a torch Dataset cannot be compared with those of the first call, only
         counted.
         """
@@ -190,31 +200,13 @@ class EmbeddingTable:
         check_flag(overwrite, "overwrite")
         hash_content = check_flag(hash_content, "hash_content")
         source, folder = named_source(images, ids), as_folder(directory)
-        found = read_meta(folder)
-        key = {**encoder.key(), "dtype": dtype}
-        if found is not None and not overwrite:
-            check_key(folder, found, key, encoder.model_id)
-            hash_content = found["hash_content"]
-        entries = list_entries(source, hash_content=hash_content)
-        if found is None or overwrite:
-            size = check_int(encoder.batch_size, "batch_size")
-            found = new_meta(source, encoder.model_id, key, encoder.embedding_dim, size)
-            found["hash_content"] = hash_content
-            begin_table(folder, found)
-        if found["complete"]:
-            failures = check_same_images(folder, entries, finished=True)
-            remove_work_files(folder)  # where a kill came between the last two steps
-            if found["root"] != source.root:  # the folder was moved
-                write_meta(folder, {**found, "root": source.root})
-        else:
-            size = found["batch_size"]
-            failures = append_rows(
-                folder, found, source, entries,
-                lambda start: encoder.iter_embeddings(source, start=start, batch_size=size),
-            )  # fmt: skip
-            finish_if_readable(folder, found, failures, errors)
-        report_failures(folder, source, failures, errors)
-        return cls.open(folder)
+        changes = build_table(
+            folder, source, encoder,
+            dtype=dtype, errors=errors, overwrite=overwrite, hash_content=hash_content,
+        )  # fmt: skip
+        table = cls.open(folder)
+        table.changes = changes
+        return table
 
     @classmethod
     def from_array(
@@ -271,10 +263,10 @@ class EmbeddingTable:
             raise InvalidInputError(
                 f"`paths` must name each of the {n} rows; got {len(source)}. Pass one a row."
             )
-        source.ids = source.ids if ids is None else _check_ids(ids, n)
-        _check_unique(source.ids)
+        source.ids = source.ids if ids is None else check_ids(ids, n)
+        check_unique(source.ids)
         _check_unit_rows(array)
-        found = read_meta(folder)
+        found = read_meta(folder, overwrite=overwrite)
         if found is not None and not overwrite:
             raise InvalidInputError(
                 f"`directory` must be new or empty; {str(folder)!r} holds a table. Name another, "
@@ -282,20 +274,22 @@ class EmbeddingTable:
             )
         key = {"model": model_id, "weights": "", "preprocessing": preprocessing, "precision": ""}
         meta = new_meta(source, model_id, {**key, "dtype": dtype}, d, 0)
-        target = folder if found is None else folder / UNFINISHED
-        begin_table(target, meta)
-        with (target / ROWS).open("wb") as file:
-            file.write(npy_header(n, d, dtype))
-            step = block_rows(d)
-            for start in range(0, n, step):
-                file.write(np.ascontiguousarray(array[start : start + step], dtype).data)
-            sync_file(file)
-        write_csv(
-            target / IMAGES, COLUMNS, ((source.ids[i], *source.fingerprint(i)) for i in range(n))
-        )
-        finish_table(target, meta, [])
-        if found is not None:
-            put_in_place(folder)
+        with writing(folder):
+            found = read_meta(folder, overwrite=overwrite)
+            target = folder if found is None else folder / UNFINISHED
+            remove_table(folder / UNFINISHED)
+            begin_table(target, meta)
+            with (target / ROWS).open("wb") as file:
+                file.write(npy_header(n, d, dtype))
+                step = block_rows(d)
+                for start in range(0, n, step):
+                    file.write(np.ascontiguousarray(array[start : start + step], dtype).data)
+                sync_file(file)
+            lines = ((source.ids[i], *source.fingerprint(i)) for i in range(n))
+            write_csv(target / IMAGES, COLUMNS, lines)
+            finish_table(target, meta, [])
+            if found is not None:
+                put_in_place(folder)
         return cls.open(folder)
 
     @classmethod
@@ -314,11 +308,29 @@ class EmbeddingTable:
         Raises
         ------
         InvalidInputError
-            Where there is no table, or it is unfinished, damaged, or of a newer version.
+            Where there is no table, or it is unfinished, damaged, or of a newer version. Rows
+            and index of up to 16 MiB are compared with their checksums, larger ones by
+            `clip-al check` and `create`; the index also on its first use.
         """
         folder = as_folder(directory)
         root = None if root is None else as_path(root, "root")
-        meta = read_meta(folder)
+        for _ in range(REPLACED_MEANWHILE):
+            meta = read_meta(folder)
+            try:
+                table = cls._open(folder, meta, root)
+            except InvalidInputError:
+                if not is_replaced(folder) and read_meta(folder) == meta:
+                    raise
+            else:
+                if not is_replaced(folder) and read_meta(folder) == meta:
+                    return table
+        raise InvalidInputError(
+            f"A table must stay the same while it is opened; {str(folder)!r} was replaced "
+            f"{REPLACED_MEANWHILE} times meanwhile. Open it when its writers are done."
+        )
+
+    @classmethod
+    def _open(cls, folder: Path, meta: dict[str, Any] | None, root: Any) -> EmbeddingTable:
         if meta is None:
             raise InvalidInputError(
                 f"`directory` must hold a table of embeddings; found none in {str(folder)!r}. "
@@ -333,6 +345,7 @@ class EmbeddingTable:
                 "`clip-al embed` again to finish it."
             )
         check_finished(folder, meta)
+        check_small(folder, meta)
         return cls(folder, meta, meta["root"] if root is None else os.path.abspath(root))  # noqa: PTH100
 
     def __len__(self) -> int:
@@ -367,6 +380,11 @@ class EmbeddingTable:
         """Absolute path of each row's image, an array of n strings; empty without a file."""
         return self._index[1]
 
+    @property
+    def gone(self) -> NDArray[np.int64]:
+        """Rows whose image was no longer in its folder when `create` last looked, rising."""
+        return np.array(self._meta.get("gone", ()), dtype=np.int64)
+
     @cached_property
     def _index(self) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
         ids, paths = np.empty(len(self), object), np.empty(len(self), object)
@@ -390,7 +408,7 @@ class EmbeddingTable:
         """
         if isinstance(ids, str):
             raise InvalidTypeError(f"`ids` must be a sequence; got the string {ids!r}. Pass [id].")
-        wanted = _as_text(ids)
+        wanted = as_text(ids)
         unknown = [name for name in wanted if name not in self._positions]
         if unknown:
             # Comparing costs about 40 µs a name, so only so many are looked at.
@@ -434,81 +452,6 @@ def _reopen(directory: str, root: str) -> EmbeddingTable:
     return EmbeddingTable.open(directory, root=root)
 
 
-def named_source(images: Any, ids: Sequence[str] | None) -> ImageSource:
-    """Return images, or a source of them, under the names that the rows of a table get."""
-    source = images if isinstance(images, ImageSource) else image_source(images)
-    source.ids = source.ids if ids is None else _check_ids(ids, len(source))
-    _check_unique(source.ids)
-    return source
-
-
-def list_entries(source: ImageSource, *, hash_content: bool) -> list[Entry]:
-    """Return the line of each image in an index."""
-    return [
-        (source.ids[i], *source.fingerprint(i, hash_content=hash_content))
-        for i in range(len(source))
-    ]
-
-
-def finish_if_readable(
-    folder: Path, meta: dict[str, Any], failures: list[tuple[int, str]], errors: str
-) -> None:
-    """Finish a table that has its rows, unless `report_failures` will raise."""
-    if len(failures) < meta["n"] and (errors == "skip" or not failures):
-        finish_table(folder, meta, failures)
-
-
-def report_failures(
-    folder: Path, source: ImageSource, unread: list[tuple[int, str]], errors: str
-) -> None:
-    """Raise or warn about unreadable images, as the caller's caller asked."""
-    failures = [(source.name(i), why) for i, why in unread]
-    if not failures:
-        return
-    if len(failures) == len(source):
-        raise UnreadableImageError(failures, "None could be read, so there is no table.")
-    if errors == "raise":
-        raise UnreadableImageError(
-            failures,
-            f"All others are safe in {str(folder)!r}. To have the table without these, run again "
-            'with errors="skip" (`--skip-unreadable`): nothing is encoded a second time. To repair '
-            "them, do so and run again with overwrite=True (`--force`).",
-        )
-    message = f"{describe_failures(failures)} They are not in the table; see {folder / SKIPPED}."
-    warnings.warn(message, SkippedImagesWarning, stacklevel=3)
-
-
-def _as_text(ids: Iterable[Any]) -> list[str]:
-    """Return ids as strings; whole numbers are taken too, as tables of data often hold them."""
-    names = listed(ids, "ids")
-    for value in names:
-        if not isinstance(value, (str, Integral)):
-            raise InvalidTypeError(
-                f"`ids` must be strings or whole numbers; got {value!r}. Convert them."
-            )
-    return [str(value) for value in names]
-
-
-def _check_ids(ids: Iterable[Any], n: int) -> list[str]:
-    names = _as_text(ids)
-    if len(names) != n:
-        raise InvalidInputError(
-            f"`ids` must name each of the {n} images; got {len(names)}. Pass one an image."
-        )
-    return names
-
-
-def _check_unique(ids: list[str]) -> None:
-    first: dict[str, int] = {}
-    repeated = [name for i, name in enumerate(ids) if first.setdefault(name, i) != i]
-    if repeated:
-        named = ", ".join(map(repr, repeated[:5])) + (", ..." if len(repeated) > 5 else "")
-        raise InvalidInputError(
-            f"Every id must stand for one image; {len(repeated)} repeated: {named}. Leave the "
-            "repeated images out, or pass distinct `ids`."
-        )
-
-
 def _check_unit_rows(array: NDArray[Any]) -> None:
     step = block_rows(array.shape[1])
     for start in range(0, len(array), step):
@@ -519,27 +462,3 @@ def _check_unit_rows(array: NDArray[Any]) -> None:
                 f"`Z` must have rows of unit length; row {start + worst} has length "
                 f"{lengths[worst]:.4g}. Pass Z / np.linalg.norm(Z, axis=1, keepdims=True)."
             )
-
-
-def append_rows(
-    folder: Path,
-    meta: dict[str, Any],
-    source: ImageSource,
-    entries: list[Entry],
-    batches_from: Callable[[int], Iterable[EncodedBatch]],
-    *,
-    remedy: str = NEW_TABLE,
-) -> list[tuple[int, str]]:
-    """Write what is missing, the batches from a position on; return position and reason of each
-    unreadable image.
-    """
-    if (folder / IMAGES).is_file():
-        check_same_images(folder, entries, finished=False, remedy=remedy)
-        meta["root"] = source.root  # the folder may have been moved
-    else:
-        write_csv(folder / IMAGES, COLUMNS, entries)
-    with RowWriter.open(folder, meta) as writer:
-        if writer.done < len(source):
-            for batch in batches_from(writer.done):
-                writer.append(batch.embeddings, batch.failures)
-        return writer.failures

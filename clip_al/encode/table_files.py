@@ -23,6 +23,7 @@ from clip_al import __version__
 from clip_al.atomic import TEMPORARY, replacing, sync_file
 from clip_al.encode.clip_models import split_preprocessing
 from clip_al.encode.images import Fingerprint, ImageSource
+from clip_al.encode.table_lock import LOCK, is_held, writing
 from clip_al.errors import InvalidInputError, ModelMismatchError
 
 FORMAT = "clip_al.EmbeddingTable"
@@ -36,6 +37,8 @@ KINDS = {
     "complete": bool, "n": int, "d": int, "model_id": str, "key": dict, "batch_size": int,
     "hash_content": bool, "root": str,
 }  # fmt: skip
+BLOCK_BYTES, MAX_BLOCKS = 2**20, 4096
+"""Rows that share a checksum: so many bytes, or more in a table of more blocks than that."""
 CHECKPOINT_S = 1.0
 """Seconds between two records of progress: what a kill can cost, besides one batch."""
 
@@ -71,28 +74,34 @@ def new_meta(
     }
 
 
-def read_meta(folder: Path) -> dict[str, Any] | None:
-    """Return what a directory says of its table, or None where it is new or empty."""
+def read_meta(folder: Path, *, overwrite: bool = False) -> dict[str, Any] | None:
+    """Return what a directory says of its table, or None where it is new or empty.
+
+    Raises where it holds other things, or, unless `overwrite`, where the metadata are damaged.
+    """
     refusal = (
         f"`directory` must be new, empty or a table of embeddings; {str(folder)!r} holds other "
         "things. Name another directory."
     )
     if folder.exists() and not folder.is_dir():
         raise InvalidInputError(refusal)
-    _move_replacement(folder)
+    _take_replacement(folder)
     try:
         meta = json.loads((folder / META).read_bytes())
     except FileNotFoundError:
         names = _file_names(folder)
         if META in names:  # another process has just begun it
-            return read_meta(folder)
-        if any(not (name.startswith(META) and name.endswith(TEMPORARY)) for name in names):
+            return read_meta(folder, overwrite=overwrite)
+        ours = {LOCK, *(n for n in names if n.startswith(META) and n.endswith(TEMPORARY))}
+        if names - ours:
             raise InvalidInputError(refusal) from None
         return None
     except ValueError as exc:
         raise InvalidInputError(refusal) from exc
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise InvalidInputError(refusal)
+    if overwrite:
+        return meta
     version = meta.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise InvalidInputError(
@@ -108,12 +117,13 @@ def read_meta(folder: Path) -> dict[str, Any] | None:
     return meta
 
 
-def damaged_table(folder: Path, why: str) -> InvalidInputError:
+def damaged_table(
+    folder: Path,
+    why: str,
+    remedy: str = "Copy it again, or make it again with overwrite=True (`--force`).",
+) -> InvalidInputError:
     """Return the error for a table whose files are not what was written."""
-    return InvalidInputError(
-        f"The table {str(folder)!r} is damaged: {why}. Copy it again, or make it again with "
-        "overwrite=True (`--force`)."
-    )
+    return InvalidInputError(f"The table {str(folder)!r} is damaged: {why}. {remedy}")
 
 
 def _digest(meta: dict[str, Any]) -> str:
@@ -153,7 +163,7 @@ def check_finished(folder: Path, meta: dict[str, Any]) -> None:
 def read_index(folder: Path, meta: dict[str, Any]) -> list[Entry]:
     """Return the index of a finished table, compared with its checksum."""
     known = meta.get("index_sha256")  # not in tables of 0.1.0
-    if known is not None and known != _file_digest(folder / INDEX):
+    if known is not None and known != file_digest(folder / INDEX):
         raise damaged_table(folder, f"{INDEX} was edited or is damaged")
     try:
         entries = list(read_csv(folder / INDEX))
@@ -164,7 +174,8 @@ def read_index(folder: Path, meta: dict[str, Any]) -> list[Entry]:
     return entries
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(2**20):
@@ -191,6 +202,7 @@ def begin_table(folder: Path, meta: dict[str, Any]) -> None:
     write_meta(folder, meta)
     for name in (INDEX, SKIPPED, ROWS):
         (folder / name).unlink(missing_ok=True)
+    remove_table(folder / UNFINISHED)
 
 
 def finish_table(folder: Path, meta: dict[str, Any], failures: list[tuple[int, str]]) -> None:
@@ -210,9 +222,24 @@ def finish_table(folder: Path, meta: dict[str, Any], failures: list[tuple[int, s
         write_csv(folder / SKIPPED, ("position", *COLUMNS, "reason"), skipped)
     names = (ROWS, INDEX, SKIPPED) if reasons else (ROWS, INDEX)
     sizes = {name: (folder / name).stat().st_size for name in names}
-    digest = _file_digest(folder / INDEX)
-    write_meta(folder, {**meta, "complete": True, "n": n, "bytes": sizes, "index_sha256": digest})
+    digests = {name: file_digest(folder / name) for name in names if name != ROWS}
+    done = {**meta, "complete": True, "n": n, "bytes": sizes, "index_sha256": digests[INDEX]}
+    row_bytes = meta["d"] * np.dtype(meta["key"]["dtype"]).itemsize
+    step = max(1, BLOCK_BYTES // row_bytes, -(-n // MAX_BLOCKS))
+    checksums = list(row_checksums(folder, done, step))
+    done["checksums"] = {"rows_per_block": step, "rows": checksums, "files": digests}
+    write_meta(folder, done)
     remove_work_files(folder)
+
+
+def row_checksums(folder: Path, meta: dict[str, Any], rows_per_block: int) -> Iterator[str]:
+    """Yield a checksum of each block of rows; bytes that are missing count as none."""
+    row_bytes = int(meta["d"]) * np.dtype(meta["key"]["dtype"]).itemsize
+    with (folder / ROWS).open("rb") as file:
+        file.seek(len(npy_header(meta["n"], meta["d"], meta["key"]["dtype"])))
+        for start in range(0, int(meta["n"]), rows_per_block):
+            n_rows = min(rows_per_block, meta["n"] - start)
+            yield hashlib.blake2b(file.read(n_rows * row_bytes), digest_size=16).hexdigest()
 
 
 def put_in_place(folder: Path) -> None:
@@ -225,35 +252,65 @@ def put_in_place(folder: Path) -> None:
     _move_replacement(folder)
 
 
+def _take_replacement(folder: Path) -> None:
+    """Move a replacement that a kill left, or wait for whoever does."""
+    if not (folder / READY).is_dir():
+        return
+    if is_held(folder):
+        _move_replacement(folder)
+        return
+    with writing(folder, wait=True):
+        _move_replacement(folder)
+
+
+def is_replaced(folder: Path) -> bool:
+    """Return whether the files of a table are just being exchanged."""
+    return (folder / READY).is_dir()
+
+
 def _move_replacement(folder: Path) -> None:
     ready = folder / READY
     try:
         kept = json.loads((ready / META).read_bytes())["bytes"]
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for name in (PROGRESS, IMAGES, SKIPPED):
+    except FileNotFoundError:  # all was moved
+        kept = {}
+    for name in (PROGRESS, IMAGES, SKIPPED) if kept else ():
         if name not in kept:
             (folder / name).unlink(missing_ok=True)
-    for name in (*kept, META):
+    for name in (*kept, META) if kept else ():
         with suppress(FileNotFoundError):  # it was moved before
             (ready / name).replace(folder / name)
+    for name in _file_names(ready):  # what a kill left half-written
+        (ready / name).unlink(missing_ok=True)
     with suppress(OSError):
         ready.rmdir()
 
 
-def remove_work_files(folder: Path) -> None:
-    """Remove what only an unfinished table needs, and what a kill left half-written."""
+def work_files(folder: Path) -> set[str]:
+    """Return what only an unfinished table needs, and what a kill left half-written."""
     written = (META, INDEX, SKIPPED, IMAGES)
-    left = {n for n in _file_names(folder) if n.endswith(TEMPORARY) and n.startswith(written)}
-    for name in (IMAGES, PROGRESS, *left):
-        (folder / name).unlink(missing_ok=True)
+    names = _file_names(folder)
+    left = {name for name in names if name.endswith(TEMPORARY) and name.startswith(written)}
+    return left | (names & {IMAGES, PROGRESS, LOCK, UNFINISHED})
+
+
+def remove_work_files(folder: Path) -> None:
+    """Remove the work files of a table, apart from its lock."""
+    for name in sorted(work_files(folder) - {LOCK}):
+        if name == UNFINISHED:
+            remove_table(folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
 
 
 def remove_table(folder: Path) -> None:
     """Remove a table with its folder, the metadata last, so that a kill leaves a table or none."""
-    for name in sorted(_file_names(folder), key=lambda name: name == META):
-        (folder / name).unlink(missing_ok=True)
-    with suppress(FileNotFoundError):
+    for name in sorted(_file_names(folder) - {LOCK}, key=lambda name: name == META):
+        if name in (UNFINISHED, READY):
+            remove_table(folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):  # not there, or its lock is held and goes last
         folder.rmdir()
 
 
@@ -296,18 +353,17 @@ def check_key(
         )
 
 
-def check_same_images(
-    folder: Path, entries: list[Entry], *, finished: bool, remedy: str = NEW_TABLE
-) -> list[tuple[int, str]]:
-    """Compare the images with those of the table; return those that it skipped."""
-    stored = list(read_csv(folder / (INDEX if finished else IMAGES)))
-    failures = []
-    if finished and (folder / SKIPPED).is_file():
-        for position, *entry, reason in read_csv(folder / SKIPPED):
-            stored.insert(int(position), tuple(entry))  # in rising order, so all fall in place
-            failures.append((int(position), reason))
-    if stored == entries:
-        return failures
+def check_same_images(folder: Path, entries: list[Entry], remedy: str = NEW_TABLE) -> None:
+    """Raise unless the images are those that an unfinished table was begun with."""
+    stored = list(read_csv(folder / IMAGES))
+    if stored != entries:
+        raise changed_images(folder, stored, entries, remedy)
+
+
+def changed_images(
+    folder: Path, stored: list[Entry], entries: list[Entry], remedy: str = NEW_TABLE
+) -> InvalidInputError:
+    """Return the error for other images than those of a table; it says what changed."""
     old, new = ({entry[0]: entry[1:] for entry in side} for side in (stored, entries))
     changes = {
         "added": [name for name in new if name not in old],
@@ -319,7 +375,7 @@ def check_same_images(
         for what, names in changes.items()
         if names
     ]
-    raise InvalidInputError(
+    return InvalidInputError(
         f"The images must be those that the table {str(folder)!r} was begun with; got "
         f"{', '.join(told) or 'another order'}. Restore them, {remedy}"
     )
@@ -351,11 +407,10 @@ class RowWriter:
     @classmethod
     @contextmanager
     def open(cls, folder: Path, meta: dict[str, Any]) -> Iterator[RowWriter]:
-        """Open the files for one process; what was appended is recorded on any way out."""
+        """Open the files, under the table's lock; what was appended is recorded on any way out."""
         for name in (ROWS, PROGRESS):
             (folder / name).touch()
         with (folder / PROGRESS).open("r+b") as log, (folder / ROWS).open("r+b") as rows:
-            _lock(log, folder)
             writer = cls(meta, rows, log)
             try:
                 yield writer
@@ -425,30 +480,6 @@ def parse_progress(log: bytes, available: int) -> tuple[int, int, list[tuple[int
     return done, n_rows, failures, length
 
 
-def _lock(file: IO[bytes], folder: Path) -> None:
-    try:
-        lock_file(file, wait=False)
-    except OSError as exc:
-        raise InvalidInputError(
-            f"One process at a time can write a table; another is writing {str(folder)!r}. Wait "
-            "for it, or name another directory."
-        ) from exc
-
-
-def lock_file(file: IO[bytes], *, wait: bool) -> None:
-    """Keep other processes out until the file is closed or this process ends.
-
-    Raises OSError where another holds the lock, or waits for it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        return
-    # Unlike flock, not inherited by the processes that read images, which may live on for
-    # some seconds after a kill.
-    fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-
-
 def npy_header(n: int, d: int, dtype: Any) -> bytes:
     """Return the header of a .npy file; its length is the same whatever `n` is."""
     buffer = io.BytesIO()
@@ -471,9 +502,31 @@ def write_meta(folder: Path, meta: dict[str, Any]) -> None:
 def write_csv(path: Path, columns: Sequence[str], entries: Iterable[Sequence[str]]) -> None:
     """Replace a CSV file at once."""
     with replacing(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(entries)
+        _write_lines(file, columns, entries)
+
+
+def _write_lines(file: IO[str], columns: Sequence[str], entries: Iterable[Sequence[str]]) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    # Python before 3.13 leaves a lone carriage return bare, and reads it as the end of a line.
+    quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writerow(columns)
+    for entry in entries:
+        (quoting if any("\r" in field for field in entry) else writer).writerow(entry)
+
+
+def csv_digest(columns: Sequence[str], entries: Iterable[Sequence[str]]) -> str:
+    """Return the SHA-256 that a CSV file of these lines would have."""
+    buffer = io.StringIO()
+    _write_lines(buffer, columns, entries)
+    return hashlib.sha256(buffer.getvalue().encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def read_lines(path: Path) -> list[Entry]:
+    """Return as many lines of a damaged CSV file as can be told apart."""
+    lines: list[Entry] = []
+    with suppress(FileNotFoundError, StopIteration, RuntimeError, csv.Error):
+        lines.extend(read_csv(path))
+    return lines
 
 
 def read_csv(path: Path) -> Iterator[Entry]:

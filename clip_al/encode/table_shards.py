@@ -34,10 +34,11 @@ from clip_al.arrays.given import check_flag
 from clip_al.atomic import as_folder
 from clip_al.encode.encoder import ClipEncoder, EncodedBatch
 from clip_al.encode.images import ImageSource
-from clip_al.encode.table import (
-    EmbeddingTable,
+from clip_al.encode.table import EmbeddingTable
+from clip_al.encode.table_build import (
     append_rows,
     finish_if_readable,
+    is_behind,
     list_entries,
     named_source,
     report_failures,
@@ -47,7 +48,6 @@ from clip_al.encode.table_files import (
     ROWS,
     begin_table,
     check_key,
-    lock_file,
     new_meta,
     npy_header,
     read_csv,
@@ -55,9 +55,9 @@ from clip_al.encode.table_files import (
     read_progress,
     remove_table,
 )
+from clip_al.encode.table_lock import LOCK, lock_file, writing
 from clip_al.errors import InvalidInputError
 
-LOCK = "lock"
 MOST_RANKS = 2**16
 """Each has a folder of its own."""
 
@@ -177,6 +177,8 @@ def encode_shard(
     source, folder = named_source(images, ids), as_folder(directory)
     create = partial(EmbeddingTable.create, folder, source, encoder, dtype=dtype, errors=errors)
     if _is_complete(folder) and not overwrite:
+        if rank and _is_behind(folder, source):
+            return None  # what is new is the first rank's
         table = create()
         _remove_shards(_shards_folder(folder))
         return table
@@ -205,6 +207,11 @@ def encode_shard(
 def _is_complete(folder: Path) -> bool:
     meta = read_meta(folder)
     return meta is not None and bool(meta["complete"])
+
+
+def _is_behind(folder: Path, source: ImageSource) -> bool:
+    meta = read_meta(folder)
+    return meta is not None and is_behind(folder, meta, source)
 
 
 class _Shard(NamedTuple):
@@ -293,16 +300,17 @@ class _Shards:
         if shard.start == shard.stop:
             return
         part = source.part(shard.start, shard.stop)
-        meta = read_meta(shard.folder)
-        if meta is None:
-            meta = {**self.meta, "n": len(part)}
-            begin_table(shard.folder, meta)
-        size = meta["batch_size"]
-        append_rows(
-            shard.folder, meta, part, list_entries(part, hash_content=meta["hash_content"]),
-            lambda start: encoder.iter_embeddings(part, start=start, batch_size=size),
-            remedy=_remedy(self.folder),
-        )  # fmt: skip
+        with writing(shard.folder):
+            meta = read_meta(shard.folder)
+            if meta is None:
+                meta = {**self.meta, "n": len(part)}
+                begin_table(shard.folder, meta)
+            size = meta["batch_size"]
+            append_rows(
+                shard.folder, meta, part, list_entries(part, hash_content=meta["hash_content"]),
+                lambda start: encoder.iter_embeddings(part, start=start, batch_size=size),
+                remedy=_remedy(self.folder),
+            )  # fmt: skip
 
     def are_done(self) -> bool:
         return all(shard.is_done() for shard in self.shards)
@@ -332,12 +340,13 @@ def _join(
     """Copy all shards into the table; return position and reason of each unreadable image."""
     shards.check(_begun(shards.folder))
     entries = shards.entries(source)
-    meta = None if overwrite else read_meta(folder)
-    if meta is None:
-        meta = shards.meta
-        begin_table(folder, meta)
-    unread = append_rows(folder, meta, source, entries, shards.batches)
-    finish_if_readable(folder, meta, unread, errors)
+    with writing(folder):
+        meta = None if overwrite else read_meta(folder)
+        if meta is None:
+            meta = shards.meta
+            begin_table(folder, meta)
+        unread = append_rows(folder, meta, source, entries, shards.batches)
+        finish_if_readable(folder, meta, unread, errors)
     return unread
 
 
@@ -394,7 +403,11 @@ def _waiting_lock(path: Path) -> Iterator[None]:
 def _remove_shards(home: Path) -> None:
     """Remove all shards; another rank may do so too, and a kill leaves whole ones."""
     for folder in _shard_folders(home):
-        remove_table(folder)
+        with suppress(InvalidInputError):  # a late rank writes it, and will remove it
+            with writing(folder):
+                remove_table(folder)
+            with suppress(OSError):
+                folder.rmdir()
     (home / LOCK).unlink(missing_ok=True)
     with suppress(OSError):  # no shards, or things that are not ours
         home.rmdir()

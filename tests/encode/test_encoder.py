@@ -301,7 +301,8 @@ def test_the_key_names_model_weights_and_preprocessing(encoder):
         key["preprocessing"]
         == encoder.preprocessing
         == (
-            "RGB 32x32 shortest bicubic mean=0.5,0.4,0.3 std=0.26862954,0.26130258,0.27577711 reading=2"
+            "RGB 32x32 shortest bicubic mean=0.5,0.4,0.3 std=0.26862954,0.26130258,0.27577711 "
+            "reading=2"
         )
     )
     assert key["precision"] == "fp32"
