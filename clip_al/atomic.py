@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import secrets
 from collections.abc import Iterator
@@ -135,6 +136,13 @@ def write_bytes(path: str | os.PathLike[str], content: bytes, *, overwrite: bool
 def write_frame(
     path: str | os.PathLike[str], frame: pd.DataFrame, *, overwrite: bool = True
 ) -> None:
-    """Write a DataFrame as a CSV file, without its index; see `replacing`."""
+    """Write a DataFrame as a CSV file, without its index; see `replacing`.
+
+    Bytes of file names that are no UTF-8 are written as they are. Where a text has a lone
+    carriage return, which readers take for the end of a line, all texts are quoted.
+    """
+    texts = frame.select_dtypes(include=["object", "string"])
+    bare = any("\r" in cell for name in texts for cell in texts[name] if isinstance(cell, str))
+    quoting: Any = csv.QUOTE_NONNUMERIC if bare else csv.QUOTE_MINIMAL
     with replacing(path, overwrite=overwrite) as file:
-        frame.to_csv(file, index=False, lineterminator="\n")
+        frame.to_csv(file, index=False, lineterminator="\n", quoting=quoting)

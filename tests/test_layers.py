@@ -16,6 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     "errors",
     "atomic",
+    "file_names",
     "saved_files",
     "progress",
     "html_tables",

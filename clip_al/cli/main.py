@@ -8,6 +8,8 @@ command is in the module of its name.
 
 from __future__ import annotations
 
+import io
+import sys
 import warnings
 from typing import Annotated, Any
 
@@ -88,11 +90,14 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001  its callback has printed it
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
     ] = False,
-) -> None: ...
+) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files that are no UTF-8 pass through
+            stream.reconfigure(errors="surrogateescape")
 
 
 app.command(cls=ExampleCommand, epilog=EMBED_EXAMPLES)(embed)

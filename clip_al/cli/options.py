@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -163,7 +164,8 @@ def encoder_of(
 
 def _model_of(table: EmbeddingTable) -> tuple[str, str | None]:
     """Name the model that a table was encoded with, as `ClipEncoder` takes it."""
-    name = str(table.key["model"])
+    # What `from_array` was given may be a `model_id`, which ends in digits of the weights.
+    name = re.sub("@[0-9a-f]{8}$", "", str(table.key["model"]))
     if ":" in name or "/" not in name:
         return name, None
     model, _, pretrained = name.partition("/")

@@ -71,8 +71,13 @@ class Query:
 
     @property
     def pool(self) -> NDArray[np.int64]:
-        """Rows of the images without a label."""
-        return np.delete(np.arange(len(self.table)), self.known)
+        """Rows of the images without a label that are still in their folder."""
+        return np.delete(np.arange(len(self.table)), np.union1d(self.known, self.table.gone))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the pool is the table."""
+        return not (self.known.size or self.table.gone.size)
 
     def pick_by_coverage(self, head: TrainedHead | None, random_state: int) -> NDArray[np.int64]:
         """Return rows of the table, best first."""
@@ -81,7 +86,7 @@ class Query:
         strategy = UncertaintyCoverageSampling(random_state=random_state)
         if head is not None:
             strategy.set_params(class_embeddings=head.class_emb_kd, logit_scale=head.logit_scale)
-        if not self.known.size:  # nothing is copied
+        if self.is_whole:  # nothing is copied
             return self._ask(strategy, self.table)
         return self._ask(strategy, self.table[self.pool], labelled=self.table[self.known])
 
@@ -93,7 +98,7 @@ class Query:
 
         kind = CBDSampling if self.prob_nk is None else CBDMarginSampling
         strategy = kind(**settings)
-        if not self.known.size:
+        if self.is_whole:
             return self._ask(strategy, None, profiles=profiles)
         part, seen = profiles.take(self.pool), profiles.take(self.known)
         return self._ask(strategy, None, profiles=part, labelled=seen)
@@ -105,7 +110,7 @@ class Query:
         **pool: Any,
     ) -> NDArray[np.int64]:
         if self.prob_nk is not None:
-            pool["probabilities"] = self.prob_nk[self.pool] if self.known.size else self.prob_nk
+            pool["probabilities"] = self.prob_nk if self.is_whole else self.prob_nk[self.pool]
         with progress_bar(True, f"Picking among {len(self.pool):,} images", None):
             return self.pool[strategy.select(X, self.budget, **pool)]
 

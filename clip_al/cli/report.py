@@ -141,6 +141,9 @@ def report(
     if selection.suffix.lower() != ".csv":
         refuse_options(ctx, FOR_CSV, "a selection in .csv", "one in .json, which has its labels")
     read = read_selection(selection, opened, labels, classes)
+    made_of = read.selection.n_images
+    if opened is not None and read.selection.ids is not None and made_of < len(opened):
+        opened = opened.first_rows(made_of)  # the folder grew since
     other = None if against is None else read_selection(against, opened).selection
     known = profiles = None
     if opened is not None and labelled is not None:

@@ -223,9 +223,9 @@ def _folder_source(folder: str) -> ImageSource:
             f"`images` must be a folder or a sequence of images; got {folder!r}, {found}. "
             "Check the path, or pass single files in a list."
         )
-    found = find_images(folder)
-    left_out = describe_left_out(found.left_out)
-    if not found.names:
+    here = find_images(folder)
+    left_out = describe_left_out(here.left_out)
+    if not here.names:
         raise InvalidInputError(
             f"`images` must hold at least one image; found none in {folder!r} or its subfolders. "
             f"Looked for {', '.join(image_extensions())}; pass a list of paths for other endings."
@@ -233,8 +233,8 @@ def _folder_source(folder: str) -> ImageSource:
         )
     if left_out:
         warnings.warn(f"In {folder!r} {left_out}", LeftOutWarning, stacklevel=4)
-    paths = [os.path.join(folder, name) for name in found.names]
-    return ImageSource(paths, "paths", os.path.abspath(folder), found.names, is_folder=True)
+    paths = [os.path.join(folder, name) for name in here.names]
+    return ImageSource(paths, "paths", os.path.abspath(folder), here.names, is_folder=True)
 
 
 def _source(items: Any, kind: str) -> ImageSource:

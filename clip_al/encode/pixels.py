@@ -136,7 +136,8 @@ def full_scale(values: NDArray[Any]) -> int:
     (4095, 65535)
     """
     top = int(values.max())
-    return next(2**bits - 1 for bits in DEPTHS if top < 2**bits)
+    bits = next(bits for bits in DEPTHS if top < 2**bits)
+    return (1 << bits) - 1
 
 
 def crop_extreme(image: Image.Image) -> Image.Image:
@@ -218,7 +219,8 @@ def _deep_grey(grey: NDArray[Any]) -> Image.Image:
 
 def _to_8_bits(top: int) -> NDArray[np.uint8]:
     """Return the 8-bit value of each value up to `top`."""
-    return np.rint(np.arange(top + 1) * (255.0 / top)).astype(np.uint8)
+    scaled: NDArray[np.uint8] = np.rint(np.arange(top + 1) * (255.0 / top)).astype(np.uint8)
+    return scaled
 
 
 def _low_bytes(image: Image.Image) -> Image.Image | None:
@@ -236,7 +238,7 @@ def _low_bytes(image: Image.Image) -> Image.Image | None:
     file.seek(position)
     twin = Image.open(io.BytesIO(content))
     other = f"{colours};{_LOW_BYTES[order]}"
-    twin.tile = [_with_raw_mode(tile, other) for tile in twin.tile]  # type: ignore[attr-defined]
+    twin.tile = [_with_raw_mode(tile, other) for tile in twin.tile]
     return twin
 
 

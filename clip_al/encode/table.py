@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al.arrays.blocks import block_rows
-from clip_al.arrays.checks import check_choice, check_embeddings
+from clip_al.arrays.checks import check_choice, check_embeddings, check_int
 from clip_al.arrays.given import check_flag, check_kind, listed, method_of
 from clip_al.atomic import as_folder, as_path, sync_file
 from clip_al.encode.clip_models import split_preprocessing
@@ -355,6 +355,16 @@ class EmbeddingTable:
         n, d = self.shape
         return f"EmbeddingTable({n} images, width {d}, {self.model_id}, {self.dtype})"
 
+    def first_rows(self, n: int) -> EmbeddingTable:
+        """Return the table as it was when it had n rows: rows never move when a folder grows.
+
+        Pickles and copies of it are of the whole table.
+        """
+        n = check_int(n, "n", largest=len(self))
+        part = type(self)(self.directory, self._meta, str(self.root))
+        part.embeddings, part.shape = self.embeddings[:n], (n, self.shape[1])
+        return part
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (str(self.directory), str(self.root))
 
@@ -383,13 +393,14 @@ class EmbeddingTable:
     @property
     def gone(self) -> NDArray[np.int64]:
         """Rows whose image was no longer in its folder when `create` last looked, rising."""
-        return np.array(self._meta.get("gone", ()), dtype=np.int64)
+        rows = np.array(self._meta.get("gone", ()), dtype=np.int64)
+        return rows[rows < len(self)]
 
     @cached_property
     def _index(self) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
         ids, paths = np.empty(len(self), object), np.empty(len(self), object)
         root = str(self.root)
-        for i, entry in enumerate(read_index(self.directory, self._meta)):
+        for i, entry in enumerate(read_index(self.directory, self._meta)[: len(self)]):
             ids[i] = entry[0]
             paths[i] = os.path.join(root, entry[1]) if entry[1] else ""  # noqa: PTH118
         return ids, paths

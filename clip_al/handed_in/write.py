@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from clip_al.atomic import write_frame
+from clip_al.file_names import text_column
 from clip_al.handed_in.tables import TextTable
 from clip_al.label.explain import PickExplanation
 from clip_al.subset.selection import Selection
@@ -51,11 +52,11 @@ def write_picks(
         {
             "rank": np.arange(1, len(explanations) + 1),
             "index": [pick.index for pick in explanations],
-            "id": [ids[pick.index] for pick in explanations],
+            "id": text_column(ids[pick.index] for pick in explanations),
         }
     )
     if paths is not None:
-        frame["path"] = [paths[pick.index] for pick in explanations]
+        frame["path"] = text_column(paths[pick.index] for pick in explanations)
     if metric is not None:
         frame[metric_name] = metric
     if concepts:
@@ -88,7 +89,7 @@ def write_subset(
         Replace a file that is there.
     """
     frame = selection.to_frame().rename(columns={"given": "label"})
-    frame.insert(2, "path", list(paths))
+    frame.insert(2, "path", text_column(paths))
     if not all_images:
         wanted = ["index", "id", "path", "label", "group", "sas", "sds", "total"]
         shown = [name for name in wanted if name in frame.columns]
@@ -100,10 +101,11 @@ def suspect_frame(
     suspects: Sequence[Suspect], paths: Sequence[str] | NDArray[Any] | None = None
 ) -> pd.DataFrame:
     """Return suspects as a table: index, id, path where known, given, likelier, score."""
-    rows = [(s.index, s.id, s.given, s.likeliest, s.score) for s in suspects]
-    frame = pd.DataFrame(rows, columns=["index", "id", "given", "likelier", "score"])
+    rows = [(s.index, s.given, s.likeliest, s.score) for s in suspects]
+    frame = pd.DataFrame(rows, columns=["index", "given", "likelier", "score"])
+    frame.insert(1, "id", text_column(s.id for s in suspects))
     if paths is not None:
-        frame.insert(2, "path", [paths[suspect.index] for suspect in suspects])
+        frame.insert(2, "path", text_column(paths[suspect.index] for suspect in suspects))
     return frame
 
 

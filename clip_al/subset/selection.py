@@ -16,6 +16,7 @@ from clip_al.arrays.checks import check_indices, check_int
 from clip_al.arrays.given import check_kind
 from clip_al.atomic import write_frame
 from clip_al.errors import InvalidInputError
+from clip_al.file_names import text_column
 from clip_al.subset.notebook import selection_html
 from clip_al.subset.selection_checks import (
     Groups,
@@ -48,7 +49,6 @@ from clip_al.subset.selection_summaries import (
     name_of,
     names_of,
     share_table,
-    text_column,
 )
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from clip_al import __version__
 from clip_al.atomic import as_path, check_new, write_bytes
 from clip_al.errors import InvalidInputError, missing_extra
+from clip_al.file_names import shown_names
 from clip_al.saved_files import SavedFile
 
 if TYPE_CHECKING:
@@ -136,13 +137,16 @@ def damaged(path: str | os.PathLike[str]) -> InvalidInputError:
 
 
 def write_parquet(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
-    """Write a table as a Parquet file, in place of one that is there; needs pyarrow."""
+    """Write a table as a Parquet file, in place of one that is there; needs pyarrow.
+
+    Parquet holds Unicode alone: see `clip_al.file_names` for names that are not.
+    """
     try:
         importlib.import_module("pyarrow")
     except ImportError as exc:
         raise missing_extra("Parquet needs pyarrow", "parquet", ", or use `to_csv`") from exc
     buffer = io.BytesIO()
-    table.to_parquet(buffer, engine="pyarrow", index=False)
+    shown_names(table).to_parquet(buffer, engine="pyarrow", index=False)
     write_bytes(path, buffer.getvalue())
 
 

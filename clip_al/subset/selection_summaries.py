@@ -128,19 +128,6 @@ def share_table(
     )
 
 
-def text_column(values: Any) -> pd.Series:
-    """Return texts as a column; as objects where pandas' own type cannot hold them.
-
-    Names of files that are not UTF-8 have lone surrogates, as Python reads them.
-    """
-    import pandas as pd
-
-    try:
-        return pd.Series(values)
-    except UnicodeEncodeError:
-        return pd.Series(values, dtype=object)
-
-
 def count_moves(
     codes_n: NDArray[np.int64],
     names: tuple[str, ...] | None,

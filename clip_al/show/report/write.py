@@ -164,7 +164,7 @@ def write_report(
     thumbnails = _thumbnails(images, embeddings, selection, shown, errors)
     about = about_selection(selection, shown, known, against, max_images, title)
     text = render_page(page, thumbnails, about)
-    write_bytes(path, text.encode("utf-8", "replace"), overwrite=overwrite)
+    write_bytes(path, text.encode("utf-8", "backslashreplace"), overwrite=overwrite)
 
 
 def _check_parts(
