@@ -74,16 +74,20 @@ class SkippedImagesWarning(UserWarning):
     """Some images could not be read and were skipped, as the caller asked."""
 
 
+class CutTextsWarning(UserWarning):
+    """Texts differ only in what is beyond the model's context, so they have one embedding."""
+
+
+class LeftOutWarning(UserWarning):
+    """A folder holds things that people take for images and that are not read."""
+
+
 def _listed(values: Any) -> list[Any]:
     """Return a list, of one where it is none: an error that is made raises no other."""
     try:
         return list(values)
     except TypeError:
         return [values]
-
-
-class LeftOutWarning(UserWarning):
-    """A folder holds things that people take for images and that are not read."""
 
 
 def describe_failures(failures: Sequence[tuple[str, str]], limit: int = 10) -> str:

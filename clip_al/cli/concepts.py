@@ -27,6 +27,7 @@ from clip_al.cli.options import (
     say,
 )
 from clip_al.concepts.vocabulary import NOTHING_FITS
+from clip_al.file_names import text_column
 
 CONCEPTS_EXAMPLES = """
 Examples:
@@ -62,7 +63,7 @@ def concepts(
     profiles = encode_profiles(table, vocabulary, m, model, pretrained)
     if output is not None:
         listed = ["; ".join(profiles.words(index)) for index in range(len(table))]
-        frame = pd.DataFrame({"id": list(table.ids), "concepts": listed})
+        frame = pd.DataFrame({"id": text_column(table.ids), "concepts": listed})
         write_frame(output, frame, overwrite=force)
     fits_nm = profiles.fits
     counts_v = np.bincount(profiles.ids[fits_nm], minlength=profiles.n_concepts)

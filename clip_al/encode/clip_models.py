@@ -115,13 +115,23 @@ class LoadedClip:
             x = x.to(torch.float32).div_(255).sub_(self.mean_c).div_(self.std_c)
             return self._unit_rows(self.model.encode_image(x))
 
-    def encode_words(self, words: list[str]) -> NDArray[np.float32]:
-        """Return unit rows for a batch of texts."""
-        import torch
-
+    def tokenize(self, words: list[str]) -> torch.Tensor:
+        """Return the tokens of a batch of texts, (b, context); what exceeds it is cut off."""
         if self._tokenizer is None:
             self._tokenizer = self._make_tokenizer()
-        tokens = self._tokenizer(words).to(self.device)
+        return self._tokenizer(words)
+
+    def cut_texts(self, tokens: torch.Tensor) -> dict[int, bytes]:
+        """Return the rows of tokens that fill the context, where texts may have been cut off."""
+        padding = self.tokenize([""])[0, -1]
+        rows = (tokens[:, -1] != padding).nonzero().flatten().tolist()
+        return {row: tokens[row].numpy().tobytes() for row in rows}
+
+    def encode_tokens(self, tokens: torch.Tensor) -> NDArray[np.float32]:
+        """Return unit rows for the tokens of a batch of texts."""
+        import torch
+
+        tokens = tokens.to(self.device)
         with torch.inference_mode(), self._autocast():
             return self._unit_rows(self.model.encode_text(tokens))
 

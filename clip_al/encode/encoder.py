@@ -21,6 +21,7 @@ from clip_al.arrays.given import check_flag, listed
 from clip_al.encode.clip_models import LoadedClip
 from clip_al.encode.images import ImageSource, image_source
 from clip_al.errors import (
+    CutTextsWarning,
     InvalidInputError,
     InvalidTypeError,
     SkippedImagesWarning,
@@ -295,6 +296,11 @@ class ClipEncoder:
         InvalidTypeError
             Where `texts` or `templates` is a single string or holds anything but strings.
 
+        Warns
+        -----
+        CutTextsWarning
+            Where texts differ only beyond the model's context, and so have one embedding.
+
         Notes
         -----
         O(t d) memory, whatever the number of templates.
@@ -311,12 +317,17 @@ class ClipEncoder:
         loaded, n = self._load(), len(words) * len(fills)
         size = check_int(self.batch_size, "batch_size")
         text_emb_td = np.zeros((len(words), loaded.width), dtype=np.float32)
+        same_tokens: dict[bytes, set[str]] = {}
         with progress_bar(self.progress, "Encoding texts", n) as advance:
             for start in range(0, n, size):
                 pairs = [divmod(i, len(fills)) for i in range(start, min(start + size, n))]
-                rows = loaded.encode_words([fills[f].replace("{}", words[t]) for t, f in pairs])
+                tokens = loaded.tokenize([fills[f].replace("{}", words[t]) for t, f in pairs])
+                for i, cut in loaded.cut_texts(tokens).items():
+                    same_tokens.setdefault(cut, set()).add(words[pairs[i][0]])
+                rows = loaded.encode_tokens(tokens)
                 np.add.at(text_emb_td, [t for t, _ in pairs], rows)
                 advance(len(rows))
+        _warn_of_cut_texts([texts for texts in same_tokens.values() if len(texts) > 1])
         if len(fills) > 1:
             text_emb_td /= np.linalg.norm(text_emb_td, axis=1, keepdims=True)
         return text_emb_td
@@ -384,6 +395,19 @@ def pixel_loader(
         collate_fn=_collate,
         pin_memory=loaded.device.type == "cuda",
         multiprocessing_context="fork" if forks else None,
+    )
+
+
+def _warn_of_cut_texts(groups: list[set[str]]) -> None:
+    if not groups:
+        return
+    n_texts = len(set().union(*groups))
+    named = ", ".join(repr(f"{text[:30]} … {text[-30:]}") for text in sorted(groups[0])[:3])
+    warnings.warn(
+        f"Texts must differ within the model's context; {n_texts} differ only in what it cuts off "
+        f"and have equal embeddings, among them {named}. Shorten them, or begin with what differs.",
+        CutTextsWarning,
+        stacklevel=3,
     )
 
 

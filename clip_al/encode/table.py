@@ -263,7 +263,7 @@ class EmbeddingTable:
             raise InvalidInputError(
                 f"`paths` must name each of the {n} rows; got {len(source)}. Pass one a row."
             )
-        source.ids = source.ids if ids is None else check_ids(ids, n)
+        source.ids = check_ids(source.ids if ids is None else ids, n)
         check_unique(source.ids)
         _check_unit_rows(array)
         found = read_meta(folder, overwrite=overwrite)

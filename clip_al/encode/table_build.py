@@ -488,7 +488,7 @@ def _stored_skips(folder: Path, meta: dict[str, Any]) -> list[tuple[int, Entry, 
 def named_source(images: Any, ids: Sequence[str] | None) -> ImageSource:
     """Return images, or a source of them, under the names that the rows of a table get."""
     source = images if isinstance(images, ImageSource) else image_source(images)
-    source.ids = source.ids if ids is None else check_ids(ids, len(source))
+    source.ids = check_ids(source.ids if ids is None else ids, len(source))
     check_unique(source.ids)
     return source
 

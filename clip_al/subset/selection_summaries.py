@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_al.file_names import text_column
+
 if TYPE_CHECKING:
     import pandas as pd
 

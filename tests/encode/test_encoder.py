@@ -21,6 +21,7 @@ import clip_al.encode.clip_models as models_module
 from clip_al import ClipEncoder
 from clip_al.encode.images import image_source
 from clip_al.errors import (
+    CutTextsWarning,
     InvalidInputError,
     InvalidTypeError,
     SkippedImagesWarning,
@@ -515,3 +516,17 @@ def test_every_resize_mode_encodes_what_open_clip_would(tmp_path):
         encoder = ClipEncoder(model_name, device="cpu")
         np.testing.assert_allclose(encoder.encode_images([picture]), expected, atol=1e-6)
         assert f"{mode} bilinear" in encoder.preprocessing
+
+
+def test_texts_that_differ_beyond_the_context_are_named(encoder, recwarn):
+    long = "a photo of a dog " * 40
+    encoder.encode_texts([long, "cat", "cat", "Cat"])  # one that is cut is no harm
+    assert not recwarn.list
+    with pytest.warns(
+        CutTextsWarning, match="2 differ only in what it cuts off .* in snow'"
+    ) as seen:
+        Z = encoder.encode_texts([f"{long} in snow", "cat", f"{long} at night"])
+    assert seen[0].filename == __file__
+    np.testing.assert_array_equal(Z[0], Z[2])
+    with pytest.warns(CutTextsWarning, match="2 differ"):
+        encoder.encode_texts(["cat", "dog"], templates=[long + "{}"])

@@ -614,3 +614,36 @@ def test_from_array_does_not_overwrite_unasked(tmp_path, folder, encoder):
     )
     with pytest.raises(ModelMismatchError, match="was made by mine, got local-dir:tiny@"):
         EmbeddingTable.create(tmp_path / "a", folder, encoder)
+
+
+# --- ids that files must hold --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a\rb", "\r", "a\r\nb", '\r"', "x" * 100_000, "ünï\udcff", ","])
+def test_odd_ids_are_given_back(tmp_path, encoder, name):
+    pixels = np.zeros((2, 9, 9), np.uint8)
+    for table in (
+        EmbeddingTable.create(tmp_path / "a", pixels, encoder, ids=["first", name]),
+        EmbeddingTable.create(tmp_path / "a", pixels, encoder, ids=["first", name]),
+        EmbeddingTable.from_array(tmp_path / "b", np.eye(2), ["first", name], model_id="toy"),
+    ):
+        assert table.ids.tolist() == ["first", name]
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("x" * 200_000, "has 200,000 characters, more than 100,000. Shorten"),
+        ("a\0b", "has a null character"),
+        ("a\ud800", "has half of a surrogate pair"),
+        ("\udcc3\udca9", "has half of a surrogate pair"),  # would come back as é
+    ],
+)
+def test_ids_that_no_file_gives_back_are_refused_at_once(tmp_path, encoder, name, problem):
+    with pytest.raises(InvalidInputError, match=f"the id at position 1, .*{problem}"):
+        EmbeddingTable.create(
+            tmp_path / "a", np.zeros((2, 9, 9), np.uint8), encoder, ids=["first", name]
+        )
+    with pytest.raises(InvalidInputError, match=problem):
+        EmbeddingTable.from_array(tmp_path / "b", np.eye(2), ["first", name], model_id="toy")
+    assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
-from torch.utils.data import Subset
+from torch.utils.data import ConcatDataset, Subset
 from torchvision.datasets import FakeData, ImageFolder, VisionDataset
 from torchvision.transforms import ToTensor
 
@@ -159,3 +159,58 @@ def test_labels_that_are_no_class_numbers_are_refused(targets):
 def test_a_dataset_without_targets_is_refused():
     with pytest.raises(InvalidInputError, match="FakeData of 4 images has none such"):
         labels_of(FakeData(4))
+
+
+class Wrapper(torch.utils.data.Dataset):
+    def __init__(self, dataset, **more):
+        self.base = dataset
+        vars(self).update(more)
+
+    def __len__(self):
+        return len(self.base)
+
+    def __getitem__(self, index):
+        return self.base[index]
+
+
+def test_augmentations_are_left_aside_on_every_level():
+    from torchvision.transforms import RandomInvert
+
+    plain = FakeData(4, (3, 8, 8))
+    augmented = FakeData(4, (3, 8, 8), transform=RandomInvert(1.0))
+    expected = [np.asarray(plain[i][0]) for i in range(4)]
+    assert not np.array_equal(np.asarray(augmented[0][0]), expected[0])
+    for dataset in (
+        ConcatDataset([augmented]),
+        ConcatDataset([ConcatDataset([augmented]), plain]),
+        Subset(ConcatDataset([augmented]), [0, 1, 2, 3]),
+        ConcatDataset([Subset(augmented, [0, 1, 2, 3])]),
+        Wrapper(augmented),
+        Wrapper(ConcatDataset([augmented])),
+        ConcatDataset([Wrapper(Wrapper(augmented))]),
+    ):
+        images = images_of(dataset)
+        for i in range(4):
+            np.testing.assert_array_equal(np.asarray(images[i][0]), expected[i])
+    assert augmented.transform is not None  # not modified
+
+
+def test_a_transform_under_another_name_is_refused():
+    from torchvision.transforms import RandomInvert
+
+    dataset = ConcatDataset([Wrapper(FakeData(4), augment=RandomInvert(1.0))])
+    with pytest.raises(InvalidInputError, match="Wrapper has one as `augment`. Pass a dataset"):
+        images_of(dataset)
+
+
+def test_labels_of_several_datasets(tmp_path):
+    for part, names in (("a", "xy"), ("b", "xy"), ("c", "xz")):
+        for name in names:
+            (tmp_path / part / name).mkdir(parents=True)
+            Image.new("RGB", (4, 4)).save(tmp_path / part / name / "1.png")
+    a, b, c = (ImageFolder(tmp_path / part) for part in "abc")
+    labels, names = labels_of(ConcatDataset([a, b]))
+    assert (labels.tolist(), names) == ([0, 1, 0, 1], ["x", "y"])
+    assert len(images_of(ConcatDataset([a, b]))) == 4
+    with pytest.raises(InvalidInputError, match="parts with the same classes"):
+        labels_of(ConcatDataset([a, c]))
