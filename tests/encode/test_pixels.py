@@ -144,6 +144,37 @@ def test_a_photo_and_its_upright_copy_have_one_embedding(tmp_path, encoder):
     np.testing.assert_array_equal(a, b)
 
 
+def test_photos_are_upright_in_ray(tmp_path, encoder):
+    from clip_al.integrations.ray.batches import ImageEncoder
+
+    sideways(tmp_path / "a.png").save(tmp_path / "b.png")
+    paths = [str(tmp_path / name) for name in ("a.png", "b.png")]
+    contents = [(tmp_path / name).read_bytes() for name in ("a.png", "b.png")]
+    settings = {"model": encoder.model, "device": "cpu"}
+    for images in (paths, contents):
+        batch = {"id": np.arange(2), "image": np.array(images, dtype=object)}
+        a, b = ImageEncoder("image", "raise", settings)(batch)["embedding"]
+        np.testing.assert_array_equal(a, b)
+
+
+def test_photos_are_upright_in_torchvision_and_datasets(tmp_path):
+    from torchvision.datasets import ImageFolder
+
+    from clip_al.integrations import torchvision
+
+    (tmp_path / "cat").mkdir()
+    sideways(tmp_path / "cat" / "a.png")
+    for options in ({}, {"loader": lambda path: Image.open(path).convert("RGB")}):
+        images = torchvision.images_of(ImageFolder(tmp_path, **options))
+        assert image_source(images).load(0).size == (48, 64)
+    datasets = pytest.importorskip("datasets")
+    from clip_al.integrations import hugging_face
+
+    rows = {"image": [str(tmp_path / "cat" / "a.png")]}
+    dataset = datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image())
+    assert image_source(hugging_face.images_of(dataset)).load(0).size == (48, 64)
+
+
 def test_a_damaged_exif_block_costs_no_image(tmp_path):
     Image.new("RGB", (6, 3)).save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
     assert to_rgb(tmp_path / "a.jpg").size == (6, 3)

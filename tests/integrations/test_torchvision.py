@@ -199,7 +199,7 @@ def test_a_transform_under_another_name_is_refused():
     from torchvision.transforms import RandomInvert
 
     dataset = ConcatDataset([Wrapper(FakeData(4), augment=RandomInvert(1.0))])
-    with pytest.raises(InvalidInputError, match="Wrapper has one as `augment`. Pass a dataset"):
+    with pytest.raises(InvalidInputError, match=r"Wrapper has one as `augment`. Pass a dataset"):
         images_of(dataset)
 
 
