@@ -49,8 +49,8 @@ _PUBLIC = {
     "PickExplanation": "label.explain",
     "AlignmentDiversitySampling": "label.alignment_sampling",
     "pick_by_geometric_diversity": "label.greedy",
-    "LabelNoise": "score.label_noise",
-    "estimate_label_noise": "score.label_noise",
+    "LabelNoise": "score.label_noise.symmetric",
+    "estimate_label_noise": "score.label_noise.estimate",
     "DatasetAdapter": "adapt.adapter",
     "CrossFitAdapter": "adapt.cross_fit",
     "ClipSelector": "subset.selector",
@@ -143,7 +143,8 @@ if TYPE_CHECKING:
     from clip_al.samplers.sampler import SelectedSubsetSampler
     from clip_al.score import alignment_diversity as scores
     from clip_al.score import neighbors
-    from clip_al.score.label_noise import LabelNoise, estimate_label_noise
+    from clip_al.score.label_noise.estimate import estimate_label_noise
+    from clip_al.score.label_noise.symmetric import LabelNoise
     from clip_al.show import plots
     from clip_al.show.report.write import write_report
     from clip_al.subset.optimizer import SelectionOptimizer

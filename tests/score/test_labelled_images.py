@@ -12,7 +12,7 @@ from clip_al.score.alignment_diversity import (
     sample_diversity_scores,
     semantic_alignment_scores,
 )
-from clip_al.score.label_noise import estimate_label_noise
+from clip_al.score.label_noise.estimate import estimate_label_noise
 from clip_al.score.labelled_images import distance_space, score_images
 from tests.reference import contents, random_unit
 

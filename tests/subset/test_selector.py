@@ -19,7 +19,7 @@ from clip_al.score.alignment_diversity import (
     semantic_alignment_scores,
     standardize_scores,
 )
-from clip_al.score.label_noise import LabelNoise
+from clip_al.score.label_noise.symmetric import LabelNoise
 from tests.helpers import NAMES, images_near
 from tests.reference import contents, random_unit
 

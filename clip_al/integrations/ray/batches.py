@@ -40,7 +40,7 @@ from clip_al.score.alignment_diversity import (
     semantic_alignment_scores,
     standardize_scores,
 )
-from clip_al.score.label_noise import LabelNoise
+from clip_al.score.label_noise.symmetric import LabelNoise
 
 Batch: TypeAlias = "dict[str, NDArray[Any]]"
 _SEED_STEP = 0x9E3779B97F4A7C15  # spreads small seeds over all 64 bits

@@ -51,7 +51,8 @@ from clip_al.label.concept_sampling import UNCERTAINTIES
 from clip_al.label.query_inputs import count_labelled, target_vector
 from clip_al.score.alignment_diversity import ALIGNMENTS, neighbors_for_sds
 from clip_al.score.class_vectors import unit_class_embeddings
-from clip_al.score.label_noise import MAX_IMAGES, LabelNoise, estimate_label_noise
+from clip_al.score.label_noise.estimate import estimate_label_noise
+from clip_al.score.label_noise.symmetric import MAX_IMAGES, LabelNoise
 from clip_al.subset.quotas import Rule, attribute_quotas, check_rule, class_attribute
 from clip_al.subset.selection_checks import check_alpha, check_ratio
 
