@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from clip_al.subset.selector import ClipSelector
 
 TRAIN = "With labels"
+MAX_PAIRS = 5
 FOR_LABELS = {
     "labels": "--labels",
     "classes": "--classes",
@@ -127,12 +128,19 @@ def fit_selection(
         return selector.fit_select(table, read.labels, groups=attribute)
 
 
+def noise_record(selection: Selection) -> dict[str, Any]:
+    """Return what is known of wrong labels, for JSON: None where the selection does not say."""
+    names = ("wrong_fraction", "wrong_interval", "confused_pairs")
+    return {name: selection.settings.get(name) for name in names}
+
+
 def print_noise(selection: Selection) -> None:
-    """Print how many labels look wrong."""
-    share = selection.settings.get("wrong_fraction")
-    if share is not None:
-        n = round(share * selection.n_images)
-        out.print(
-            f"\nAbout {share:.1%} of the labels look wrong ({n:,} of {selection.n_images:,}).",
-            highlight=False,
-        )
+    """Print how many labels look wrong, and which classes are worth a look."""
+    from clip_al.subset.selection_summaries import label_noise_in_words
+
+    share, pairs = label_noise_in_words(selection.settings)
+    if share:
+        out.print(f"\n{share[0].upper()}{share[1:]}.", highlight=False, markup=False)
+    if pairs:
+        listed = "; ".join(pairs[:MAX_PAIRS])
+        out.print(f"Worth a look: {listed}.", highlight=False, markup=False)

@@ -20,6 +20,7 @@ from clip_al.cli.labels import (
     Preset,
     fit_selection,
     make_selector,
+    noise_record,
     print_noise,
 )
 from clip_al.cli.options import (
@@ -318,7 +319,7 @@ def _summary(selection: Selection) -> dict[str, Any]:
         "selected": len(selection),
         "ratio": selection.ratio,
         "fingerprint": selection.fingerprint,
-        "wrong_fraction": selection.settings.get("wrong_fraction"),
+        **noise_record(selection),
         **shares,
         "suspects": suspect_records(selection.suspects(min(3, selection.n_images))),
         "settings": selection.settings,

@@ -20,6 +20,7 @@ from clip_al.cli.labels import (
     RandomState,
     fit_selection,
     make_selector,
+    noise_record,
     print_noise,
 )
 from clip_al.cli.options import (
@@ -159,7 +160,7 @@ def suspects(
         print_json(
             {
                 "images": selection.n_images,
-                "wrong_fraction": selection.settings.get("wrong_fraction"),
+                **noise_record(selection),
                 "suspects": suspect_records(found),
                 "output": output,
             }

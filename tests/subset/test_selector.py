@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 
@@ -100,12 +101,13 @@ def test_wrong_labels_are_left_out_and_classes_kept(images, y, T, wrong, adapter
 
 
 def test_the_default_is_the_standardised_alignment(images, y, T):
-    selection = make(T, ratio=0.4).fit_select(images, y)
+    selector = make(T, ratio=0.4)
+    selection = selector.fit_select(images, y)
     scores = selection.scores
     sas = standardize_scores(scores["sas"], y)
     np.testing.assert_allclose(scores["total"], sas, atol=1e-6)
     settings = selection.settings
-    share = settings["wrong_fraction"] / (1 - 1 / K)
+    share = selector.label_noise_.uniform_share
     alignment = semantic_alignment_scores(
         images, y, T, alignment="contrastive", temperature=settings["temperature"]
     )
@@ -118,6 +120,23 @@ def test_the_default_is_the_standardised_alignment(images, y, T):
         assert quota == pytest.approx(0.4 * len(members), abs=1)
         best = members[np.argsort(-scores["total"][members], kind="stable")[:quota]]
         assert np.isin(best, selection.indices).all()
+
+
+def test_confused_classes_are_named(images, T):
+    truth = np.arange(N) % K
+    y = np.where(np.arange(N) % 20 == 1, 2, truth)  # a fifth of class 1 is labelled 2
+    selector = make(T, ratio=0.5, class_names=["ant", "bee", "wasp", "fly"])
+    settings = selector.fit_select(images, y).settings
+    low, high = settings["wrong_interval"]
+    assert low < 0.05 < high
+    assert selector.label_noise_.interval == (low, high)
+    first = settings["confused_pairs"][0]
+    assert (first["true"], first["given"]) == ("bee", "wasp")
+    assert first["low"] < 0.2 < first["high"]
+    assert json.loads(json.dumps(settings["confused_pairs"])) == list(settings["confused_pairs"])
+    plain = make(T, ratio=0.5, noise_model="symmetric").fit_select(images, y).settings
+    assert not {"wrong_interval", "confused_pairs"} & set(plain)
+    assert plain["noise_model"] == "symmetric"
 
 
 @pytest.mark.parametrize("ratio", [1 / N, 0.25, 0.9, 1.0, 1])

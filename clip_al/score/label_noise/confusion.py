@@ -223,8 +223,13 @@ def share_in_words(share: float, interval: tuple[float, float]) -> str:
     '10 % of the labels look wrong (8–12 %)'
     >>> share_in_words(0.001, (0.0, 0.012))
     'no sign of more than 2 % wrong labels'
+    >>> share_in_words(0.06, (0.0, 0.13))
+    'up to 13 % of the labels may be wrong (6 % look so)'
     """
     low, high = (100 * bound for bound in interval)
+    if interval[0] < SMALL_SHARE and share >= LEAST_SAID / 100:
+        said = f"{100 * share:.0f} % look so"
+        return f"up to {math.ceil(high)} % of the labels may be wrong ({said})"
     if interval[0] < SMALL_SHARE:
         return f"no sign of more than {max(LEAST_SAID, math.ceil(high))} % wrong labels"
     return f"{100 * share:.0f} % of the labels look wrong ({low:.0f}–{high:.0f} %)"

@@ -21,8 +21,10 @@ from clip_al import __version__
 from clip_al.errors import missing_extra
 from clip_al.show.report.data import CHOSEN, MAX_CLASS_ROWS, MAX_CONCEPT_ROWS, SUSPECT, Shown
 from clip_al.subset.selection import Selection
+from clip_al.subset.selection_summaries import label_noise_in_words
 
 BOTH = CHOSEN | SUSPECT
+N_PAIRS = 5  # of classes that are labelled as another
 
 
 def about_selection(
@@ -37,6 +39,9 @@ def about_selection(
     settings = dict(selection.settings)
     asked = {name: settings.pop(name) for name in ("model", "random_state") if name in settings}
     change = against.compare(selection) if against is not None else None
+    noise, confused = label_noise_in_words(settings)
+    for name in ("wrong_interval", "confused_pairs"):
+        settings.pop(name, None)  # said in words
     return {
         "title": title or "What was chosen",
         "n_images": selection.n_images,
@@ -49,7 +54,8 @@ def about_selection(
         "change": change,
         "model": asked.get("model"),
         "seed": asked.get("random_state"),
-        "wrong_fraction": settings.get("wrong_fraction"),
+        "label_noise": noise,
+        "confused": confused[:N_PAIRS],
         "settings": describe_settings(settings),
         "fingerprint": selection.fingerprint,
         "against_fingerprint": against.fingerprint if against is not None else None,
