@@ -14,7 +14,8 @@ what to label         `UncertaintyCoverageSampling`, `CBDMarginSampling`, `CBDSa
                       `AlignmentDiversitySampling`,
                       `pick_by_geometric_diversity`, `PickExplanation`
 what to train on      `ClipSelector`, `SelectionOptimizer`, `DatasetAdapter`,
-                      `CrossFitAdapter`, `estimate_label_noise`, `LabelNoise`
+                      `CrossFitAdapter`, `estimate_label_noise`, `LabelConfusion`,
+                      `LabelNoise`
 what was chosen       `Selection`, `Suspect`, `SelectionReport`, `Comparison`, `write_report`
 training              `SelectedSubsetSampler`, `DistributedSelectedSubsetSampler`
 errors                `ClipAlError`, the base of all in `clip_al.errors`
@@ -49,6 +50,7 @@ _PUBLIC = {
     "PickExplanation": "label.explain",
     "AlignmentDiversitySampling": "label.alignment_sampling",
     "pick_by_geometric_diversity": "label.greedy",
+    "LabelConfusion": "score.label_noise.confusion",
     "LabelNoise": "score.label_noise.symmetric",
     "estimate_label_noise": "score.label_noise.estimate",
     "DatasetAdapter": "adapt.adapter",
@@ -95,6 +97,7 @@ __all__ = [
     "DeviceEmbeddings",
     "DistributedSelectedSubsetSampler",
     "EmbeddingTable",
+    "LabelConfusion",
     "LabelNoise",
     "PickExplanation",
     "SelectedSubsetSampler",
@@ -143,6 +146,7 @@ if TYPE_CHECKING:
     from clip_al.samplers.sampler import SelectedSubsetSampler
     from clip_al.score import alignment_diversity as scores
     from clip_al.score import neighbors
+    from clip_al.score.label_noise.confusion import LabelConfusion
     from clip_al.score.label_noise.estimate import estimate_label_noise
     from clip_al.score.label_noise.symmetric import LabelNoise
     from clip_al.show import plots
