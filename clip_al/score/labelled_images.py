@@ -1,7 +1,7 @@
 """Every score of a labelled image that a selector goes by, in one adapted space.
 
-    adapter ──▶ class vectors ──▶ label noise ──▶ log-probability of the label, likeliest
-                                                  class, SAS, probability that the label is right
+    adapter ──▶ class vectors ──▶ label noise ──▶ SAS, probability that the label is right,
+                                                  likeliest class
             ──▶ SDS
 
 Trusts what it is given.

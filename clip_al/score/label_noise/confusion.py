@@ -30,6 +30,7 @@ from clip_al.score.neighbors import unit_rows
 MAX_SAMPLE = 8_000
 """More images than this change the share by less than the error of the model."""
 MIN_SAMPLE = 1_000
+LOOKED_AT = 1_024  # at a time, of one core
 MAX_ENTRIES = 2**20
 """Of sampled images and classes: fewer images where there are more than 130 classes."""
 MAX_FITTED = (20_000, 100_000)
@@ -263,9 +264,13 @@ def fit_label_confusion(
     rows = _draw(rng, np.arange(n), min(max(MAX_FITTED[0], PER_CLASS * k), MAX_FITTED[1]))
     evidence = fit_evidence(image_emb_nd, codes_n, text_emb_kd, rows, adapter)
     sample = _draw(rng, rows, min(MAX_SAMPLE, max(MIN_SAMPLE, MAX_ENTRIES // k)))
-    unit_sd = host(unit_rows(image_emb_nd, sample, adapter=adapter))
     y_s = codes_n[sample]
-    sim_fsk = evidence.of(unit_sd, y_s, np.ones(len(sample), dtype=bool))
+
+    def look(block: slice) -> NDArray[np.float32]:
+        unit_bd = host(unit_rows(image_emb_nd, sample[block], adapter=adapter))
+        return evidence.of(unit_bd, y_s[block], np.ones(len(unit_bd), dtype=bool))
+
+    sim_fsk = np.concatenate(list(map_blocks(look, len(sample), LOOKED_AT)), axis=1)
     fits, looks = _fits(sim_fsk, y_s)
     scorer = _Scorer(evidence, fits, looks, adapter, rows, n)
     posterior_sk = scorer.mixed([logits(sim_fsk, f.weight_f, f.bias_k) for _, f in fits], y_s)

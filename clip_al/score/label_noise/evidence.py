@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from clip_al.arrays.blocks import block_rows, map_blocks
+from clip_al.arrays.blocks import block_rows, map_blocks, one_blas_thread
 from clip_al.arrays.device import host
 from clip_al.arrays.types import Adapter
 from clip_al.score.neighbors import unit_rows
@@ -160,13 +160,15 @@ def fit_evidence(
     gram_dd -= len(rows) * np.outer(mean_d, mean_d)
     length_k = np.linalg.norm(sum_kd, axis=1)
     length_k[length_k < SHORTEST] = np.inf  # no images: no evidence
-    variance_d, axis_dd = np.linalg.eigh(gram_dd)
+    with one_blas_thread():  # two threads wait for each other longer than one computes
+        variance_d, axis_dd = np.linalg.eigh(gram_dd)
     variance_d = np.maximum(variance_d, 0.0)
     penalties = np.array(PENALTIES) * max(variance_d.mean(), SHORTEST)
     step = max(1, len(rows) // min(MAX_TRIED, max(MIN_TRIED, MAX_ENTRIES // k)))
-    tried_md = host(unit_rows(image_emb_nd, rows[::step], adapter=adapter)) - mean_d
+    tried_md = host(unit_rows(image_emb_nd, rows[::step], adapter=adapter))
+    tried_md = (tried_md - mean_d.astype(np.float32)) @ axis_dd.astype(np.float32)
     penalty = _best_penalty(
-        tried_md @ axis_dd, y_m[::step], axis_dd.T @ sum_kd.T, variance_d, penalties, len(rows)
+        tried_md, y_m[::step], axis_dd.T @ sum_kd.T, variance_d, penalties, len(rows)
     )
     whitening_dd = axis_dd / np.sqrt(variance_d + penalty)
     ridge_dk = whitening_dd @ (whitening_dd.T @ sum_kd.T)

@@ -15,6 +15,7 @@ from benchmarks.experiments.label_noise import (
     share_table,
     simifeat,
     suspect_table,
+    verdict_table,
     with_witness,
 )
 
@@ -83,3 +84,14 @@ def test_tables():
         "20.0", "21.0", "10.0", "30.0", "0.0", "25.0",
     ]  # fmt: skip
     assert suspect_table(records, "auc").index.tolist() == ["ours", "SimiFeat"]
+
+
+def test_what_is_met_is_counted():
+    record = {
+        "source": "mini", "labels": "random 1", "true_share": 0.2, "low": 0.1, "high": 0.3,
+        "ours: share": 0.21, "cleanlab, self-confidence: share": 0.25, "ours: auc": 0.9,
+        "cleanlab, self-confidence: auc": 0.895, "cleanlab, Datalab: auc": 0.8,
+    }  # fmt: skip
+    far = {**record, "labels": "pair 20", "ours: share": 0.26, "high": 0.19, "ours: auc": 0.95}
+    met = verdict_table(pd.DataFrame([record, far])).loc["mini"]
+    assert met.tolist() == ["2", "1", "1", "1", "1", "1", "0"]
