@@ -133,7 +133,7 @@ class LabelConfusion(LabelNoise):
         -------
         list of ConfusedPair
             Largest share first, ties by class. The bounds are those of the share of the true
-            class, 95 %. Pairs that may well be 0 are left out.
+            class, 95 %. Pairs that may well be as rare as by chance, or below 0.5 %, are left out.
 
         Raises
         ------
@@ -154,7 +154,10 @@ class LabelConfusion(LabelNoise):
         error_p = Z95 * np.sqrt(
             np.maximum(drawn_p, 0.0) + (MODEL_ERROR["people"][1] * share_p) ** 2
         )
-        sure_p = (true_p != given_p) & (share_p > error_p) & (share_p * count_p >= 1)
+        # Labels drawn by chance are each other class alike, which is no pair worth a look.
+        by_chance = self.share / (self.n_classes - 1) if self.n_classes > 2 else 0.0
+        sure_p = (true_p != given_p) & (share_p * count_p >= 1)
+        sure_p &= share_p - error_p > max(SMALL_SHARE, by_chance)
         kept = np.flatnonzero(sure_p)
         kept = kept[np.argsort(-share_p[kept], kind="stable")][:n]
         return [
