@@ -309,7 +309,12 @@ def test_turning_labels_of_one_fold_changes_how_the_others_are_scored(images, y,
     fold = np.arange(N) // 4 % 2
     turned = np.where(fold == 0, (y + 1) % K, y)
     plain, other = (
-        make(T, adapter=clone(folds).fit(images, labels, T, fold=fold), alignment="cosine")
+        make(
+            T,
+            adapter=clone(folds).fit(images, labels, T, fold=fold),
+            alignment="cosine",
+            noise_model="symmetric",
+        )
         .fit_select(images, labels)
         .scores
         for labels in (y, turned)
@@ -509,7 +514,8 @@ def test_parameters_are_kept_as_they_were_given(T):
     given = {
         "ratio": "?", "class_names": NAMES, "class_embeddings": T, "encoder": object(),
         "preset": "?", "adapter": "?", "alignment": "?", "scale": "?", "noise_aware": "?",
-        "alpha": "?", "text_weight": "?", "n_neighbors": "?", "exact_up_to": "?",
+        "noise_model": "?", "alpha": "?", "text_weight": "?", "n_neighbors": "?",
+        "exact_up_to": "?",
         "class_balance": {"a": 1}, "group_balance": "?", "solver": "?", "redundancy": "?",
         "device": "?", "random_state": "?", "progress": "?",
     }  # fmt: skip
