@@ -33,6 +33,8 @@ MIN_SAMPLE = 1_000
 LOOKED_AT = 1_024  # at a time, of one core
 MAX_ENTRIES = 2**20
 """Of sampled images and classes: fewer images where there are more than 130 classes."""
+MAX_COUNTED = 2**24
+"""Of images and classes, for share and matrix: 20,000 images, fewer from 840 classes on."""
 MAX_FITTED = (20_000, 100_000)
 PER_CLASS = 50
 """Images for class means and regression: 20,000, and up to 100,000 for 50 of each class."""
@@ -46,6 +48,7 @@ Z95, RULE_OF_THREE = 1.96, 3.0
 SMALL_SHARE = 0.005
 LEAST_SAID = 2  # percent: fewer wrong labels cannot be told from hard images
 SMALLEST_COUNT = 1e-3  # expected images
+LEAST_MOVED = 2.0  # expected images of a pair worth a look
 SMALLEST = 1e-30
 
 
@@ -150,20 +153,22 @@ class LabelConfusion(LabelNoise):
         table = self.confusion.tocoo()
         true_p, given_p = table.coords
         share_p, count_p = table.data, self.expected_k[true_p]
-        drawn_p = share_p * (1 - share_p) / np.maximum(count_p, 1.0)
-        error_p = Z95 * np.sqrt(
-            np.maximum(drawn_p, 0.0) + (MODEL_ERROR["people"][1] * share_p) ** 2
-        )
+        # Wilson's interval, which holds for few images too, and the error of the model.
+        few_p = Z95**2 / np.maximum(count_p, 1.0)
+        centre_p = (share_p + few_p / 2) / (1 + few_p)
+        drawn_p = np.sqrt(np.clip(few_p * share_p * (1 - share_p), 0, 1) + few_p**2 / 4)
+        error_p = np.hypot(drawn_p / (1 + few_p), Z95 * MODEL_ERROR["people"][1] * share_p)
+        low_p, high_p = np.maximum(centre_p - error_p, 0.0), np.minimum(centre_p + error_p, 1.0)
         # Labels drawn by chance are each other class alike, which is no pair worth a look.
         by_chance = self.share / (self.n_classes - 1) if self.n_classes > 2 else 0.0
-        sure_p = (true_p != given_p) & (share_p * count_p >= 1)
-        sure_p &= share_p - error_p > max(SMALL_SHARE, by_chance)
+        sure_p = (true_p != given_p) & (share_p * count_p >= LEAST_MOVED)
+        sure_p &= low_p > max(SMALL_SHARE, by_chance)
         kept = np.flatnonzero(sure_p)
         kept = kept[np.argsort(-share_p[kept], kind="stable")][:n]
         return [
             ConfusedPair(
                 names[true_p[i]], names[given_p[i]], float(share_p[i]),
-                float(share_p[i] - error_p[i]), float(min(1.0, share_p[i] + error_p[i])),
+                float(low_p[i]), float(high_p[i]),
             )
             for i in kept
         ]  # fmt: skip
@@ -276,8 +281,8 @@ def fit_label_confusion(
     sim_fsk = np.concatenate(list(map_blocks(look, len(sample), LOOKED_AT)), axis=1)
     fits, looks = _fits(sim_fsk, y_s)
     scorer = _Scorer(evidence, fits, looks, adapter, rows, n)
-    posterior_sk = scorer.mixed([logits(sim_fsk, f.weight_f, f.bias_k) for _, f in fits], y_s)
-    return _summary(chance, posterior_sk, y_s, looks, scorer)
+    counted = _draw(rng, rows, min(MAX_FITTED[0], max(len(sample), MAX_COUNTED // k)))
+    return _summary(chance, image_emb_nd, codes_n, counted, looks, scorer)
 
 
 def mean_confusion(parts: Sequence[LabelConfusion], n_of_part: Sequence[int]) -> LabelConfusion:
@@ -338,6 +343,11 @@ class _Scorer:
     ) -> None:
         self.evidence, self.fits, self.looks, self.adapter = evidence, fits, looks, adapter
         self.rows, self.n_images = rows, n_images
+        # Logits are linear in an image that was not seen: one product in place of three.
+        self.vectors = [
+            np.tensordot(fit.weight_f.astype(np.float32), evidence.vector_fdk, axes=1)
+            for _, fit in fits
+        ]
 
     def seen(self) -> NDArray[np.bool_]:
         """Return which images the evidence was fitted to."""
@@ -345,15 +355,22 @@ class _Scorer:
         seen_n[self.rows] = True
         return seen_n
 
-    def mixed(
-        self, logits_of_fit: list[NDArray[np.float32]], y_s: NDArray[np.int64]
+    def posteriors(
+        self, unit_bd: NDArray[np.float32], y_b: NDArray[np.int64], seen_b: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
-        """Return P(true class | image, label), (s, k)."""
-        parts = zip(self.fits, logits_of_fit, strict=True)
-        posterior_sk: NDArray[np.float32] = sum(
-            np.float32(belief) * fit.posteriors(logit_sk, y_s) for (belief, fit), logit_sk in parts
-        )  # type: ignore[assignment]
-        return posterior_sk
+        """Return P(true class | image, label), (b, k)."""
+        seen = np.flatnonzero(seen_b)
+        sim_fmk = self.evidence.of(unit_bd[seen], y_b[seen], np.ones(len(seen), dtype=bool))
+        centred_bd = unit_bd - self.evidence.mean_d
+        mixed_bk = np.zeros((len(y_b), len(self.evidence.share_k)), dtype=np.float32)
+        for (belief, fit), vector_dk in zip(self.fits, self.vectors, strict=True):
+            if len(seen) == len(y_b):
+                logit_bk = logits(sim_fmk, fit.weight_f, fit.bias_k)
+            else:
+                logit_bk = centred_bd @ vector_dk + fit.bias_k.astype(np.float32)
+                logit_bk[seen] = logits(sim_fmk, fit.weight_f, fit.bias_k)
+            mixed_bk += np.float32(belief) * fit.posteriors(logit_bk, y_b)
+        return mixed_bk
 
     def score(
         self, image_emb_nd: NDArray[Any], codes_n: NDArray[np.int64], seen_n: NDArray[np.bool_]
@@ -363,24 +380,12 @@ class _Scorer:
         out = LabelScores(
             np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, dtype=np.int64)
         )
-        # Logits are linear in an image that was not seen: one product in place of three.
-        vectors = [
-            np.tensordot(fit.weight_f.astype(np.float32), self.evidence.vector_fdk, axes=1)
-            for _, fit in self.fits
-        ]
 
         def score(block: slice) -> None:
             rows = np.arange(block.start, block.stop)
             unit_bd = host(unit_rows(image_emb_nd, rows, adapter=self.adapter))
-            y_b, seen = codes_n[block], np.flatnonzero(seen_n[block])
-            sim_fmk = self.evidence.of(unit_bd[seen], y_b[seen], np.ones(len(seen), dtype=bool))
-            centred_bd = unit_bd - self.evidence.mean_d
-            logits_of_fit = []
-            for (_, fit), vector_dk in zip(self.fits, vectors, strict=True):
-                logit_bk = centred_bd @ vector_dk + fit.bias_k.astype(np.float32)
-                logit_bk[seen] = logits(sim_fmk, fit.weight_f, fit.bias_k)
-                logits_of_fit.append(logit_bk)
-            posterior_bk = self.mixed(logits_of_fit, y_b)
+            y_b = codes_n[block]
+            posterior_bk = self.posteriors(unit_bd, y_b, seen_n[block])
             places = np.arange(len(rows))
             right_b = posterior_bk[places, y_b]
             out.likeliest_n[block] = posterior_bk.argmax(axis=1)
@@ -398,14 +403,28 @@ class _Scorer:
 
 def _summary(
     chance: LabelNoise,
-    posterior_sk: NDArray[np.float32],
-    y_s: NDArray[np.int64],
+    image_emb_nd: NDArray[Any],
+    codes_n: NDArray[np.int64],
+    rows: NDArray[np.int64],
     looks: float,
     scorer: _Scorer,
 ) -> LabelConfusion:
-    """Return share, interval and matrix of a sample."""
-    s, k = posterior_sk.shape
-    wrong_s = 1.0 - posterior_sk[np.arange(s), y_s].astype(float)
+    """Return share, interval and matrix of images that the evidence was fitted to."""
+    s, k = len(rows), chance.n_classes
+
+    def count(block: slice) -> tuple[NDArray[np.float64], Any]:
+        unit_bd = host(unit_rows(image_emb_nd, rows[block], adapter=scorer.adapter))
+        y_b = codes_n[rows[block]]
+        posterior_bk = scorer.posteriors(unit_bd, y_b, np.ones(len(y_b), dtype=bool))
+        image, true = np.nonzero(posterior_bk > SMALLEST_COUNT)
+        moved_kk = sparse.coo_array(
+            (posterior_bk[image, true].astype(float), (true, y_b[image])), shape=(k, k)
+        ).tocsr()
+        return 1.0 - posterior_bk[np.arange(len(y_b)), y_b].astype(float), moved_kk
+
+    parts = list(map_blocks(count, s, LOOKED_AT))
+    wrong_s = np.concatenate([wrong_b for wrong_b, _ in parts])
+    counts: Any = sum(moved_kk for _, moved_kk in parts)
     share = float(np.clip(wrong_s.mean(), 0.0, 1.0))
     part, relative = (
         (1 - looks) * a + looks * b for a, b in zip(*MODEL_ERROR.values(), strict=True)
@@ -413,10 +432,6 @@ def _summary(
     error = np.sqrt(part**2 + (relative * share) ** 2 + wrong_s.var() / s)
     # Of s images without a wrong label, up to 3 / s of all may be wrong at 95 %.
     high = share + max(Z95 * error, RULE_OF_THREE / s)
-    image, true = np.nonzero(posterior_sk > SMALLEST_COUNT)
-    counts = sparse.coo_array(
-        (posterior_sk[image, true].astype(float), (true, y_s[image])), shape=(k, k)
-    ).tocsr()
     return LabelConfusion(
         chance.temperature, chance.uniform_share, k, share,
         (float(max(0.0, share - Z95 * error)), float(min(1.0, high))), looks,

@@ -69,7 +69,8 @@ def estimate_label_noise(
     O(m d (d + k) + d³) time for means and regression of m = min(n, 20,000) images, up to 100,000
     with more than 400 classes; O(s d (d + k)) for the evidence of s ≤ 8,000, fewer with more
     than 130 classes; then some 200 steps of O(s k), O(s k²) up to 64 classes. Above, wrong
-    labels follow looks alone, and the matrix is sparse.
+    labels follow looks alone, and the matrix is sparse. Share and matrix are counted over 20,000
+    images, fewer with more than 840 classes.
 
     Whether an image is hard for the model or for people cannot be told from labels alone: κ of
     people and the error of the model are those of the human labels CIFAR-10N. The page of

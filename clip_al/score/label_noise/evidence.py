@@ -174,8 +174,10 @@ def fit_evidence(
     ridge_dk = whitening_dd @ (whitening_dd.T @ sum_kd.T)
     vector_fdk = np.stack([text_emb_kd.T, (sum_kd / length_k[:, None]).T, ridge_dk])
     finite_k = np.where(np.isfinite(length_k), length_k, 0.0)
-    parts = (mean_d, vector_fdk, finite_k, whitening_dd, count_k / len(rows))
-    return ClassEvidence(*(part.astype(np.float32) for part in parts), n_fitted=len(rows))
+    return ClassEvidence(
+        mean_d.astype(np.float32), vector_fdk.astype(np.float32), finite_k.astype(np.float32),
+        whitening_dd.astype(np.float32), (count_k / len(rows)).astype(np.float32), len(rows),
+    )  # fmt: skip
 
 
 def _best_penalty(
