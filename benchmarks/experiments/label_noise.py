@@ -128,7 +128,7 @@ def _material(
         # Pixels: `mini` reads digits badly, and its texts say next to nothing of them.
         gray_nd = pool.images[..., 0].reshape(len(pool.y), -1).astype(np.float32)
         texts = rng.standard_normal((len(pool.classes), gray_nd.shape[1]))
-        return pool.y, gray_nd / 255 + 1e-3, texts.astype(np.float32)
+        return pool.y, gray_nd / np.float32(255) + np.float32(1e-3), texts.astype(np.float32)
     pool = load_pool("cifar10", data=options.data, per_class=per_class, seed=seed)
     images = pool.images if source == "mini" else np.stack([small(image) for image in pool.images])
     return pool.y, embed_images(images, encoder), embed_classes(pool.classes, encoder)
@@ -152,8 +152,8 @@ def given_labels(
             raise UnavailableError(f"{path} is not there; it holds people's labels of CIFAR-10")
         with np.load(path, allow_pickle=False) as table:
             number = {name: i for i, name in enumerate(table["ids"].tolist())}
-            people_n = table[PEOPLE[labels]].astype(np.int64)
-        return people_n[[number[name] for name in file_names(per_class, seed)]]
+            people_n: NDArray[np.int64] = table[PEOPLE[labels]].astype(np.int64)
+        return np.take(people_n, [number[name] for name in file_names(per_class, seed)])
     kind, percent = labels.split()
     return flip_labels(y_n, int(percent) / 100, seed, int(y_n.max()) + 1, kind)
 
@@ -308,7 +308,9 @@ def verdict_table(records: pd.DataFrame) -> pd.DataFrame:
     """Return on how many sets of labels each aim is met, by source."""
     true, ours = records["true_share"], records["ours: share"]
     off, theirs = (ours - true).abs(), (records["cleanlab, self-confidence: share"] - true).abs()
-    aucs = records[[c for c in records if c.startswith("cleanlab") and c.endswith(": auc")]]
+    aucs = records[
+        [c for c in map(str, records) if c.startswith("cleanlab") and c.endswith(": auc")]
+    ]
     ahead = records["ours: auc"] - aucs.max(axis=1)
     by_people = records["labels"].isin(list(PEOPLE))
     met = pd.DataFrame(
@@ -340,7 +342,7 @@ def share_table(records: pd.DataFrame) -> pd.DataFrame:
 
 def suspect_table(records: pd.DataFrame, what: str) -> pd.DataFrame:
     """Return one measure in percent by method and kind of labels."""
-    columns = [name for name in records if name.endswith(f": {what}")]
+    columns = [name for name in map(str, records) if name.endswith(f": {what}")]
     long = records.melt(["labels", "seed"], columns, "method", "value").dropna()
     long["method"] = long["method"].str.removesuffix(f": {what}")
     return spread_table(long, rows="method", columns="labels", value="value")
@@ -348,7 +350,7 @@ def suspect_table(records: pd.DataFrame, what: str) -> pd.DataFrame:
 
 def cost_s(cell: Cell) -> float:
     """Return roughly the seconds of one core, encoding left out."""
-    return 5 + cell["per_class"] / 50
+    return 5 + float(cell["per_class"]) / 50
 
 
 EXPERIMENT = Experiment(

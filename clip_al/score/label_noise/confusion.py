@@ -363,11 +363,12 @@ class _Scorer:
         sim_fmk = self.evidence.of(unit_bd[seen], y_b[seen], np.ones(len(seen), dtype=bool))
         centred_bd = unit_bd - self.evidence.mean_d
         mixed_bk = np.zeros((len(y_b), len(self.evidence.share_k)), dtype=np.float32)
+        logit_bk: NDArray[np.float32]
         for (belief, fit), vector_dk in zip(self.fits, self.vectors, strict=True):
             if len(seen) == len(y_b):
                 logit_bk = logits(sim_fmk, fit.weight_f, fit.bias_k)
             else:
-                logit_bk = centred_bd @ vector_dk + fit.bias_k.astype(np.float32)
+                logit_bk = np.asarray(centred_bd @ vector_dk + fit.bias_k, dtype=np.float32)
                 logit_bk[seen] = logits(sim_fmk, fit.weight_f, fit.bias_k)
             mixed_bk += np.float32(belief) * fit.posteriors(logit_bk, y_b)
         return mixed_bk
