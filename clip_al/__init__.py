@@ -14,8 +14,8 @@ what to label         `UncertaintyCoverageSampling`, `CBDMarginSampling`, `CBDSa
                       `AlignmentDiversitySampling`,
                       `pick_by_geometric_diversity`, `PickExplanation`
 what to train on      `ClipSelector`, `SelectionOptimizer`, `DatasetAdapter`,
-                      `CrossFitAdapter`, `estimate_label_noise`, `LabelNoise`,
-                      `check_agreement`, `Agreement`
+                      `CrossFitAdapter`, `estimate_label_noise`, `LabelConfusion`,
+                      `LabelNoise`, `check_agreement`, `Agreement`
 what was chosen       `Selection`, `Suspect`, `SelectionReport`, `Comparison`, `write_report`
 training              `SelectedSubsetSampler`, `DistributedSelectedSubsetSampler`
 errors                `ClipAlError`, the base of all in `clip_al.errors`
@@ -52,8 +52,9 @@ _PUBLIC = {
     "pick_by_geometric_diversity": "label.greedy",
     "Agreement": "score.agreement",
     "check_agreement": "score.agreement",
-    "LabelNoise": "score.label_noise",
-    "estimate_label_noise": "score.label_noise",
+    "LabelConfusion": "score.label_noise.confusion",
+    "LabelNoise": "score.label_noise.symmetric",
+    "estimate_label_noise": "score.label_noise.estimate",
     "DatasetAdapter": "adapt.adapter",
     "CrossFitAdapter": "adapt.cross_fit",
     "ClipSelector": "subset.selector",
@@ -99,6 +100,7 @@ __all__ = [
     "DeviceEmbeddings",
     "DistributedSelectedSubsetSampler",
     "EmbeddingTable",
+    "LabelConfusion",
     "LabelNoise",
     "PickExplanation",
     "SelectedSubsetSampler",
@@ -149,7 +151,9 @@ if TYPE_CHECKING:
     from clip_al.score import alignment_diversity as scores
     from clip_al.score import neighbors
     from clip_al.score.agreement import Agreement, check_agreement
-    from clip_al.score.label_noise import LabelNoise, estimate_label_noise
+    from clip_al.score.label_noise.confusion import LabelConfusion
+    from clip_al.score.label_noise.estimate import estimate_label_noise
+    from clip_al.score.label_noise.symmetric import LabelNoise
     from clip_al.show import plots
     from clip_al.show.report.write import write_report
     from clip_al.subset.optimizer import SelectionOptimizer

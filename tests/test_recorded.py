@@ -110,7 +110,12 @@ def selections():
     }
     return {
         name: clip_al.ClipSelector(
-            ratio=0.3, class_names=names, class_embeddings=T, random_state=0, **settings
+            ratio=0.3,
+            class_names=names,
+            class_embeddings=T,
+            noise_model="symmetric",
+            random_state=0,
+            **settings,
         ).fit_select(Z, y)
         for name, settings in options.items()
     }

@@ -44,7 +44,7 @@ from clip_al import ClipEncoder, ConceptProfiles, ConceptVocabulary, concept_div
 from clip_al.arrays.order import lowest
 from clip_al.integrations import ray as on_ray
 from clip_al.label.uncertainty import margin
-from clip_al.score.label_noise import LabelNoise
+from clip_al.score.label_noise.symmetric import LabelNoise
 
 N_LABELLED = 500
 N_CLASSES = 10

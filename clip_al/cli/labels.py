@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from clip_al.subset.selector import ClipSelector
 
 TRAIN = "With labels"
+MAX_PAIRS = 5
 FOR_LABELS = {
     "labels": "--labels",
     "classes": "--classes",
@@ -136,18 +137,22 @@ def fit_selection(
 
 
 def print_noise(selection: Selection, *, warned: bool) -> None:
-    """Print how many labels look wrong, and what does not agree unless a fit warned of it now."""
-    from clip_al.score.agreement import share_of_wrong
+    """Print how many labels look wrong, which classes are worth a look, and what does not agree.
 
-    share, message = share_of_wrong(selection.settings)
-    if share is not None:
-        n = round(share * selection.n_images)
+    Of what does not agree a fit has `warned` already.
+    """
+    from clip_al.score.agreement import share_of_wrong
+    from clip_al.subset.selection_summaries import label_noise_in_words
+
+    share, pairs = label_noise_in_words(selection.settings)
+    _, message = share_of_wrong(selection.settings)
+    if share:
         doubt = ", but see the warning" if message and warned else ""
-        out.print(
-            f"\nAbout {share:.1%} of the labels look wrong ({n:,} of {selection.n_images:,})"
-            f"{doubt}.",
-            highlight=False,
-        )
+        said = f"\n{share[0].upper()}{share[1:]}{doubt}."
+        out.print(said, highlight=False, markup=False)
+        if pairs:
+            listed = "; ".join(pairs[:MAX_PAIRS])
+            out.print(f"Worth a look: {listed}.", highlight=False, markup=False)
     elif message:
         see = ": see the warning" if warned else ""
         out.print(f"\nHow many labels are wrong cannot be told{see}.", highlight=False)
@@ -156,8 +161,10 @@ def print_noise(selection: Selection, *, warned: bool) -> None:
 
 
 def noise_record(selection: Selection) -> dict[str, Any]:
-    """Return the same for JSON: a share, or null, and what does not agree, or null."""
+    """Return the same for JSON; null where the selection does not say or it cannot be told."""
     from clip_al.score.agreement import share_of_wrong
 
-    share, message = share_of_wrong(selection.settings)
-    return {"wrong_fraction": share, "disagreement": message or None}
+    _, message = share_of_wrong(selection.settings)
+    names = ("wrong_fraction", "wrong_interval", "confused_pairs")
+    known = {name: selection.settings.get(name) for name in names}
+    return {**known, "disagreement": message or None}

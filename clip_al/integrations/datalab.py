@@ -47,8 +47,8 @@ def class_probabilities(selector: ClipSelector, Z: Embeddings) -> NDArray[np.flo
     ndarray of shape (n, k), float32
         In [0, 1], rows sum to 1: the softmax of the similarities to the selector's class
         vectors at its temperature. At the given label its logarithm is the selection's score
-        ``label_score``; with ``adapter="cross-fit"`` nearly so, as the halves share one mean
-        temperature.
+        ``label_score`` with ``noise_model="symmetric"``; with ``adapter="cross-fit"`` nearly so,
+        as the halves share one mean temperature.
 
     Raises
     ------

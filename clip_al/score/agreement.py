@@ -52,13 +52,14 @@ def disagreement(agreement: Agreement) -> dict[str, Any]:
     """Return what does not agree, as settings of a selection hold it; empty where all does.
 
     Where labels seem to stand at the wrong images, an estimate of how many are wrong means
-    nothing, and ``wrong_fraction`` is None.
+    nothing: share, interval and pairs are None.
     """
     if not agreement.findings:
         return {}
     kinds = [finding.kind for finding in agreement.findings]
     found = {"kinds": kinds, "message": agreement.message}
-    return {"disagreement": found, **({} if agreement.rows_fit else {"wrong_fraction": None})}
+    unknown = ("wrong_fraction", "wrong_interval", "confused_pairs")
+    return {"disagreement": found, **({} if agreement.rows_fit else dict.fromkeys(unknown))}
 
 
 def share_of_wrong(settings: Mapping[str, Any]) -> tuple[float | None, str]:

@@ -1,7 +1,7 @@
 """Every score of a labelled image that a selector goes by, in one adapted space.
 
-    adapter ──▶ class vectors ──▶ label noise ──▶ log-probability of the label, likeliest
-                                                  class, SAS, probability that the label is right
+    adapter ──▶ class vectors ──▶ label noise ──▶ SAS, probability that the label is right,
+                                                  likeliest class
             ──▶ SDS
 
 Trusts what it is given.
@@ -25,7 +25,9 @@ from clip_al.score.alignment_diversity import (
     semantic_alignment_scores,
 )
 from clip_al.score.class_vectors import blend_class_vectors
-from clip_al.score.label_noise import LabelNoise, estimate_label_noise
+from clip_al.score.label_noise.confusion import LabelConfusion, mean_confusion
+from clip_al.score.label_noise.estimate import fit_label_noise
+from clip_al.score.label_noise.symmetric import LabelNoise
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,12 @@ class ImageScores:
     sds_n : ndarray of shape (n,), float32, or None
         Diversity, where it was measured; higher is chosen first.
     log_prob_n : ndarray of shape (n,), float32
-        Log-probability of the given label, in (-inf, 0].
+        Log-probability of the given label by the image alone, in (-inf, 0].
+    label_score_n : ndarray of shape (n,), float32
+        How credible the label is, lowest the likeliest wrong: the log-odds that it is right, or
+        with the symmetric model `log_prob_n`.
     likeliest_n : ndarray of shape (n,), int64
-        The most similar class.
+        The likeliest true class, or with the symmetric model the most similar one.
     right_n : ndarray of shape (n,), float32
         Probability in [0, 1] that the label is right.
     noise : LabelNoise
@@ -51,6 +56,7 @@ class ImageScores:
     sas_n: NDArray[np.float32]
     sds_n: NDArray[np.float32] | None
     log_prob_n: NDArray[np.float32]
+    label_score_n: NDArray[np.float32]
     likeliest_n: NDArray[np.int64]
     right_n: NDArray[np.float32]
     noise: LabelNoise
@@ -66,6 +72,7 @@ def score_images(
     noise_aware: bool,
     text_weight: float,
     n_neighbors: float | None,
+    noise_model: str = "confusion",
     device: str | None = None,
     exact_up_to: int | None = None,
     random_state: int | None = 0,
@@ -91,6 +98,9 @@ def score_images(
         See `blend_class_vectors`. Mean images are those of images that the adapter saw.
     n_neighbors : int, float or None
         See `sample_diversity_scores`; None does not measure SDS.
+    noise_model : {"confusion", "symmetric"}
+        See `estimate_label_noise`. The confusion is fitted to the texts, and to images that the
+        adapter did not see where it is cross-fitted.
     device, exact_up_to
         See `sample_diversity_scores`.
     random_state : int, optional
@@ -103,15 +113,16 @@ def score_images(
     of all others.
     """
     n = len(codes_n)
-    sas_n, log_prob_n, right_n = (np.empty(n, dtype=np.float32) for _ in range(3))
+    sas_n, log_prob_n, score_n, right_n = (np.empty(n, dtype=np.float32) for _ in range(4))
     likeliest_n = np.empty(n, dtype=np.int64)
-    noises = []
+    noises, sizes = [], []
     for scored, one, class_emb_kd in class_vectors_by_fold(
         image_emb_nd, codes_n, text_emb_kd, adapter, text_weight
     ):
         Z, y = subset(image_emb_nd, scored), codes_n[scored]
         space = None if one is None else _Space(one, class_emb_kd)
-        noise = estimate_label_noise(Z, y, class_emb_kd, adapter=space, random_state=random_state)
+        texts_kd = text_emb_kd if one is None else one.transform_texts(text_emb_kd)
+        noise = fit_label_noise(Z, y, class_emb_kd, texts_kd, space, noise_model, random_state)
         log_prob_n[scored], likeliest_n[scored] = label_log_probabilities(
             Z, y, class_emb_kd, temperature=noise.temperature, adapter=space, device=device
         )
@@ -123,8 +134,15 @@ def score_images(
             sas_n[scored] = semantic_alignment_scores(
                 Z, y, class_emb_kd, adapter=space, device=device
             )
-        right_n[scored] = noise.label_probability(log_prob_n[scored])
+        if isinstance(noise, LabelConfusion):
+            found = noise.score(Z, y)
+            right_n[scored], score_n[scored] = found.right_n, found.odds_n
+            likeliest_n[scored] = found.likeliest_n
+        else:
+            right_n[scored] = noise.label_probability(log_prob_n[scored])
+            score_n[scored] = log_prob_n[scored]
         noises.append(noise)
+        sizes.append(len(y))
     sds_n = None
     if n_neighbors is not None:
         sds_n = sample_diversity_scores(
@@ -136,7 +154,9 @@ def score_images(
             exact_up_to=exact_up_to,
             random_state=random_state,
         )
-    return ImageScores(sas_n, sds_n, log_prob_n, likeliest_n, right_n, _mean_noise(noises))
+    return ImageScores(
+        sas_n, sds_n, log_prob_n, score_n, likeliest_n, right_n, _mean_noise(noises, sizes)
+    )
 
 
 def class_vectors_by_fold(
@@ -191,7 +211,10 @@ def _folds(
     ]
 
 
-def _mean_noise(noises: Sequence[LabelNoise]) -> LabelNoise:
+def _mean_noise(noises: Sequence[LabelNoise], sizes: Sequence[int]) -> LabelNoise:
+    confusions = [noise for noise in noises if isinstance(noise, LabelConfusion)]
+    if confusions:
+        return mean_confusion(confusions, sizes)
     return LabelNoise(
         float(np.mean([noise.temperature for noise in noises])),
         float(np.mean([noise.uniform_share for noise in noises])),

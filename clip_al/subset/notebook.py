@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from clip_al.html_tables import folded, page, pairs, share_cells, table, text
 from clip_al.score.agreement import share_of_wrong
+from clip_al.subset.selection_summaries import label_noise_in_words
 
 if TYPE_CHECKING:
     import pandas as pd
 
 N_CLASSES = 10
 N_SUSPECTS = 5
+N_PAIRS = 5
 
 
 def selection_html(selection: Any) -> str:
@@ -75,9 +77,10 @@ def selector_html(selector: Any) -> str:
     if selection is None:
         title = "<b>ClipSelector</b>, not fitted: call <code>fit_select(Z, y)</code>"
         return page(title, asked)
-    share, _ = share_of_wrong(selection.settings)
+    share, pairs_found = label_noise_in_words(selection.settings)
     found = {
-        "labels that look wrong": "cannot be told" if share is None else f"{share:.1%}",
+        "labels": share or "how many are wrong cannot be told",
+        **({"worth a look": "; ".join(pairs_found[:N_PAIRS])} if pairs_found else {}),
         "weight of the class texts": f"{selector.text_weight_:g}",
         "adapter": "none" if selector.adapter_ is None else type(selector.adapter_).__name__,
     }

@@ -70,7 +70,7 @@ class Selection:
         Size n of the dataset.
     scores : mapping of str to array-like of shape (n,)
         Of every image, chosen or not. Known names: ``sas``, ``sds``, ``total`` (higher is
-        chosen first), ``label_score`` (log-probability of the given label), ``likeliest``
+        chosen first), ``label_score`` (how credible the given label is), ``likeliest``
         (number of the likeliest class).
     settings : mapping
         What was asked and with which model and seed; anything that JSON can hold.

@@ -5,17 +5,21 @@ pandas is imported where a table is made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clip_al.file_names import text_column
+from clip_al.score.label_noise.confusion import ConfusedPair, share_in_words
 
 if TYPE_CHECKING:
     import pandas as pd
+
+PAIR_FIELDS = set(ConfusedPair._fields)
+SMALL_CHANCE = 5e-4  # reads 0.0 %
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,45 @@ class Comparison:
         return "\n".join(lines)
 
 
+def label_noise_in_words(settings: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Say how many labels look wrong, and which classes are worth a look.
+
+    Parameters
+    ----------
+    settings : mapping
+        Of a selection: `wrong_fraction`, and where a confusion was fitted `wrong_interval` and
+        `confused_pairs`.
+
+    Returns
+    -------
+    share : str
+        Without a full stop; empty where the selection does not know, or its file is damaged.
+    pairs : list of str
+        Largest share first.
+
+    Examples
+    --------
+    >>> label_noise_in_words({"wrong_fraction": 0.1, "wrong_interval": [0.08, 0.12]})
+    ('10 % of the labels look wrong (8–12 %)', [])
+    >>> label_noise_in_words({"wrong_fraction": 0.0})
+    ('no sign of labels drawn by chance', [])
+    """
+    share, interval = settings.get("wrong_fraction"), settings.get("wrong_interval")
+    if not _is_share(share):
+        return "", []
+    if not (
+        isinstance(interval, Sequence) and len(interval) == 2 and all(map(_is_share, interval))
+    ):
+        if share < SMALL_CHANCE:
+            return "no sign of labels drawn by chance", []
+        return f"{share:.1%} of the labels look wrong, as if drawn by chance", []
+    listed = settings.get("confused_pairs")
+    pairs = listed if isinstance(listed, Sequence) and not isinstance(listed, str) else []
+    known = [pair for pair in pairs if isinstance(pair, Mapping) and set(pair) == PAIR_FIELDS]
+    low, high = interval
+    return share_in_words(share, (low, high)), [str(ConfusedPair(**pair)) for pair in known]
+
+
 def share_table(
     codes_n: NDArray[np.int64], names: Sequence[Any], indices: NDArray[np.int64]
 ) -> pd.DataFrame:
@@ -162,3 +205,7 @@ def _balance(table: pd.DataFrame | None) -> tuple[float, float] | None:
     before, after = table["before"].to_numpy(), table["after"].to_numpy()
     there = before > 0
     return tuple(float(x[there].min() / x[there].max()) for x in (before, after))  # type: ignore[return-value]
+
+
+def _is_share(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1

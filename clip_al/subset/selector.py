@@ -33,7 +33,9 @@ from clip_al.score.alignment_diversity import (
     standardize_scores,
 )
 from clip_al.score.class_vectors import best_text_weight, check_text_weight, unit_class_embeddings
-from clip_al.score.label_noise import LabelNoise
+from clip_al.score.label_noise.confusion import LabelConfusion
+from clip_al.score.label_noise.estimate import NOISE_MODELS
+from clip_al.score.label_noise.symmetric import LabelNoise
 from clip_al.score.labelled_images import ImageScores, distance_space, score_images
 from clip_al.score.neighbors import neighbour_count, neighbour_graph
 from clip_al.subset.notebook import selector_html
@@ -114,10 +116,15 @@ class ClipSelector(BaseEstimator):
         Bring both scores to mean 0 and standard deviation 1, within each class or over all
         images, before they are added.
     noise_aware : bool, optional
-        Reckon with labels drawn by chance, as `estimate_label_noise` finds them. SDS is
-        weighted by the probability that the label is right: an image far from the others of
-        its class adds diversity if it is, and harm if it is not. Contrastive SAS is the
-        log-likelihood of the label, from the image or from chance.
+        Reckon with wrong labels, as `estimate_label_noise` finds them. SDS is weighted by the
+        probability that the label is right: an image far from the others of its class adds
+        diversity if it is, and harm if it is not. Contrastive SAS is the log-likelihood of the
+        label, from the image or from chance.
+    noise_model : {"confusion", "symmetric"}
+        See `estimate_label_noise`: which labels look wrong, how many, and which class is
+        labelled as which. "symmetric" is what releases up to 0.1.0 knew, labels drawn by chance;
+        it finds too few of people's errors, see decisions/0015. Contrastive SAS goes by it with
+        both.
     alpha : float or "ratio", optional
         Weight of SDS: a number, or the share that is chosen. By default 0: images that are far
         from the others of their class are not those to learn from first, see decisions/0009;
@@ -152,8 +159,10 @@ class ClipSelector(BaseEstimator):
         Fitted.
     class_embeddings_ : ndarray of shape (k, d), float32
         Unit rows, before the adapter.
-    label_noise_ : LabelNoise
-        The share of labels that look wrong, and the temperature of the probabilities.
+    label_noise_ : LabelConfusion
+        The share of labels that look wrong with its interval, and which classes are labelled as
+        which; `str` of it is readable, and `confused_pairs` says what is worth a look. With
+        ``noise_model="symmetric"`` its base class, `LabelNoise`.
     text_weight_ : float
     agreement_ : Agreement
         Whether labels, names and images belong together; see `check_agreement`. What does not
@@ -209,6 +218,7 @@ class ClipSelector(BaseEstimator):
         alignment: str | None = None,
         scale: str | None = None,
         noise_aware: bool | None = None,
+        noise_model: str = "confusion",
         alpha: float | str | None = None,
         text_weight: float | str | None = None,
         n_neighbors: float | None = None,
@@ -230,6 +240,7 @@ class ClipSelector(BaseEstimator):
         self.alignment = alignment
         self.scale = scale
         self.noise_aware = noise_aware
+        self.noise_model = noise_model
         self.alpha = alpha
         self.text_weight = text_weight
         self.n_neighbors = n_neighbors
@@ -309,6 +320,7 @@ class ClipSelector(BaseEstimator):
             noise_aware=settings["noise_aware"],
             text_weight=weight,
             n_neighbors=settings["n_neighbors"],
+            noise_model=self.noise_model,
             device=self.device,
             exact_up_to=self.exact_up_to,
             random_state=self.random_state,
@@ -331,7 +343,9 @@ class ClipSelector(BaseEstimator):
             "exact_up_to": self.exact_up_to,
             "text_weight": weight,
             "temperature": scores.noise.temperature,
+            "noise_model": self.noise_model,
             "wrong_fraction": scores.noise.wrong_fraction,
+            **_confusion_record(scores.noise, known.class_names),
             "random_state": self.random_state,
             **disagreement(agreement),
         }
@@ -417,6 +431,7 @@ class ClipSelector(BaseEstimator):
         settings = {name: preset[name] if given[name] is None else given[name] for name in preset}
         check_choice(settings["alignment"], ALIGNMENTS, "alignment")
         check_choice(settings["scale"], SCALES, "scale")
+        check_choice(self.noise_model, NOISE_MODELS, "noise_model")
         check_choice(settings["solver"], SOLVERS, "solver")
         settings["n_neighbors"] = neighbors_for_sds(
             self.n_neighbors, check_alpha(settings["alpha"])
@@ -546,6 +561,17 @@ class ClipSelector(BaseEstimator):
         )
 
 
+def _confusion_record(noise: LabelNoise, class_names: Sequence[str] | None) -> dict[str, Any]:
+    """Return the interval of wrong labels and the pairs worth a look, as JSON holds them."""
+    if not isinstance(noise, LabelConfusion):
+        return {}
+    pairs = noise.confused_pairs(class_names=class_names)
+    return {
+        "wrong_interval": list(noise.interval),
+        "confused_pairs": [pair._asdict() for pair in pairs],
+    }
+
+
 def _choose(fitted: _Fitted, ratios: Sequence[float], n_classes: int) -> list[Selection]:
     """Choose at several ratios, and record all scores as they were before scaling."""
     scores, known, scale = fitted.scores, fitted.known, fitted.settings["scale"]
@@ -568,7 +594,7 @@ def _choose(fitted: _Fitted, ratios: Sequence[float], n_classes: int) -> list[Se
     plain: dict[str, NDArray[Any]] = {
         "sas": scores.sas_n,
         **({} if scores.sds_n is None else {"sds": scores.sds_n}),
-        "label_score": scores.log_prob_n,
+        "label_score": scores.label_score_n,
         "label_probability": scores.right_n,
         "likeliest": scores.likeliest_n,
     }

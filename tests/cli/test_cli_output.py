@@ -298,6 +298,7 @@ def test_suspects_in_json(place: Path) -> None:
     bare = Selection.from_indices([0], 3, scores={"sas": np.arange(3.0)})
     bare.save("bare.json")
     said = answer("suspects", "bare.json")
+    assert said["wrong_interval"] is said["confused_pairs"] is None
     assert said["wrong_fraction"] is said["output"] is said["suspects"][0]["id"] is None
 
 

@@ -12,7 +12,7 @@ from clip_al.score.alignment_diversity import (
     sample_diversity_scores,
     semantic_alignment_scores,
 )
-from clip_al.score.label_noise import estimate_label_noise
+from clip_al.score.label_noise.estimate import estimate_label_noise
 from clip_al.score.labelled_images import distance_space, score_images
 from tests.reference import contents, random_unit
 
@@ -22,6 +22,7 @@ SETTINGS = {
     "noise_aware": False,
     "text_weight": 1.0,
     "n_neighbors": 0.1,
+    "noise_model": "symmetric",
 }
 
 
@@ -57,7 +58,7 @@ def folds(images, y, T):
 def test_scores_are_those_of_the_functions(images, y, T, adapter, adapted):
     one = adapter if adapted else None
     scores = score_images(images, y, T, one, **SETTINGS)
-    noise = estimate_label_noise(images, y, T, adapter=one)
+    noise = estimate_label_noise(images, y, T, adapter=one, model="symmetric")
     assert scores.noise.temperature == pytest.approx(noise.temperature, rel=1e-4)
     assert scores.noise.uniform_share == pytest.approx(noise.uniform_share, rel=1e-3)
     log_prob, likeliest = label_log_probabilities(
@@ -71,6 +72,7 @@ def test_scores_are_those_of_the_functions(images, y, T, adapter, adapted):
     assert (aware.sas_n != scores.sas_n).any()
     assert scores.likeliest_n.tolist() == likeliest.tolist()
     np.testing.assert_allclose(scores.right_n, noise.label_probability(log_prob), atol=1e-3)
+    assert scores.label_score_n.tolist() == scores.log_prob_n.tolist()
     expected = sample_diversity_scores(images, y, 0.1, adapter=one)
     np.testing.assert_array_equal(scores.sds_n, expected)
 
@@ -136,11 +138,41 @@ def test_several_adapters_have_no_common_space_for_distances(images, y, T, folds
 def test_the_noise_of_folds_is_their_mean(images, y, T, folds):
     noise = score_images(images, y, T, folds, **SETTINGS).noise
     parts = [
-        estimate_label_noise(images[of], y[of], T, adapter=one)
+        estimate_label_noise(images[of], y[of], T, adapter=one, model="symmetric")
         for one, of in ((one, folds.fold_ == f) for f, one in enumerate(folds.adapters_))
     ]
     assert noise.temperature == pytest.approx(np.mean([p.temperature for p in parts]), rel=1e-4)
     assert noise.uniform_share == pytest.approx(np.mean([p.uniform_share for p in parts]), rel=1e-3)
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_the_confusion_says_which_labels_are_right(images, y, T, adapter, adapted):
+    """And SAS goes by chance alone, as it does with the symmetric model."""
+    one = adapter if adapted else None
+    settings = {**SETTINGS, "noise_aware": True}
+    scores = score_images(images, y, T, one, **{**settings, "noise_model": "confusion"})
+    noise = estimate_label_noise(images, y, T, adapter=one)
+    right_n, odds_n, likeliest_n = noise.score(images, y)
+    assert scores.noise.wrong_fraction == pytest.approx(noise.wrong_fraction, abs=1e-3)
+    np.testing.assert_allclose(scores.right_n, right_n, atol=1e-2)
+    np.testing.assert_allclose(scores.label_score_n, odds_n, rtol=0.02, atol=0.2)
+    assert (scores.likeliest_n == likeliest_n).mean() > 0.98
+    plain = score_images(images, y, T, one, **settings)
+    np.testing.assert_array_equal(scores.sas_n, plain.sas_n)
+    assert (scores.right_n != plain.right_n).any()
+
+
+def test_the_confusion_of_folds_is_their_mean(images, y, T, folds):
+    scores = score_images(images, y, T, folds, **{**SETTINGS, "noise_model": "confusion"})
+    parts = [
+        estimate_label_noise(images[of], y[of], T, adapter=one)
+        for one, of in ((one, folds.fold_ == f) for f, one in enumerate(folds.adapters_))
+    ]
+    sizes = np.bincount(folds.fold_)
+    mean = np.average([part.wrong_fraction for part in parts], weights=sizes)
+    assert scores.noise.wrong_fraction == pytest.approx(mean, abs=1e-3)
+    wrong = y != np.arange(N) % K
+    assert scores.right_n[wrong].mean() < 0.3 < 0.9 < scores.right_n[~wrong].mean()
 
 
 def test_without_text_mean_images_decide(images, y, T):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from clip_al.errors import InvalidInputError, InvalidTypeError
 from clip_al.subset.selection import Selection
-from clip_al.subset.selection_summaries import Suspect
+from clip_al.subset.selection_summaries import Suspect, label_noise_in_words
 from tests.helpers import exactly
 from tests.subset.selections import NAMES, make
 
@@ -161,3 +161,34 @@ def test_names_that_are_not_utf_8_are_shown():
         assert frame[column].tolist() == names
     assert frame["likeliest"].tolist() == names[::-1]
     assert selection.report().classes["name"].tolist() == names
+
+
+PAIR = {"true": "cat", "given": "dog", "share": 0.05, "low": 0.04, "high": 0.06}
+
+
+@pytest.mark.parametrize(
+    ("settings", "share", "pairs"),
+    [
+        ({}, "", []),
+        ({"wrong_fraction": "?"}, "", []),
+        ({"wrong_fraction": 0.123}, "12.3% of the labels look wrong, as if drawn by chance", []),
+        (
+            {"wrong_fraction": 0.1, "wrong_interval": [0.08, 0.12], "confused_pairs": [PAIR]},
+            "10 % of the labels look wrong (8–12 %)",
+            ["cat labelled dog: 4–6 % of cat"],
+        ),
+        (
+            {"wrong_fraction": 0.0, "wrong_interval": [0.0, 0.031], "confused_pairs": "?"},
+            "no sign of more than 4 % wrong labels",
+            [],
+        ),
+        # A file that was written to by hand: what it still says is said.
+        (
+            {"wrong_fraction": 0.0, "wrong_interval": [0, "?"], "confused_pairs": [{"true": 1}]},
+            "no sign of labels drawn by chance",
+            [],
+        ),
+    ],
+)
+def test_wrong_labels_in_words(settings, share, pairs):
+    assert label_noise_in_words(settings) == (share, pairs)

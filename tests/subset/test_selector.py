@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 import warnings
@@ -25,7 +26,7 @@ from clip_al.score.alignment_diversity import (
     semantic_alignment_scores,
     standardize_scores,
 )
-from clip_al.score.label_noise import LabelNoise
+from clip_al.score.label_noise.symmetric import LabelNoise
 from tests.helpers import NAMES, images_near
 from tests.reference import contents, random_unit
 
@@ -114,12 +115,13 @@ def test_wrong_labels_are_left_out_and_classes_kept(images, y, T, wrong, adapter
 
 
 def test_the_default_is_the_standardised_alignment(images, y, T):
-    selection = make(T, ratio=0.4).fit_select(images, y)
+    selector = make(T, ratio=0.4)
+    selection = selector.fit_select(images, y)
     scores = selection.scores
     sas = standardize_scores(scores["sas"], y)
     np.testing.assert_allclose(scores["total"], sas, atol=1e-6)
     settings = selection.settings
-    share = settings["wrong_fraction"] / (1 - 1 / K)
+    share = selector.label_noise_.uniform_share
     alignment = semantic_alignment_scores(
         images, y, T, alignment="contrastive", temperature=settings["temperature"]
     )
@@ -132,6 +134,23 @@ def test_the_default_is_the_standardised_alignment(images, y, T):
         assert quota == pytest.approx(0.4 * len(members), abs=1)
         best = members[np.argsort(-scores["total"][members], kind="stable")[:quota]]
         assert np.isin(best, selection.indices).all()
+
+
+def test_confused_classes_are_named(images, T):
+    truth = np.arange(N) % K
+    y = np.where(np.arange(N) % 20 == 1, 2, truth)  # a fifth of class 1 is labelled 2
+    selector = make(T, ratio=0.5, class_names=["ant", "bee", "wasp", "fly"])
+    settings = selector.fit_select(images, y).settings
+    low, high = settings["wrong_interval"]
+    assert low < 0.05 < high
+    assert selector.label_noise_.interval == (low, high)
+    first = settings["confused_pairs"][0]
+    assert (first["true"], first["given"]) == ("bee", "wasp")
+    assert first["low"] < 0.2 < first["high"]
+    assert json.loads(json.dumps(settings["confused_pairs"])) == list(settings["confused_pairs"])
+    plain = make(T, ratio=0.5, noise_model="symmetric").fit_select(images, y).settings
+    assert not {"wrong_interval", "confused_pairs"} & set(plain)
+    assert plain["noise_model"] == "symmetric"
 
 
 @pytest.mark.parametrize("ratio", [1 / N, 0.25, 0.9, 1.0, 1])
@@ -304,7 +323,12 @@ def test_turning_labels_of_one_fold_changes_how_the_others_are_scored(images, y,
     fold = np.arange(N) // 4 % 2
     turned = np.where(fold == 0, (y + 1) % K, y)
     plain, other = (
-        make(T, adapter=clone(folds).fit(images, labels, T, fold=fold), alignment="cosine")
+        make(
+            T,
+            adapter=clone(folds).fit(images, labels, T, fold=fold),
+            alignment="cosine",
+            noise_model="symmetric",
+        )
         .fit_select(images, labels)
         .scores
         for labels in (y, turned)
@@ -541,7 +565,8 @@ def test_parameters_are_kept_as_they_were_given(T):
     given = {
         "ratio": "?", "class_names": NAMES, "class_embeddings": T, "encoder": object(),
         "preset": "?", "adapter": "?", "alignment": "?", "scale": "?", "noise_aware": "?",
-        "alpha": "?", "text_weight": "?", "n_neighbors": "?", "exact_up_to": "?",
+        "noise_model": "?", "alpha": "?", "text_weight": "?", "n_neighbors": "?",
+        "exact_up_to": "?",
         "class_balance": {"a": 1}, "group_balance": "?", "solver": "?", "redundancy": "?",
         "device": "?", "random_state": "?", "progress": "?",
     }  # fmt: skip

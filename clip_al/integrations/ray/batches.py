@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -40,7 +41,8 @@ from clip_al.score.alignment_diversity import (
     semantic_alignment_scores,
     standardize_scores,
 )
-from clip_al.score.label_noise import LabelNoise
+from clip_al.score.label_noise.confusion import LabelConfusion
+from clip_al.score.label_noise.symmetric import LabelNoise
 
 Batch: TypeAlias = "dict[str, NDArray[Any]]"
 _SEED_STEP = 0x9E3779B97F4A7C15  # spreads small seeds over all 64 bits
@@ -218,6 +220,31 @@ def _first(batch: Batch) -> NDArray[Any]:
 # Scores
 
 
+@dataclass(frozen=True)
+class SampledConfusion(LabelConfusion):
+    """A confusion of labels that knows which rows of the dataset it was fitted to.
+
+    Parameters
+    ----------
+    bounds : Bounds
+        Of the hashes of the ids in the sample.
+    seed : int
+        Of the hashes.
+    """
+
+    bounds: Bounds | None = field(default=None, compare=False, repr=False)
+    seed: int = 0
+
+    def seen(self, batch: Batch) -> NDArray[np.bool_]:
+        """Return which rows are of the sample, so that none votes for its own label."""
+        if self.bounds is None:
+            return np.zeros(len(column(batch, "id")), dtype=bool)
+        taken_n: NDArray[np.bool_] = self.bounds.is_taken(
+            keys_of(random_keys(batch, seed=self.seed))
+        )
+        return taken_n
+
+
 def align_batch(
     batch: Batch,
     *,
@@ -232,6 +259,12 @@ def align_batch(
     log_prob_n, likeliest_n = label_log_probabilities(
         Z, y, class_emb_kd, temperature=noise.temperature, adapter=adapter
     )
+    score_n, right_n = log_prob_n, noise.label_probability(log_prob_n)
+    if isinstance(noise, LabelConfusion):
+        seen_n = (
+            noise.seen(batch) if isinstance(noise, SampledConfusion) else np.zeros(len(y), bool)
+        )
+        right_n, score_n, likeliest_n = noise.score(Z, y, seen=seen_n)
     sas_n = log_prob_n
     if alignment == "cosine":
         sas_n = semantic_alignment_scores(Z, y, class_emb_kd, adapter=adapter)
@@ -240,8 +273,8 @@ def align_batch(
     return {
         **keep(batch, "id", "label", "embedding"),
         "sas": sas_n,
-        "label_score": log_prob_n,
-        "label_probability": noise.label_probability(log_prob_n),
+        "label_score": score_n,
+        "label_probability": right_n,
         "likeliest": likeliest_n,
     }
 

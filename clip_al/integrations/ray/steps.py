@@ -51,7 +51,9 @@ from clip_al.label.concept_sampling import UNCERTAINTIES
 from clip_al.label.query_inputs import count_labelled, target_vector
 from clip_al.score.alignment_diversity import ALIGNMENTS, neighbors_for_sds
 from clip_al.score.class_vectors import unit_class_embeddings
-from clip_al.score.label_noise import MAX_IMAGES, LabelNoise, estimate_label_noise
+from clip_al.score.label_noise.confusion import LabelConfusion
+from clip_al.score.label_noise.estimate import NOISE_MODELS, estimate_label_noise
+from clip_al.score.label_noise.symmetric import MAX_IMAGES, LabelNoise
 from clip_al.subset.quotas import Rule, attribute_quotas, check_rule, class_attribute
 from clip_al.subset.selection_checks import check_alpha, check_ratio
 
@@ -265,6 +267,7 @@ def score(
     scale: str = "class",
     alpha: float = 0.0,
     noise: LabelNoise | None = None,
+    noise_model: str = "confusion",
     random_state: int = 0,
 ) -> Dataset:
     """Score each labelled image as `ClipSelector` does.
@@ -286,7 +289,11 @@ def score(
     scale : {"class", "none"}
         Bring both scores to mean 0 and standard deviation 1 within each class, or not.
     noise : LabelNoise, optional
-        In place of an estimate.
+        In place of an estimate: what `label_noise` returned. One that was estimated elsewhere does
+        not know which rows it was fitted to, and each of these has a part in its own score, by one
+        in n_c.
+    noise_model : {"confusion", "symmetric"}
+        As for `ClipSelector`.
     random_state : int
         Chooses the images that the noise is estimated from, where there are more than 20,000:
         those of the lowest hash of the id, not those that `ClipSelector` would draw.
@@ -294,7 +301,7 @@ def score(
     Returns
     -------
     Dataset
-        Lazy, with `id`, `label`, `sas`, `label_score` (log-probability of the label),
+        Lazy, with `id`, `label`, `sas`, `label_score` (log-odds that the label is right),
         `label_probability` (that it is right), `likeliest` (class), `sds` (where it is measured)
         and `total`, which `select` goes by. To rounding those of `ClipSelector` with
         ``text_weight=1`` and no or the same fitted adapter, up to 20,000 images or with the same
@@ -319,6 +326,7 @@ def score(
     check_columns(dataset, *names)
     check_choice(alignment, ALIGNMENTS, "alignment")
     check_choice(scale, SCALES, "scale")
+    check_choice(noise_model, NOISE_MODELS, "noise_model")
     weight = check_alpha(alpha)
     if isinstance(weight, str):
         raise InvalidInputError(
@@ -331,7 +339,7 @@ def score(
     text_emb_kd = np.asarray(class_embeddings)
     text_emb_kd = unit_class_embeddings(text_emb_kd, None, text_emb_kd)[0]
     if noise is None:
-        noise = _estimate_noise(rows, text_emb_kd, adapter, random_state)
+        noise = _estimate_noise(rows, text_emb_kd, adapter, noise_model, random_state)
     aligned = map_blocks_of(
         rows,
         batches.align_batch,
@@ -352,6 +360,49 @@ def score(
         noise_aware=noise_aware,
     )
     return map_groups(aligned, "label", len(text_emb_kd), rate)
+
+
+def label_noise(
+    dataset: Dataset,
+    class_embeddings: ArrayLike,
+    *,
+    adapter: Adapter | None = None,
+    noise_model: str = "confusion",
+    random_state: int = 0,
+) -> LabelNoise:
+    """Estimate how many labels are wrong, and which classes are labelled as which.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        With the columns `id`, `embedding` and `label` (class numbers); runs.
+    class_embeddings, adapter
+        As for `score`.
+    noise_model : {"confusion", "symmetric"}
+        See `clip_al.estimate_label_noise`.
+    random_state : int
+        Chooses the images that are looked at, where there are more than 20,000: those of the
+        lowest hash of the id.
+
+    Returns
+    -------
+    LabelConfusion
+        `str` of it is readable, and `confused_pairs` says what is worth a look. Pass it to `score`
+        as `noise`, and nothing is estimated again. With ``noise_model="symmetric"`` its base
+        class, `LabelNoise`.
+
+    Raises
+    ------
+    InvalidInputError, InvalidTypeError
+        As for `score`.
+    """
+    names = ("id", "embedding", "label")
+    check_columns(dataset, *names)
+    check_choice(noise_model, NOISE_MODELS, "noise_model")
+    text_emb_kd = np.asarray(class_embeddings)
+    text_emb_kd = unit_class_embeddings(text_emb_kd, None, text_emb_kd)[0]
+    rows = dataset.select_columns(list(names))
+    return _estimate_noise(rows, text_emb_kd, _check_adapter(adapter), noise_model, random_state)
 
 
 def select(
@@ -532,7 +583,11 @@ def _candidates(
 
 
 def _estimate_noise(
-    rows: Dataset, text_emb_kd: NDArray[np.float32], adapter: Adapter | None, random_state: int
+    rows: Dataset,
+    text_emb_kd: NDArray[np.float32],
+    adapter: Adapter | None,
+    noise_model: str,
+    random_state: int,
 ) -> LabelNoise:
     """Estimate from all rows, or from a random sample that the ids alone decide."""
     seed = check_int(random_state, "random_state", smallest=0)
@@ -543,9 +598,13 @@ def _estimate_noise(
     bounds = threshold(keyed, extent, [n_looked])
     looked_at = map_blocks_of(rows, batches.sampled_rows, bounds=bounds, seed=seed)
     sample = batches.sorted_by_id(gather_rows(looked_at))
-    return estimate_label_noise(
-        sample["embedding"], sample["label"], text_emb_kd, adapter=adapter, random_state=seed
-    )
+    noise = estimate_label_noise(
+        sample["embedding"], sample["label"], text_emb_kd,
+        adapter=adapter, model=noise_model, random_state=seed,
+    )  # fmt: skip
+    if not isinstance(noise, LabelConfusion):
+        return noise
+    return batches.SampledConfusion(**vars(noise), bounds=bounds, seed=seed)
 
 
 def _check_adapter(adapter: object) -> Adapter | None:

@@ -22,8 +22,10 @@ from clip_al.errors import missing_extra
 from clip_al.score.agreement import share_of_wrong
 from clip_al.show.report.data import CHOSEN, MAX_CLASS_ROWS, MAX_CONCEPT_ROWS, SUSPECT, Shown
 from clip_al.subset.selection import Selection
+from clip_al.subset.selection_summaries import label_noise_in_words
 
 BOTH = CHOSEN | SUSPECT
+N_PAIRS = 5  # of classes that are labelled as another
 
 
 def about_selection(
@@ -36,10 +38,13 @@ def about_selection(
 ) -> dict[str, Any]:
     """Return what the template writes as text."""
     settings = dict(selection.settings)
-    share, disagreement = share_of_wrong(settings)
+    _, disagreement = share_of_wrong(settings)
     settings.pop("disagreement", None)
     asked = {name: settings.pop(name) for name in ("model", "random_state") if name in settings}
     change = against.compare(selection) if against is not None else None
+    noise, confused = label_noise_in_words(settings)
+    for name in ("wrong_interval", "confused_pairs"):
+        settings.pop(name, None)  # said in words
     return {
         "title": title or "What was chosen",
         "n_images": selection.n_images,
@@ -52,7 +57,8 @@ def about_selection(
         "change": change,
         "model": asked.get("model"),
         "seed": asked.get("random_state"),
-        "wrong_fraction": share,
+        "label_noise": noise,
+        "confused": confused[:N_PAIRS],
         "disagreement": disagreement,
         "settings": describe_settings(settings),
         "fingerprint": selection.fingerprint,

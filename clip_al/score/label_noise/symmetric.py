@@ -1,4 +1,4 @@
-"""How many labels are wrong, and how likely each one is right: a mixture of two sources."""
+"""Labels drawn by chance alone: how many, and how likely each one is right."""
 
 from __future__ import annotations
 
@@ -6,22 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from clip_al.arrays.blocks import block_rows, map_blocks
-from clip_al.arrays.checks import (
-    check_embeddings,
-    check_host_embeddings,
-    check_int,
-    check_number,
-    check_seed,
-)
+from clip_al.arrays.checks import check_int, check_number
 from clip_al.arrays.device import host
 from clip_al.arrays.given import array_of
-from clip_al.arrays.labels import encode_labels
-from clip_al.arrays.types import Adapter, Embeddings
+from clip_al.arrays.types import Adapter
 from clip_al.errors import InvalidInputError
-from clip_al.score.neighbors import adapted_texts, unit_rows
+from clip_al.score.neighbors import unit_rows
 
 MAX_IMAGES = 20_000
 """More images than this change the two numbers by less than their own error."""
@@ -109,82 +102,42 @@ class LabelNoise:
         return right_n, np.logaddexp(right_n, np.log(self.uniform_share / self.n_classes))
 
 
-def estimate_label_noise(
-    Z: Embeddings,
-    y: ArrayLike,
-    T: ArrayLike,
-    *,
-    adapter: Adapter | None = None,
-    random_state: int | None = 0,
+def fit_symmetric_noise(
+    image_emb_nd: NDArray[Any],
+    codes_n: NDArray[np.int64],
+    class_emb_kd: NDArray[np.float32],
+    adapter: Adapter | None,
+    random_state: int | None,
 ) -> LabelNoise:
-    """Estimate the share of wrong labels, and the temperature that fits the others.
-
-    Each label is taken for a draw from a mixture: with probability 1 − ε from the softmax
-    over the class similarities at temperature τ, with probability ε from all classes alike.
-    τ in [0.001, 1] and ε are those of the highest likelihood. A temperature fitted without ε
-    would be pulled up by every wrong label until nothing looked wrong.
+    """Return the share of labels drawn by chance, and the temperature that fits the others.
 
     Parameters
     ----------
-    Z : array-like, EmbeddingTable or DeviceEmbeddings of shape (n, d)
-        Image embeddings, any float type, not modified.
-    y : array-like of shape (n,)
+    image_emb_nd : ndarray of shape (n, d)
+        Any float type, not modified.
+    codes_n : ndarray of shape (n,), int64
         Class numbers in [0, k).
-    T : array-like of shape (k, d)
-        Class embeddings, k ≥ 2, not modified.
-    adapter : DatasetAdapter, optional
-        Fitted; applied to both.
-    random_state : int, optional
-        Chooses the images that are looked at, where there are more than 20,000. None
-        chooses others each time.
-
-    Returns
-    -------
-    LabelNoise
-
-    Raises
-    ------
-    InvalidInputError
-        Where lengths or widths differ, a label is no class, there is one class alone, or a
-        row that is looked at is not finite or all zeros.
+    class_emb_kd : ndarray of shape (k, d), float32
+        Unit rows, as the adapter maps them.
+    adapter, random_state
+        See `estimate_label_noise`.
 
     Notes
     -----
+    Each label is taken for a draw from a mixture: with probability 1 − ε from the softmax over
+    the class similarities at temperature τ, with probability ε from all classes alike. τ in
+    [0.001, 1] and ε are those of the highest likelihood. A temperature fitted without ε would
+    be pulled up by every wrong label until nothing looked wrong.
+
     O(s k d) time for s = min(n, 20,000) images, fewer with more than 800 classes, then some
-    thirty evaluations of O(s k). Memory: one float32 number for each of the s images and k
-    classes, 64 MiB at most for up to 16,000 classes, s rows, and one block for each core.
-
-    Flips that depend on the class (a cat called dog) look less random than uniform ones, so
-    the share is then too low.
-
-    Examples
-    --------
-    >>> T = np.eye(3)
-    >>> y = np.tile([0, 1, 2], 60)
-    >>> Z = np.eye(3)[y] + 0.3  # images near the embeddings of their classes
-    >>> wrong = np.arange(0, 180, 6)  # every sixth label is turned
-    >>> y[wrong] = (y[wrong] + 1) % 3
-    >>> round(estimate_label_noise(Z, y, T).wrong_fraction, 2)
-    0.17
+    thirty evaluations of O(s k).
     """
-    image_emb_nd = check_embeddings(Z, "Z", finite=False)
-    text_emb_kd = check_host_embeddings(T, "T", width=image_emb_nd.shape[1])
-    n, n_classes = len(image_emb_nd), len(text_emb_kd)
-    if n_classes < 2:
-        raise InvalidInputError(
-            f"`T` must hold at least two classes for labels to be wrong; got {n_classes}. "
-            "Add the embeddings of the other classes."
-        )
-    codes_n = encode_labels(y, n_images=n, n_classes=n_classes)
-    random_state = check_seed(random_state)
+    n, n_classes = len(codes_n), len(class_emb_kd)
     n_looked = min(n, MAX_IMAGES, max(MIN_IMAGES, MAX_COSINES // n_classes))
     rows = np.arange(n)
     if n_looked < n:
         rows = np.sort(np.random.default_rng(random_state).choice(n, n_looked, replace=False))
-    text_emb_kd = unit_rows(text_emb_kd, np.arange(n_classes))
-    if adapter is not None:
-        text_emb_kd = adapted_texts(adapter, text_emb_kd)
-    difference_sk = host(unit_rows(image_emb_nd, rows, adapter=adapter)) @ text_emb_kd.T
+    difference_sk = host(unit_rows(image_emb_nd, rows, adapter=adapter)) @ class_emb_kd.T
     difference_sk -= np.take_along_axis(difference_sk, codes_n[rows][:, None], axis=1)
     return _likeliest(difference_sk)
 

@@ -1,19 +1,23 @@
-"""Tests of `clip_al.score.label_noise`."""
+"""Tests of `clip_al.score.label_noise.symmetric`, where labels are drawn by chance alone."""
 
 from __future__ import annotations
 
 import math
 import re
+from functools import partial
 
 import numpy as np
 import pytest
 
 from clip_al.adapt.adapter import DatasetAdapter
 from clip_al.errors import InvalidInputError, InvalidTypeError
-from clip_al.score import label_noise
 from clip_al.score.alignment_diversity import label_log_probabilities
-from clip_al.score.label_noise import LabelNoise, estimate_label_noise
+from clip_al.score.label_noise import symmetric as label_noise
+from clip_al.score.label_noise.estimate import estimate_label_noise
+from clip_al.score.label_noise.symmetric import LabelNoise
 from tests.reference import contents, random_unit
+
+estimate_symmetric = partial(estimate_label_noise, model="symmetric")
 
 # Reference
 
@@ -51,7 +55,7 @@ CASES = [(k, wrong) for k in (10, 100) for wrong in (0.0, 0.2, 0.5)]
 @pytest.mark.parametrize(("k", "wrong"), [*CASES, (2, 0.0), (2, 0.2), (10, 0.7)])
 def test_the_share_of_wrong_labels_is_recovered(k, wrong, temperature):
     Z, y, T, _ = make_world(4000, k, 64, temperature, wrong)
-    noise = estimate_label_noise(Z, y, T)
+    noise = estimate_symmetric(Z, y, T)
     assert noise.n_classes == k
     assert noise.wrong_fraction == pytest.approx(wrong, abs=0.03)
     # Never worse than the truth; a lower cost than that of the truth is chance.
@@ -63,13 +67,13 @@ def test_the_share_of_wrong_labels_is_recovered(k, wrong, temperature):
 @pytest.mark.parametrize("temperature", [0.01, 0.07])
 @pytest.mark.parametrize(("k", "wrong"), CASES)
 def test_the_temperature_is_recovered(k, wrong, temperature):
-    noise = estimate_label_noise(*make_world(4000, k, 64, temperature, wrong)[:3])
+    noise = estimate_symmetric(*make_world(4000, k, 64, temperature, wrong)[:3])
     assert noise.temperature == pytest.approx(temperature, rel=0.25)
 
 
 def test_both_are_those_of_the_highest_likelihood():
     Z, y, T, _ = make_world(400, 5, 16, 0.05, 0.2)
-    noise = estimate_label_noise(Z, y, T)
+    noise = estimate_symmetric(Z, y, T)
     sim_nk = Z.astype(float) @ T.T.astype(float)
     best = negative_log_likelihood(sim_nk, y, noise.temperature, noise.uniform_share)
     for factor in (0.9, 1 / 0.9):
@@ -83,14 +87,14 @@ def test_both_are_those_of_the_highest_likelihood():
 def test_labels_without_any_information():
     rng = np.random.default_rng(0)
     Z, T = random_unit(rng, 2000, 16), random_unit(rng, 10, 16)
-    noise = estimate_label_noise(Z, rng.integers(10, size=2000), T)
+    noise = estimate_symmetric(Z, rng.integers(10, size=2000), T)
     # Noise, or a softmax so flat that it says the same.
     assert noise.uniform_share > 0.9 or noise.temperature > 0.9
 
 
 def test_right_labels_have_a_higher_probability_than_wrong_ones():
     Z, y, T, wrong = make_world(4000, 10, 64, 0.02, 0.2)
-    noise = estimate_label_noise(Z, y, T)
+    noise = estimate_symmetric(Z, y, T)
     log_prob_n, _ = label_log_probabilities(Z, y, T, temperature=noise.temperature)
     right_n = noise.label_probability(log_prob_n)
     assert right_n.dtype == np.float32
@@ -105,14 +109,14 @@ def test_right_labels_have_a_higher_probability_than_wrong_ones():
 
 
 def test_one_image_and_identical_images():
-    one = estimate_label_noise(np.eye(3)[:1], [0], np.eye(3))
+    one = estimate_symmetric(np.eye(3)[:1], [0], np.eye(3))
     assert 0 <= one.wrong_fraction < 0.01
-    same = estimate_label_noise(np.ones((50, 3)), np.zeros(50, int), np.eye(3))
+    same = estimate_symmetric(np.ones((50, 3)), np.zeros(50, int), np.eye(3))
     assert np.isfinite([same.temperature, same.uniform_share]).all()
 
 
 def test_one_class_in_use_of_several():
-    noise = estimate_label_noise(np.eye(3)[np.zeros(50, int)], np.zeros(50, int), np.eye(3))
+    noise = estimate_symmetric(np.eye(3)[np.zeros(50, int)], np.zeros(50, int), np.eye(3))
     assert noise.n_classes == 3
     assert noise.wrong_fraction < 0.01
 
@@ -120,10 +124,10 @@ def test_one_class_in_use_of_several():
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_every_float_type_a_memmap_and_any_scale(tmp_path, dtype):
     Z, y, T, _ = make_world(500, 5, 16, 0.05, 0.2)
-    expected = estimate_label_noise(Z, y, T)
+    expected = estimate_symmetric(Z, y, T)
     np.save(tmp_path / "z.npy", (3 * Z).astype(dtype))
     mapped = np.load(tmp_path / "z.npy", mmap_mode="r")
-    noise = estimate_label_noise(mapped, y, 0.1 * T)
+    noise = estimate_symmetric(mapped, y, 0.1 * T)
     assert noise.wrong_fraction == pytest.approx(expected.wrong_fraction, abs=5e-3)
     assert noise.temperature == pytest.approx(expected.temperature, rel=1e-2)
 
@@ -131,22 +135,22 @@ def test_every_float_type_a_memmap_and_any_scale(tmp_path, dtype):
 def test_inputs_are_left_alone_and_a_second_call_says_the_same():
     Z, y, T, _ = make_world(500, 5, 16, 0.05, 0.2)
     before = contents(Z, y, T)
-    assert estimate_label_noise(Z, y, T) == estimate_label_noise(Z, y, T)
+    assert estimate_symmetric(Z, y, T) == estimate_symmetric(Z, y, T)
     assert contents(Z, y, T) == before
 
 
 def test_an_adapter_is_applied_to_both():
     Z, y, T, _ = make_world(500, 5, 16, 0.05, 0.2)
     adapter = DatasetAdapter(epochs=2, learning_rate=1e-2, device="cpu").fit(Z, y, T)
-    adapted = estimate_label_noise(adapter.transform_images(Z), y, adapter.transform_texts(T))
-    noise = estimate_label_noise(Z, y, T, adapter=adapter)
+    adapted = estimate_symmetric(adapter.transform_images(Z), y, adapter.transform_texts(T))
+    noise = estimate_symmetric(Z, y, T, adapter=adapter)
     assert noise.wrong_fraction == pytest.approx(adapted.wrong_fraction, abs=1e-3)
-    assert noise.temperature != pytest.approx(estimate_label_noise(Z, y, T).temperature, rel=1e-3)
+    assert noise.temperature != pytest.approx(estimate_symmetric(Z, y, T).temperature, rel=1e-3)
 
 
 def test_more_images_than_the_limit_are_sampled(monkeypatch):
     Z, y, T, _ = make_world(3000, 5, 16, 0.05, 0.2)
-    everything = estimate_label_noise(Z, y, T)
+    everything = estimate_symmetric(Z, y, T)
     looked_at = []
     unit_rows = label_noise.unit_rows
 
@@ -156,14 +160,14 @@ def test_more_images_than_the_limit_are_sampled(monkeypatch):
 
     monkeypatch.setattr(label_noise, "unit_rows", spy)
     monkeypatch.setattr(label_noise, "MAX_IMAGES", 2000)
-    part = estimate_label_noise(Z, y, T, random_state=3)
-    assert len(looked_at[1]) == 2000
-    assert (np.diff(looked_at[1]) > 0).all()
+    part = estimate_symmetric(Z, y, T, random_state=3)
+    assert len(looked_at[0]) == 2000
+    assert (np.diff(looked_at[0]) > 0).all()
     assert part != everything
     assert part.wrong_fraction == pytest.approx(everything.wrong_fraction, abs=0.03)
-    assert part == estimate_label_noise(Z, y, T, random_state=3)
-    assert part != estimate_label_noise(Z, y, T, random_state=4)
-    assert estimate_label_noise(Z, y, T, random_state=None).n_classes == 5
+    assert part == estimate_symmetric(Z, y, T, random_state=3)
+    assert part != estimate_symmetric(Z, y, T, random_state=4)
+    assert estimate_symmetric(Z, y, T, random_state=None).n_classes == 5
 
 
 def test_many_classes_are_looked_at_with_fewer_images(monkeypatch):
@@ -177,10 +181,10 @@ def test_many_classes_are_looked_at_with_fewer_images(monkeypatch):
 
     monkeypatch.setattr(label_noise, "_likeliest", spy)
     Z, y, T, _ = make_world(3000, 50, 32, 0.03, 0.2)
-    assert estimate_label_noise(Z, y, T).wrong_fraction == pytest.approx(0.2, abs=0.04)
+    assert estimate_symmetric(Z, y, T).wrong_fraction == pytest.approx(0.2, abs=0.04)
     assert shapes == [(1200, 50)]
     monkeypatch.setattr(label_noise, "MAX_COSINES", 1)
-    estimate_label_noise(Z, y, T)
+    estimate_symmetric(Z, y, T)
     assert shapes[1] == (label_noise.MIN_IMAGES, 50)
 
 
@@ -279,7 +283,7 @@ def test_the_probability_of_a_label_is_bayes_rule(share, log_prob, expected):
 def test_what_is_refused(change, error, message):
     arguments = {"Z": np.eye(3), "y": [0, 1, 2], "T": np.eye(3), **change}
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
-        estimate_label_noise(**arguments)
+        estimate_symmetric(**arguments)
 
 
 def test_log_likelihood_is_that_of_the_mixture():
