@@ -511,7 +511,7 @@ def test_picks_can_be_explained(Z, y, start, vocabulary, name):
     explanations = strategy.explain(indices, Z, labelled=learner.X_training)
     assert [e.index for e in explanations] == indices.tolist()
     profiles = strategy.profile(Z)
-    assert [list(e.concepts) for e in explanations] == [profiles.names(i) for i in indices]
+    assert [list(e.concepts) for e in explanations] == [profiles.words(i) for i in indices]
     added = [name for e in explanations for name in e.added]
     assert len(added) == len(set(added))
 

@@ -11,6 +11,7 @@ from clip_al.cli.options import Json, TablePath, err, print_json, say
 CHECK_EXAMPLES = """
 Examples:
   clip-al check photos.table
+  clip-al check photos.table --json
 """
 
 

@@ -226,7 +226,7 @@ def test_embed_in_json(place: Path) -> None:
     table = EmbeddingTable.open("again.table")
     assert said == {
         "table": "again.table", "complete": True, "images": N, "width": 256,
-        "model": table.model_id,
+        "model": table.model_id, "encoded": N, "changed": 0, "gone": 0, "repaired": 0,
     }  # fmt: skip
 
 

@@ -205,7 +205,7 @@ def test_file_that_is_not_utf8(tmp_path):
 
 
 def test_file_that_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"missing\.txt"):
+    with pytest.raises(InvalidInputError, match=r"missing\.txt must be a text file"):
         ConceptVocabulary.from_file(tmp_path / "missing.txt")
 
 

@@ -77,7 +77,7 @@ def test_tasks_are_the_picks_of_the_array_call_in_their_order(Z, vocabulary, pro
     for pick, told, task in zip(
         picks, strategy.explain(picks, profiles=profiles), tasks, strict=True
     ):
-        assert task["meta"]["concepts"] == list(told.concepts) == profiles.names(pick)
+        assert task["meta"]["concepts"] == list(told.concepts) == profiles.words(pick)
         assert task["meta"]["added"] == list(told.added)
         (prediction,) = task["predictions"]
         (region,) = prediction["result"]

@@ -266,7 +266,7 @@ def test_what_comes_back_may_be_changed_and_inputs_are_not(pool, T, truth):
         ({"n_neighbors": 1.5}, InvalidInputError, "`n_neighbors`, as a fraction of the class, mu"),
         ({"n_neighbors": True}, InvalidTypeError, "`n_neighbors` must be a whole number or a fr"),
         ({"temperature": 0}, InvalidInputError, "`temperature` must be at least"),
-        ({"class_names": NAMES[:3]}, InvalidInputError, "each of the 4 classes once; got 3 names"),
+        ({"class_names": NAMES[:3]}, InvalidInputError, "each of the 4 classes; got 3 names"),
         ({"class_embeddings": np.full((4, D), np.nan)}, InvalidInputError, "must be finite; row 0"),
         ({"class_embeddings": np.zeros((4, D))}, InvalidInputError, "row 0 of `T` is all zeros"),
     ],

@@ -253,7 +253,11 @@ def test_more_columns_than_class_names(Z, T, probabilities):
         ({"n_instances": 2.0}, InvalidTypeError, "must be a whole number; got 2.0"),
         ({"probabilities": np.ones((59, 1))}, InvalidInputError, "each of the 60 images; got 59"),
         ({"labelled": np.ones((3, 5))}, InvalidInputError, "`labelled` must have 12 columns; got"),
-        ({"labelled": object()}, InvalidTypeError, "`labelled` must hold embeddings.*object"),
+        (
+            {"labelled": object()},
+            InvalidTypeError,
+            "`labelled` must be a sequence or an",
+        ),
     ],
 )
 def test_arguments_that_do_not_fit(Z, more, error, message):

@@ -514,7 +514,10 @@ def test_picks_without_concepts_get_them_from_the_table(place, tmp_path):
         (("table/index.txt", "--table", "table"), "SELECTION must be a .json"),
         (("first.csv", "--labelled", "x"), "`--labelled` must come with `--table`; got it with"),
         (("one.json", "--labels", "folders"), "`--labels` must come with a selection in .csv"),
-        (("none.json",), "none.json must be a file that `Selection.save` wrote; it is missing"),
+        (
+            ("none.json",),
+            "none.json must be a file that `clip-al select --ratio` wrote",
+        ),
     ],
 )
 def test_bad_arguments(arguments, message, place, tmp_path, monkeypatch):

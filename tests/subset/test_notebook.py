@@ -73,13 +73,13 @@ def test_profiles_show_frequent_concepts_and_first_images():
     profiles = profiles_of(["red", "green", "blue", "dark", "bright"])
     shown = words(profiles._repr_html_())
     assert "ConceptProfiles : 40 images, 2 of 5 concepts each; 5 concepts are seen, toy@1" in shown
-    counts = np.bincount(profiles.ids.ravel(), minlength=5)
+    counts = np.bincount(profiles.ids[profiles.fits], minlength=5)
     top = int(counts.argmax())
     name = profiles.vocabulary.names[top]
     assert f"{name} {counts[top]} {counts[top] / 40:.1%}" in shown
     for index in range(3):
-        assert f"{index} {', '.join(profiles.names(index))}" in shown
-    assert f"3 {', '.join(profiles.names(3))}" not in shown
+        assert f"{index} {', '.join(profiles.words(index))}" in shown
+    assert f"3 {', '.join(profiles.words(3))}" not in shown
 
 
 def test_counts_of_blocks_are_counts_of_all(monkeypatch):
