@@ -201,7 +201,8 @@ class EpochIterator(itertools.chain[int]):
             )
         check_int(state["yielded"], "yielded", smallest=0, largest=chunks.shard.n_items)
         # States of 0.1.0 have none.
-        if state.get("check") not in (None, _check_of(state)):
+        check = state.get("check")
+        if check is not None and (not isinstance(check, str) or check != _check_of(state)):
             raise InvalidInputError(
                 "The state must be as `state_dict` returned it; its numbers are others, it is "
                 "damaged or was edited. Load another checkpoint, or start the epoch anew."

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from clip_al.arrays.checks import check_embeddings
+from clip_al.arrays.given import check_kind, listed
 from clip_al.arrays.labels import encode_labels, ordered_names
 from clip_al.arrays.types import Embeddings
 from clip_al.score.agreement_evidence import Hits, look_at
@@ -36,6 +37,10 @@ class Agreement:
     by_text: Hits
     by_means: Hits
     findings: tuple[Finding, ...]
+
+    def __post_init__(self) -> None:
+        for finding in listed(self.findings, "findings"):
+            check_kind(finding, Finding, "findings", "Pass what `check_agreement` found.")
 
     @property
     def message(self) -> str:

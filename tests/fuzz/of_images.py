@@ -124,6 +124,12 @@ function(
     lambda w, rng: {"directory": w.folder / "a.table", **some(rng, root=w.folder)},
 )
 of("EmbeddingTable.index_of", lambda w: w.table, lambda w, rng: {"ids": ["i3", "i0"]})
+of(
+    "EmbeddingTable.first_rows",
+    lambda w: w.table,
+    lambda w, rng: {"n": 3},
+    lambda part: calls.array()(part[:]),
+)
 of("EmbeddingTable.check_model", lambda w: w.table, lambda w, rng: {"model": "toy"})
 
 function(

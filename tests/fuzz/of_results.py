@@ -202,6 +202,9 @@ for name in (
     "SimilarNamesWarning",
     "TextPriorWarning",
     "SkippedImagesWarning",
+    "CutTextsWarning",
+    "LabelAgreementWarning",
+    "LeftOutWarning",
 ):
     function(
         f"errors.{name}",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 
 import clip_al
 from clip_al import neighbors, scores, uncertainty
+from clip_al.score.agreement_evidence import Hits
 from tests.fuzz import calls
 from tests.fuzz.calls import Call
 from tests.fuzz.register import SMALL, function, method, of, size, some, target
@@ -115,6 +118,53 @@ for called in ("label_probability", "label_log_likelihood"):
         lambda w, rng: {"log_prob_n": -rng.random(5)},
         calls.array(finite=False),
     )
+CONFUSION = {**NOISE, "share": 0.1, "interval": (0.05, 0.2), "looks": 0.5}
+function(
+    "LabelConfusion",
+    clip_al.LabelConfusion,
+    lambda w, rng: dict(CONFUSION),
+    lambda noise: calls.number(0, 1)(noise.wrong_fraction),
+)
+
+
+@functools.cache
+def confusion(w):
+    return clip_al.estimate_label_noise(w.Z, w.y, w.T)
+
+
+of(
+    "LabelConfusion.confused_pairs",
+    confusion,
+    lambda w, rng: some(rng, n=3, class_names=list(NAMES)[:K]),
+)
+of(
+    "LabelConfusion.score",
+    confusion,
+    lambda w, rng: {
+        "Z": w.Z.copy(), "y": w.y.copy(), **some(rng, seen=np.ones(len(w.Z), dtype=bool)),
+    },
+    lambda found: calls.array(low=0.0, high=1.0)(found[0]),
+)  # fmt: skip
+for called in ("label_probability", "label_log_likelihood"):
+    of(
+        f"LabelConfusion.{called}",
+        confusion,
+        lambda w, rng: {"log_prob_n": -rng.random(5)},
+        calls.array(finite=False),
+    )
+function(
+    "check_agreement",
+    clip_al.check_agreement,
+    lambda w, rng: labelled(w, rng, *"ZyT", random_state=3),
+    lambda found: found.message + "text",
+)
+HITS = Hits(0.9, 0.1, 0.8, 0.1)
+function(
+    "Agreement",
+    clip_al.Agreement,
+    lambda w, rng: {"by_text": HITS, "by_means": HITS, "findings": ()},
+    lambda found: found.message + "text",
+)
 for called in ("margin", "entropy", "least_confidence"):
     function(
         f"uncertainty.{called}",

@@ -39,7 +39,13 @@ OURS = str(Path(clip_al.__file__).parent)
 
 
 def inputs(world, index):
-    """Return the name, the call and what of its values says something else, for one input."""
+    """Return the name, the call and what of its values says something else, for one input.
+
+    Below 0 the inputs are those of each target in turn, with nothing broken.
+    """
+    if index < 0:
+        name = list(TARGETS)[-1 - index]
+        return name, TARGETS[name].make(world, np.random.default_rng((SEED, -index))), [], True
     rng = np.random.default_rng((SEED, index))
     names = [name for name, target in TARGETS.items() for _ in range(target.weight)]
     # A stride that shares no divisor with most lengths: neighbours are of different targets.
@@ -178,7 +184,8 @@ def main():
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY, mapped + MEMORY))
     log = os.open(options.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    numbers = range(options.start, options.start + options.count)
+    whole = range(-1, -1 - len(TARGETS), -1) if options.start == 0 else ()
+    numbers = [*whole, *range(options.start, options.start + options.count)]
     with Path(options.report).open("w", buffering=1) as lines:
 
         def report(failure):

@@ -373,8 +373,8 @@ def test_the_mean_of_two_estimates():
     assert both.interval[0] == pytest.approx(np.mean([p.interval[0] for p in parts]))
     np.testing.assert_allclose(both.confusion.sum(axis=1), 1)
     message = (
-        "This estimate is the mean over several adapters, which have no space in common. Read "
-        "'label_probability' in the scores of the selection."
+        "This estimate is the mean over several adapters, which have no space in common, or was "
+        "made by hand. Read 'label_probability' in the scores of the selection."
     )
     with pytest.raises(InvalidInputError, match=f"^{re.escape(message)}$"):
         both.score(Z, y)

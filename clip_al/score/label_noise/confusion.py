@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from clip_al.arrays.blocks import block_rows, map_blocks
-from clip_al.arrays.checks import check_embeddings, check_int
+from clip_al.arrays.checks import check_embeddings, check_int, check_number
 from clip_al.arrays.device import host
+from clip_al.arrays.given import array_of, listed
 from clip_al.arrays.labels import encode_labels
 from clip_al.arrays.types import Adapter, Embeddings
 from clip_al.errors import InvalidInputError
@@ -112,6 +113,18 @@ class LabelConfusion(LabelNoise):
     expected_k: Any = field(default=None, compare=False, repr=False)
     _scorer: Any = field(default=None, compare=False, repr=False)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self.share, "share", low=0.0, high=1.0)
+        check_number(self.looks, "looks", low=0.0, high=1.0)
+        bounds = listed(self.interval, "interval", "two numbers", "Pass a pair.")
+        if len(bounds) != 2:
+            raise InvalidInputError(
+                f"`interval` must be two numbers; got {len(bounds)}. Pass lower and upper end."
+            )
+        low = check_number(bounds[0], "interval", low=0.0, high=1.0)
+        check_number(bounds[1], "interval", low=low, high=1.0)
+
     @property
     def wrong_fraction(self) -> float:
         """Estimated share of wrong labels."""
@@ -144,12 +157,19 @@ class LabelConfusion(LabelNoise):
             Where names are not one a class.
         """
         n = check_int(n, "n")
-        if class_names is not None and len(class_names) != self.n_classes:
+        if self.confusion is None or self.expected_k is None:
+            raise InvalidInputError(
+                "Pairs need `confusion` and `expected_k`; this estimate has none. Take what "
+                "`estimate_label_noise` returns."
+            )
+        names = [str(i) for i in range(self.n_classes)]
+        if class_names is not None:
+            names = [str(name) for name in listed(class_names, "class_names")]
+        if len(names) != self.n_classes:
             raise InvalidInputError(
                 f"`class_names` must name each of the {self.n_classes} classes; got "
-                f"{len(class_names)} names. Pass one a class."
+                f"{len(names)} names. Pass one a class."
             )
-        names = [str(i) for i in range(self.n_classes)] if class_names is None else class_names
         table = self.confusion.tocoo()
         true_p, given_p = table.coords
         share_p, count_p = table.data, self.expected_k[true_p]
@@ -205,15 +225,19 @@ class LabelConfusion(LabelNoise):
         """
         if self._scorer is None:
             raise InvalidInputError(
-                "This estimate is the mean over several adapters, which have no space in common. "
-                "Read 'label_probability' in the scores of the selection."
+                "This estimate is the mean over several adapters, which have no space in common, "
+                "or was made by hand. Read 'label_probability' in the scores of the selection."
             )
         image_emb_nd = check_embeddings(
             Z, "Z", width=self._scorer.evidence.mean_d.shape[0], finite=False
         )
         codes_n = encode_labels(y, n_images=len(image_emb_nd), n_classes=self.n_classes)
-        if seen is None:
-            seen = self._scorer.seen()
+        seen = self._scorer.seen() if seen is None else array_of(seen, "seen")
+        if seen.dtype != bool or seen.ndim != 1:
+            raise InvalidInputError(
+                f"`seen` must be a flag for each image; got {seen.dtype} of shape {seen.shape}. "
+                "Pass an array of booleans."
+            )
         if len(seen) != len(codes_n):
             raise InvalidInputError(
                 f"`Z` must hold the {len(seen)} images of the estimate; got {len(codes_n)}. For "
