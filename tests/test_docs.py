@@ -223,7 +223,7 @@ def here(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return folder
 
 
-QUICK = {"README", "own-embeddings", "cold-start", "concepts"}
+QUICK = {"own-embeddings", "cold-start"}
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ def test_nor_does_a_selector_without_an_adapter_also_where_it_is_fitted():
     assert loaded_by(f"{ARRAYS}; {fit}; assert len(s.indices) == 30") == []
 
 
+@pytest.mark.slow
 def test_a_selector_with_an_adapter_loads_torch():
     fit = "clip_al.ClipSelector(0.5, class_embeddings=T, adapter=True).fit(Z, y)"
     assert "torch" in loaded_by(f"{ARRAYS}; {fit}")

@@ -188,7 +188,8 @@ def _of_one_kind(labels: NDArray[Any], name: str) -> NDArray[Any]:
     kinds = [isinstance(label, str) for label in labels]
     if not all(kinds):
         # The odd one out is the mistake: one name among numbers, or the other way round.
-        position = kinds.index(2 * sum(kinds) < len(kinds))
+        some_text = any(kinds)
+        position = kinds.index(some_text and 2 * sum(kinds) < len(kinds))
         raise InvalidTypeError(
             f"`{name}` must hold a class name for each image (or numbers alone); got "
             f"{labels[position]!r} at position {position}. Correct that label, or convert all."

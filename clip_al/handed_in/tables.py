@@ -340,7 +340,7 @@ def _uneven(source: str, rows: Sequence[Sequence[str]], separator: str) -> Inval
     more = len(row) > width
     remedy = (
         "Remove what stands behind the last cell, or put cells that hold a "
-        f"{SEPARATORS[separator]} between double quotes."
+        f"{SEPARATORS.get(separator, 'line break')} between double quotes."
         if more
         else "Fill in what is missing."
     )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_indices
+from clip_al.arrays.given import length_of
 from clip_al.arrays.types import as_array
 from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import ConceptProfiles
@@ -91,7 +92,8 @@ def _seen(labelled: Labelled, profiles: ConceptProfiles) -> NDArray[np.bool_]:
     if isinstance(labelled, ConceptCounts):
         return count_labelled(labelled, profiles, labelled.weighting).count_v > 0
     if labelled is not None and not isinstance(labelled, ConceptProfiles):
-        labelled = profiles.profile(labelled) if len(as_array(labelled)) else None
+        n_labelled = length_of(as_array(labelled), "labelled")
+        labelled = profiles.profile(labelled) if n_labelled else None
     counts = count_labelled(labelled, profiles, "binary")  # refuses another vocabulary
     if not isinstance(labelled, ConceptProfiles):
         return counts.count_v > 0

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from clip_al.arrays.checks import check_embeddings
+from clip_al.arrays.checks import check_embeddings, check_seed
 from clip_al.arrays.given import check_kind, listed
 from clip_al.arrays.labels import encode_labels, ordered_names
 from clip_al.arrays.types import Embeddings
@@ -162,7 +162,7 @@ def check_agreement(
     codes_n = encode_labels(y, n_images=n, n_classes=k, class_names=class_names)
     text_emb_kd = unit_rows(text_emb_kd, np.arange(k))
     names = None if class_names is None else list(ordered_names(class_names))
-    rng = np.random.default_rng(random_state)
+    rng = np.random.default_rng(check_seed(random_state))
     n_looked = min(n, MAX_IMAGES, max(MIN_IMAGES, MAX_COSINES // k))
     looked = look_at(image_emb_nd, n_looked, rng)
     case = Case(looked, codes_n, text_emb_kd, names, ids)

@@ -230,6 +230,7 @@ def test_embed_in_json(place: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_concepts_in_json(place: Path) -> None:
     said = answer("concepts", "photos.table", "--show", 3, "-o", "all.csv")
     assert [said[key] for key in ("images", "m", "output")] == [N, 10, "all.csv"]
@@ -402,6 +403,7 @@ def test_an_interrupt_while_writing_leaves_the_old_file(
 # A terminal and a pipe
 
 
+@pytest.mark.slow
 def test_progress_is_on_a_terminal_and_on_standard_error_alone(place: Path, program: Path) -> None:
     pty = pytest.importorskip("pty", reason="no pseudo-terminals on this system")
     leader, follower = pty.openpty()

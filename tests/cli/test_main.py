@@ -318,6 +318,7 @@ def test_a_table_of_another_model_is_refused(place: Path, tmp_path: Path) -> Non
     assert "must be encoded by one model; got other@12345678 and mini@" in flat(result)
 
 
+@pytest.mark.slow
 def test_an_interrupt_is_no_traceback(tmp_path: Path) -> None:
     draw_images(tmp_path / "images", 40)
     code = (

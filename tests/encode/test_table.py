@@ -530,6 +530,7 @@ clip_al.EmbeddingTable.create(table, folder, encoder, errors="skip")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_a_killed_process_is_continued_to_the_same_bytes(tmp_path, damaged, encoder, tiny):

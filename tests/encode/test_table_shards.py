@@ -228,6 +228,7 @@ def test_an_unfinished_table_is_taken_up(tmp_path, folder, encoder, monkeypatch)
     assert files(encode_all(tmp_path / "t", folder, encoder).directory) == one
 
 
+@pytest.mark.slow
 def test_death_at_any_step_leaves_shards_that_can_be_joined(
     tmp_path, damaged, encoder, monkeypatch
 ):

@@ -384,6 +384,7 @@ def flat(batches):
     return [i for batch in batches for i in batch]
 
 
+@pytest.mark.slow
 def test_two_processes_read_every_image_of_the_subset(two):
     for epoch in (0, 1):
         shares = [flat(result["epochs"][epoch]) for result in two]

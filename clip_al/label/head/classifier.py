@@ -49,6 +49,8 @@ from clip_al.label.head.linear import (
 
 CLIP_SCALE = 100.0
 """Of CLIP as published, at the end of training."""
+LARGEST_CONSTANT = 1e6
+"""Of a model; what is beyond it leaves no finite logits."""
 PLAIN_COSINE = 0.25
 """Of an image and a text that fits it, roughly, in CLIP: half likely where nothing is known."""
 SINGLE_PRECISION = 20_000_000  # rows × columns × classes from which sums are float32
@@ -82,10 +84,11 @@ class ClipClassifier(ClassifierMixin, BaseEstimator):
         What is taken off the embeddings, such as the mean of the pool: that of the labelled
         images by default.
     logit_scale : float, optional
-        By which the model multiplies cosines: the encoder's by default, 100 without.
+        By which the model multiplies cosines: the encoder's by default, 100 without. In
+        (0, 10⁶].
     logit_bias : float, optional
         What the model adds to them, as SigLIP does: the encoder's by default. It shifts all
-        classes alike and so matters with `multi_label` alone.
+        classes alike and so matters with `multi_label` alone. In ±10⁶.
     random_state : int, optional
         Of the folds that are held out.
 
@@ -330,8 +333,9 @@ class ClipClassifier(ClassifierMixin, BaseEstimator):
 
     def _start(self, d: int, classes: NDArray[Any], text_emb_kd: NDArray[Any] | None) -> None:
         """Become the zero-shot head."""
-        scale = self._constant("logit_scale", CLIP_SCALE, above=0.0)
-        bias = self._constant("logit_bias", -PLAIN_COSINE * scale)
+        scale = self._constant("logit_scale", CLIP_SCALE, above=0.0, high=LARGEST_CONSTANT)
+        limits = {"low": -LARGEST_CONSTANT, "high": LARGEST_CONSTANT}
+        bias = self._constant("logit_bias", -PLAIN_COSINE * scale, **limits)
         k = len(classes)
         self.classes_, self.n_features_in_, self.text_emb_kd_ = classes, d, text_emb_kd
         self.center_ = np.zeros(d)
