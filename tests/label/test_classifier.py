@@ -450,7 +450,7 @@ def test_it_is_public():
         ({"class_embeddings": 1, "center": [0.0]}, None, InvalidInputError,
          "`center` must hold 16 finite numbers, as many as an embedding; got shape (1,)."),
         ({"class_embeddings": 1, "logit_scale": -1}, None, InvalidInputError,
-         "`logit_scale` must be finite, above 0; got -1. Change it."),
+         "`logit_scale` must be finite, above 0, at most 1e+06; got -1. Change it."),
     ],
 )  # fmt: skip
 def test_errors_say_what_must_hold(rng, T, settings, labels, error, message):
