@@ -223,7 +223,7 @@ def here(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return folder
 
 
-QUICK = {"own-embeddings", "cold-start"}
+QUICK = {"own-embeddings"}
 
 
 @pytest.mark.parametrize(
