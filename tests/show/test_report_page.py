@@ -30,6 +30,7 @@ ARGUMENTS = [
 ]  # fmt: skip
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
 ]
 
