@@ -128,7 +128,7 @@ class LabelConfusion(LabelNoise):
     @property
     def wrong_fraction(self) -> float:
         """Estimated share of wrong labels."""
-        return self.share
+        return float(self.share)
 
     def __str__(self) -> str:
         return share_in_words(self.share, self.interval)

@@ -50,7 +50,7 @@ class LabelNoise:
     @property
     def wrong_fraction(self) -> float:
         """Estimated share of wrong labels: a random label is right once in n_classes."""
-        return self.uniform_share * (1 - 1 / self.n_classes)
+        return float(self.uniform_share * (1 - 1 / self.n_classes))
 
     def label_probability(self, log_prob_n: NDArray[Any]) -> NDArray[np.float32]:
         """Return the probability that each label comes from the image, not from chance.
