@@ -410,8 +410,8 @@ def read_probabilities(source: Source, table: EmbeddingTable) -> ProbabilitiesRe
     used = [i for i in range(len(numbers)) if i not in named]
     odd = [i for i in used if i not in shares]
     if odd or not used:
-        strange = cells.columns[odd[0]][np.isnan(numbers[odd[0]])] if odd else ()
-        bad = strange[0] if len(strange) else ""
+        strange = [*cells.columns[odd[0]][np.isnan(numbers[odd[0]])]] if odd else []
+        bad = strange[0] if strange else ""
         raise InvalidInputError(
             f"{cells.source} must hold numbers, one column a class; the column "
             f"`{cells.names[odd[0]] if odd else ''}` does not everywhere, it has {bad!r}. Have a "
