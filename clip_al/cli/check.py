@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from clip_al.cli.options import Json, TablePath, err, print_json, say
+from clip_al.cli.wording import in_own_words
 
 CHECK_EXAMPLES = """
 Examples:
@@ -51,4 +52,5 @@ def _complaints(found: dict[str, Any]) -> list[str]:
         "What to do: copy it again, or run the same `clip-al embed` again, which encodes only "
         "what is damaged."
     )
-    return [f"is damaged: {part}." for part in found["damaged"]] + [again]
+    named = [in_own_words(part).rstrip(".") for part in found["damaged"]]
+    return [f"is damaged: {part}." for part in named] + [again]

@@ -65,12 +65,18 @@ Json = Annotated[
 ]
 
 
+def _typed(ctx: Any) -> str:
+    """Return the name of a command with that of its group, as in "labels apply"."""
+    grouped = ctx.parent is not None and ctx.parent.parent is not None
+    return f"{ctx.parent.info_name} {ctx.info_name}" if grouped else str(ctx.info_name)
+
+
 class ExampleCommand(TyperCommand):
     """A command whose epilog is examples, and whose messages are in its own words."""
 
     def invoke(self, ctx: Any) -> Any:
         """Say that it has begun, then run; what is raised speaks of options and files."""
-        err.print(f"clip-al {ctx.info_name}: starting", markup=False, highlight=False)
+        err.print(f"clip-al {_typed(ctx)}: starting", markup=False, highlight=False)
         try:
             return super().invoke(ctx)
         except BrokenPipeError:  # whoever read the output has read enough

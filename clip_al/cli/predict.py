@@ -26,6 +26,7 @@ from clip_al.cli.options import (
     print_json,
     say,
 )
+from clip_al.file_names import text_column
 from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -113,8 +114,8 @@ def _frame(head: TrainedHead, table: EmbeddingTable, labels: _Labels) -> pd.Data
 
     return pd.DataFrame(
         {
-            "id": list(table.ids),
-            "path": list(table.paths),
+            "id": text_column(table.ids),
+            "path": text_column(table.paths),
             "label": np.array(head.names, dtype=object)[labels.code_n],
             "confidence": labels.confidence_n.round(4),
             "source": np.where(labels.given_n, "given", "predicted"),

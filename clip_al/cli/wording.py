@@ -107,7 +107,10 @@ def in_own_words(message: str, command: str | None = None) -> str:
             )
     for pattern, words in ADVICE:
         message = re.sub(pattern, words, message)
-    return re.sub(r"`([A-Za-z_]+)`", lambda found: _option(found[1], command), message)
+    # Not the columns of a file: "the column `name`", "got the columns `name` ('1.jpg'), …".
+    return re.sub(
+        r"(?<!column )`([A-Za-z_]+)`(?! \()", lambda found: _option(found[1], command), message
+    )
 
 
 def _option(name: str, command: str | None) -> str:

@@ -132,7 +132,8 @@ def check_table(folder: Path) -> dict[str, Any]:
     try:
         check_finished(folder, meta)
     except InvalidInputError as exc:
-        damaged.append(str(exc))
+        why = str(exc).partition(" is damaged: ")[2].partition(". Copy it again")[0]
+        damaged.append(why or str(exc))
     known = {INDEX: meta.get("index_sha256"), **meta.get("checksums", {}).get("files", {})}
     for name in (INDEX, SKIPPED):
         file = folder / name

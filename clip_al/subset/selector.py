@@ -605,4 +605,6 @@ def _choose(fitted: _Fitted, ratios: Sequence[float], n_classes: int) -> list[Se
 
 
 def _ids_of(Z: Embeddings, ids: ArrayLike | None) -> Any:
-    return getattr(Z, "ids", None) if ids is None else ids
+    """Return ids as given, or those of a table; a masked array has a method of that name."""
+    known = getattr(Z, "ids", None) if ids is None else ids
+    return None if callable(known) else known

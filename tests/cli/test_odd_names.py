@@ -63,6 +63,9 @@ def test_picks(table, tmp_path):
     assert ids_in(tmp_path / "p.csv") == set(ids)
     run("select", table, "--budget", 14, "-o", tmp_path / "q.csv")
     run("report", tmp_path / "p.csv", "--table", table, "-o", tmp_path / "p.html", "--no-concepts")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    run("predict", table, "--classes", tmp_path / "classes.txt", "-o", tmp_path / "all.csv")
+    assert ids_in(tmp_path / "all.csv") == set(ids)
     assert b"caf" in (tmp_path / "p.html").read_bytes()
 
 

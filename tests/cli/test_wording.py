@@ -228,3 +228,8 @@ def test_what_was_read_is_said_on_standard_error(here: Path) -> None:
     assert "p.csv: 4 rows of 3 classes by the column `id`; cells are separated by semicolon" in said
     assert result.stdout == "Wrote 2 of 4 images to p.out\n"
     assert clip_al.cli.options.err.stderr
+
+
+def test_columns_of_a_file_are_no_options():
+    message = "got the columns `name` ('1.jpg'), `labelled` ('cat'); the column `name` does not fit"
+    assert in_own_words(message) == message

@@ -719,3 +719,13 @@ def test_an_adapter_for_other_embeddings(images, y, T):
     adapter = DatasetAdapter(epochs=0).fit(np.eye(3), [0, 1, 2], np.eye(3))
     with pytest.raises(InvalidInputError, match="must have 3 columns; got 16"):
         make(T, adapter=adapter).fit(images, y)
+
+
+def test_a_masked_array_without_masked_entries_is_an_array():
+    rng = np.random.default_rng(0)
+    T, y = np.eye(4)[:2], np.arange(40) % 2
+    Z = T[y] + 0.1 * rng.standard_normal((40, 4))
+    plain = ClipSelector(0.5, class_embeddings=T).fit_select(Z, y)
+    masked = ClipSelector(0.5, class_embeddings=T).fit_select(np.ma.masked_array(Z), y)
+    assert masked.indices.tolist() == plain.indices.tolist()
+    assert masked.ids is None
