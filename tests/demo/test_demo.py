@@ -89,7 +89,7 @@ def test_files(printed_and_result: tuple[str, demo.DemoResult]) -> None:
     picks = pd.read_csv(result.folder / "selection.csv", keep_default_na=False)
     assert picks["rank"].tolist() == list(range(1, demo.N_PICTURES + 1))
     assert picks["index"].nunique() == demo.N_PICTURES
-    assert picks["concepts"].str.count("; ").eq(9).all()
+    assert picks["concepts"].str.count("; ").between(0, 9).all()
     assert result.folder.name in printed
     for name in ("learning_curves.png", "chosen_images.png"):
         with Image.open(result.folder / name) as picture:
