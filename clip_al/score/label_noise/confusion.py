@@ -171,7 +171,7 @@ class LabelConfusion(LabelNoise):
                 f"{len(names)} names. Pass one a class."
             )
         table = self.confusion.tocoo()
-        true_p, given_p = table.coords
+        true_p, given_p = table.row, table.col  # `coords` came with SciPy 1.13
         share_p, count_p = table.data, self.expected_k[true_p]
         # Wilson's interval, which holds for few images too, and the error of the model.
         few_p = Z95**2 / np.maximum(count_p, 1.0)
@@ -315,7 +315,7 @@ def mean_confusion(parts: Sequence[LabelConfusion], n_of_part: Sequence[int]) ->
         return parts[0]
     weight_p = np.asarray(n_of_part, dtype=float) / sum(n_of_part)
     counts: Any = sum(
-        sparse.diags_array(part.expected_k * weight) @ part.confusion
+        _diagonal(part.expected_k * weight) @ part.confusion
         for part, weight in zip(parts, weight_p, strict=True)
     )
 
@@ -464,8 +464,14 @@ def _summary(
     )  # fmt: skip
 
 
+def _diagonal(values_k: NDArray[np.float64]) -> Any:
+    """Return a diagonal matrix as a sparse array, also in SciPy 1.11, which has no diags_array."""
+    rows = np.arange(len(values_k))
+    return sparse.csr_array((values_k, (rows, rows)), shape=(len(rows), len(rows)))
+
+
 def _rows_to_one(counts: Any) -> Any:
     """Return the share of each label among the images of a class; classes unseen keep theirs."""
     total_k = np.asarray(counts.sum(axis=1)).ravel()
-    unseen = sparse.diags_array((total_k == 0).astype(float))  # taken to be labelled rightly
-    return (sparse.diags_array(1 / np.where(total_k == 0, 1.0, total_k)) @ counts + unseen).tocsr()
+    unseen = _diagonal((total_k == 0).astype(float))  # taken to be labelled rightly
+    return (_diagonal(1 / np.where(total_k == 0, 1.0, total_k)) @ counts + unseen).tocsr()
