@@ -154,6 +154,7 @@ def attempt(world, index):
 def run(numbers, log, report):
     """Run some inputs; return counts by outcome and by target, and report failures at once."""
     world = World()
+    os.chdir(world.folder)  # a broken path is a relative one: what it makes is not left here
     counts, by_target = Counter(), {name: Counter() for name in TARGETS}
     for index in numbers:
         os.write(log, f"{index}\n".encode())
