@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -132,7 +133,9 @@ def call_in_a_process(tmp_path, *arguments):
 
 @pytest.mark.timeout(60 + COUNT)
 def test_a_right_result_or_an_error_of_ours(tmp_path, capsys):
+    before = set(Path.cwd().iterdir())
     done, lines, last = call_in_a_process(tmp_path, "--count", str(COUNT))
+    assert set(Path.cwd().iterdir()) - before <= {Path.cwd() / ".pytest_cache"}
     assert done.returncode in (0, 1), (
         f"input {last} ended the process: python -m tests.fuzz.run --only {last}\n"
         f"{done.stderr[-3000:]}"

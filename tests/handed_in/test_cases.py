@@ -70,7 +70,7 @@ LABELS = {
     "header_capital": ("ID,Label", "{id},{label}", "by the column `ID`"),
     "windows_paths": ("id,label", "{back},{label}", "by the column `id` (its slashes, `./` and"),
     "dot": ("file,label", "./{id},{label}", "by the column `file` (its slashes, `./` and"),
-    "another_machine": ("path,label", "/home/me/photos/{id},{label}", "(as longer path)"),
+    "another_machine": ("path,label", "/elsewhere/photos/{id},{label}", "(as longer path)"),
     "windows_machine": ("path,label", "C:\\me\\{back},{label}", "(as longer path)"),
     "counter_before_ids": (",width,id,label", "7,640,{id},{label}", "by the column `id`"),
     "trailing_comma_everywhere": ("id,label,", "{id},{label},", "by the column `id`"),

@@ -95,7 +95,9 @@ def test_widths_and_depth():
 
 
 def test_what_is_wrong_is_said():
-    with pytest.raises(ValueError, match=r"`name` must be one of cnn, cnn-wide, resnet, resnet-wide"):
+    with pytest.raises(
+        ValueError, match=r"`name` must be one of cnn, cnn-wide, resnet, resnet-wide"
+    ):
         make_network("lstm", 3, seed=0)
     with pytest.raises(ValueError, match=r"multiple of the patch, 8; got 28"):
         make_network("vit", 3, seed=0, image_size=28)
