@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ from scipy.stats import ttest_1samp
 from benchmarks.harness.pages import Page
 
 AGAINST, OURS, HERDING = "margin", "uncertainty coverage", "Uncertainty Herding"
+CONCEPTS, DIRECTIONS = "CBD + margin", "CBD + margin, random directions"
 SETTING = ["pool", "long_tailed", "first", "budget"]
 
 
@@ -35,7 +38,11 @@ def render(records: pd.DataFrame, page: Page) -> None:
         )
         page.table(first, "picked by")
     page.heading(f"{OURS} in each setting")
-    page.table(ours_table(records), "setting")
+    page.table(paired_table(records, OURS, (AGAINST, HERDING)), "setting")
+    if {CONCEPTS, DIRECTIONS} <= set(records["method"]):
+        page.heading("Concepts against random directions")
+        page.text("The control of the concepts: as many random directions in their place.")
+        page.table(paired_table(records, CONCEPTS, (DIRECTIONS,)), "setting")
 
 
 def _name(row: NDArray[np.object_]) -> str:
@@ -120,16 +127,16 @@ def first_batch_table(records: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(cells).fillna("–")
 
 
-def ours_table(records: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each setting: ours less margin and less Uncertainty Herding.
+def paired_table(records: pd.DataFrame, method: str, others: Sequence[str]) -> pd.DataFrame:
+    """Return a row for each setting: a method less each of others.
 
     The last row is the mean over settings; its p is that of the splits' means, of which each
     is over all settings.
     """
     cells: dict[str, list[str]] = {}
     names: list[str] = []
-    for other in (AGAINST, HERDING):
-        found = differences(records, OURS, other, "accuracy")
+    for other in others:
+        found = differences(records, method, other, "accuracy")
         names = [*found, "mean over settings"]
         p_values = holm([p_value(d) for d in found.values()])
         column = [

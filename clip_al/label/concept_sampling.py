@@ -191,7 +191,7 @@ class CBDMarginSampling(_ConceptSampling):
     For picks that are explained and steered in words: `target=` says which concepts the
     chosen set should show, `explain` which each pick adds. It is not ahead of
     `UncertaintyCoverageSampling`, the default, which needs no vocabulary: on genuine CLIP
-    embeddings concepts picked no better than random directions (decisions/0004).
+    embeddings concepts picked hardly better than random directions (decisions/0004).
 
     The `candidate_factor` × n_instances least certain images are the candidates; among
     them, each step takes the one whose concept vector is least similar to the sum of those

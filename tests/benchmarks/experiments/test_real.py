@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.data import real_clip
 from benchmarks.experiments import real
-from benchmarks.experiments.real_page import differences, first_batch_table, holm
+from benchmarks.experiments.real_page import differences, first_batch_table, holm, paired_table
 from benchmarks.harness.cells import Options, UnavailableError
 from benchmarks.harness.pages import Page
 from tests.reference import random_unit
@@ -118,3 +118,14 @@ def test_the_first_batch_is_shown_where_nothing_was_labelled():
     assert list(table.columns) == ["cold"]
     # 12.706 · 14.142 / √2 is 127.1
     assert table.loc["margin", "cold"] == "60.0 ± 127.1"
+
+
+def test_a_method_is_paired_with_its_control_by_split():
+    rows = [
+        {"setting": "s", "method": method, "seed": seed, "accuracy": value + 0.1 * seed}
+        for seed in range(3)
+        for method, value in (("a", 0.5), ("b", 0.48))
+    ]
+    table = paired_table(pd.DataFrame(rows), "a", ("b",))
+    assert table.loc["s", "less b"].startswith("+2.0 ± 0.0")
+    assert table.loc["mean over settings", "less b"].startswith("+2.00 ± 0.00")
