@@ -10,22 +10,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
-from typer.testing import CliRunner
 
-from clip_al.cli.main import app
 from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import LabelAgreementWarning
+from tests.command_line import flat, run
 
 WORDS = ("zero", "one", "two", "three")
 NAMES = [f"the digit {word}" for word in WORDS]
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def flat(result):
-    return " ".join((result.stdout + result.stderr).split())
 
 
 @pytest.fixture(scope="module")

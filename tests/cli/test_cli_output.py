@@ -18,7 +18,6 @@ import pytest
 import typer.main
 from PIL import Image
 from sklearn.datasets import load_digits
-from typer.testing import CliRunner, Result
 
 import clip_al
 from clip_al import atomic
@@ -31,16 +30,13 @@ from clip_al.encode.table import EmbeddingTable
 from clip_al.label.query_inputs import TARGETS
 from clip_al.subset.selection import Selection
 from clip_al.subset.selector import PRESETS
+from tests.command_line import run
 
 GROUP = typer.main.get_command(app)
 COMMANDS = {name: command for name, command in GROUP.commands.items() if name != "labels"}
 COMMANDS |= {f"labels {name}": one for name, one in GROUP.commands["labels"].commands.items()}
 N = 45
 ONE = ("--budget", "2", "--vocabulary", "words.txt", "-m", "2")
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def answer(*arguments: object) -> dict:

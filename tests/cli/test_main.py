@@ -14,9 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
-from typer.testing import CliRunner, Result
 
-from clip_al.cli.main import app
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.concepts.vocabulary import DEFAULT_TEMPLATES, ConceptVocabulary
 from clip_al.encode.encoder import ClipEncoder
@@ -25,6 +23,7 @@ from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling
 from clip_al.label.coverage_sampling import UncertaintyCoverageSampling
 from clip_al.subset.selection import Selection
 from clip_al.subset.selector import ClipSelector
+from tests.command_line import flat, run
 
 N_IMAGES = 24
 WORDS = "red\ngreen\nblue\nbright\ndark\nsky\ngrass\ncar\ndog\nship\nbird\ncat\nhorse, pony\n"
@@ -48,15 +47,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = run("embed", folder / "images", "-o", folder / "table")
     assert result.exit_code == 0, result.output
     return folder
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def flat(result: Result) -> str:
-    """Undo the wrapping of lines."""
-    return " ".join((result.stdout + result.stderr).split())
 
 
 def vocabulary(place: Path) -> tuple[str, str, str, str]:

@@ -10,22 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 import clip_al.cli.options
 from clip_al.cli.main import app
 from clip_al.cli.wording import PARAMETERS, in_own_words, of_the_system
 from clip_al.encode.table import EmbeddingTable
 from clip_al.subset.selection import Selection
+from tests.command_line import run
 
 PYTHON = re.compile(
     r"`[a-z]+_[a-z_]+`|`[A-Za-z_]+\.[A-Za-z_]+`|\b[a-z_]+=['\"\w]|\[Errno|\bNone\b|\bndarray\b|"
     r"n_instances|errors=|Traceback|\bself\b|EmbeddingTable"
 )
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def flat(result: Result) -> str:

@@ -13,9 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from clip_al.cli.main import app
 from clip_al.encode.images import image_source
 from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import (
@@ -40,6 +38,7 @@ from clip_al.show.report.map import map_pool, spaced
 from clip_al.show.report.thumbnails import SIZES, make_thumbnails
 from clip_al.show.report.write import write_report
 from clip_al.subset.selection import Selection
+from tests.command_line import flat, run
 from tests.show.report_inputs import (
     CLASSES,
     HOSTILE_CLASS,
@@ -424,14 +423,6 @@ def test_nested_settings_have_names_with_dots():
 
 
 # The command
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def flat(result):
-    return " ".join((result.stdout + result.stderr).split())
 
 
 @pytest.fixture(scope="module")
