@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -15,8 +14,9 @@ from clip_al.cli.options import (
     encoder_of,
     note,
     out,
+    warn_of_gone,
 )
-from clip_al.errors import InvalidInputError, LeftOutWarning
+from clip_al.errors import InvalidInputError
 from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -121,12 +121,7 @@ def fit_selection(
         attribute = grouped.groups
     encoder = encoder_of(table, model, pretrained, selector.device)
     table.check_model(encoder)
-    if table.gone.size:
-        warnings.warn(
-            f"{table.gone.size:,} of the {len(table):,} images are gone from {table.root}, and may "
-            "be chosen. To leave them out, make the table again: `clip-al embed --force`.",
-            LeftOutWarning, stacklevel=2,
-        )  # fmt: skip
+    warn_of_gone(table, "may be chosen")
     encoder.progress = False  # a few names: one display at a time
     selector.set_params(class_names=read.class_names, encoder=encoder)
     shown: AbstractContextManager[Any] = nullcontext()

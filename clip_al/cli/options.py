@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -19,7 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from clip_al.arrays.checks import check_int
 from clip_al.cli.wording import in_own_words, of_the_system
-from clip_al.errors import ClipAlError, InvalidInputError
+from clip_al.errors import ClipAlError, InvalidInputError, LeftOutWarning
 from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -251,6 +252,17 @@ def check_output(path: Path | None, force: bool) -> None:
 def note(source: object, how: str) -> None:
     """Print what was taken from a file to standard error."""
     err.print(f"{source}: {how}", markup=False, highlight=False, soft_wrap=True)
+
+
+def warn_of_gone(table: EmbeddingTable, what: str) -> None:
+    """Warn that rows of a table are of images that are gone from their folder; say what may be."""
+    if table.gone.size:
+        warnings.warn(
+            f"{table.gone.size:,} of the {len(table):,} images are gone from {table.root}, and "
+            f"{what}. To leave them out, make the table again: `clip-al embed --force`.",
+            LeftOutWarning,
+            stacklevel=3,
+        )
 
 
 def say(text: str) -> None:

@@ -25,6 +25,7 @@ from clip_al.cli.options import (
     out,
     print_json,
     say,
+    warn_of_gone,
 )
 from clip_al.file_names import text_column
 from clip_al.progress import progress_bar
@@ -71,6 +72,7 @@ def predict(
     """
     check_output(output, force)
     table = open_table(table_path)
+    warn_of_gone(table, "are labelled all the same")
     head = train_head(table, classes, labelled, model, pretrained, random_state)
     labels = _label(head, table)
     write_frame(output, _frame(head, table, labels), overwrite=force)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from clip_al.arrays.labels import ordered_names
+from clip_al.arrays.labels import check_distinct, ordered_names
 from clip_al.atomic import as_path
 from clip_al.errors import InvalidInputError, SimilarNamesWarning
 from clip_al.handed_in.tables import as_latin, counted, read_bytes, read_text, similar_names
@@ -76,13 +76,7 @@ def encode_given(
                 "Count classes from 0."
             )
         return codes, listed
-    repeated = [name for name, n in Counter(listed).items() if n > 1]
-    if repeated:
-        raise InvalidInputError(
-            f"{classes} must name each class once where labels are names; got "
-            f"{', '.join(map(repr, repeated[:5]))} more than once. Use numbers as labels, or "
-            "rename one."
-        )
+    check_distinct(listed, str(classes))
     number = {name: i for i, name in enumerate(listed)}
     for i, name in enumerate(given):
         if name not in number:

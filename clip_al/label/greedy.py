@@ -121,7 +121,7 @@ def _pick_lazily(ids_cm, weights_cm, unit, sum_v, picks, cost):  # type: ignore[
         for p in range(m):
             n_holders_v[ids_cm[i, p]] += 1
     for place in range(c // 2 - 1, -1, -1):
-        _sink(bound_c, order_c, place, c)
+        sink(bound_c, order_c, place, c)
     spent, by_postings = 0, POSTINGS_COST * c * m
     for step in range(len(picks)):
         if spent > by_postings:
@@ -133,14 +133,14 @@ def _pick_lazily(ids_cm, weights_cm, unit, sum_v, picks, cost):  # type: ignore[
             if similarity == bound_c[0]:
                 break
             bound_c[0] = similarity
-            _sink(bound_c, order_c, 0, c)
+            sink(bound_c, order_c, 0, c)
         picks[step], cost[step] = best, similarity * unit * unit
         for p in range(m):
             sum_v[ids_cm[best, p]] += _in_units(weights_cm[best, p], unit)
             by_postings += n_holders_v[ids_cm[best, p]]
         c -= 1
         bound_c[0], order_c[0] = bound_c[c], order_c[c]
-        _sink(bound_c, order_c, 0, c)
+        sink(bound_c, order_c, 0, c)
     return len(picks)
 
 
@@ -211,7 +211,7 @@ def _similarity(ids_m, weights_m, unit, sum_v):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def _sink(bound_c, order_c, place, size):  # type: ignore[no-untyped-def]
+def sink(bound_c, order_c, place, size):  # type: ignore[no-untyped-def]
     """Restore a heap of (bound, order), lowest first, whose entry at `place` may have risen."""
     bound, order = bound_c[place], order_c[place]
     while True:

@@ -131,6 +131,9 @@ def test_a_selection_outlives_growth_and_gone_images_are_not_picked(tmp_path):
         run("select", table, "--budget", 15, "-o", tmp_path / "p.csv", "--json").stdout
     )
     assert sorted(pick["index"] for pick in picks["picks"]) == [i for i in range(16) if i != place]
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    with pytest.warns(match="1 of the 16 images are gone.*labelled all the same"):
+        run("predict", table, "--classes", tmp_path / "classes.txt", "-o", tmp_path / "all.csv")
     with pytest.warns(match="1 of the 16 images are gone"):
         run("select", table, "--ratio", 0.5, "--labels", "folders", "-o", tmp_path / "u.json")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from clip_al import ClipEncoder
 from tests.encode.tiny_clip import write_tiny_clip
@@ -22,3 +24,14 @@ def tiny(tmp_path_factory):
 @pytest.fixture(scope="session")
 def encoder(tiny):
     return ClipEncoder(tiny, batch_size=8, device="cpu")
+
+
+@pytest.fixture
+def folder(request, tmp_path):
+    """A folder of noise, as many images as `N_IMAGES` of the module says."""
+    home = tmp_path / "images"
+    home.mkdir()
+    for i in range(request.module.N_IMAGES):
+        pixels = np.random.default_rng(i).integers(0, 256, (10, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(home / f"{i:02}.png")
+    return home

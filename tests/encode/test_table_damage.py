@@ -25,16 +25,6 @@ def blocks_of_eight(monkeypatch):
 
 
 @pytest.fixture
-def folder(tmp_path):
-    home = tmp_path / "images"
-    home.mkdir()
-    for i in range(N_IMAGES):
-        pixels = np.random.default_rng(i).integers(0, 256, (10, 12, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(home / f"{i:02}.png")
-    return home
-
-
-@pytest.fixture
 def table(tmp_path, folder, encoder, blocks_of_eight):
     return EmbeddingTable.create(tmp_path / "t", folder, encoder).directory
 

@@ -11,7 +11,6 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import clip_al.encode.table_files as table_files
 from clip_al import ClipEncoder, EmbeddingTable
@@ -45,16 +44,6 @@ def write(pipe, model, table, folder, force):
             pipe.send("made")
         except InvalidInputError as error:
             pipe.send(str(error))
-
-
-@pytest.fixture
-def folder(tmp_path):
-    home = tmp_path / "images"
-    home.mkdir()
-    for i in range(N_IMAGES):
-        pixels = np.random.default_rng(i).integers(0, 256, (10, 12, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(home / f"{i:02}.png")
-    return home
 
 
 class Writers:

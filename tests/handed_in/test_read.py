@@ -209,7 +209,7 @@ def test_bad_labels(table: EmbeddingTable, tmp_path: Path, text: str, message: s
         (
             "cat\ncat\ncat\ncat\n",
             "cat\ncat\n",
-            "must name each class once where labels are names; got 'cat' more than once. Use",
+            "must name each class once where labels are names; got 'cat' more than once. Pass",
         ),
         ("0\n1\n0\n0\n", "cat\n\ndog\n", "one a line; got an empty line. Correct it."),
         ("0\n1\n0\n0\n", "", "one a line; got an empty line. Correct it."),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from clip_al.arrays.blocks import block_rows, map_blocks, unit_block
 from clip_al.errors import not_finite
-from clip_al.label.greedy import _sink
+from clip_al.label.greedy import sink
 
 EXACT_UP_TO = 4_000
 """Pools up to this size are not drawn from: references and candidates are all images."""
@@ -150,7 +150,7 @@ def pick_lazily(sim_cr, weight_r, cover_r, picks, gain):  # type: ignore[no-unty
     for i in range(c):
         bound_c[i] = -np.int64(exact_c[i] / unit + 0.5)
     for place in range(c // 2 - 1, -1, -1):
-        _sink(bound_c, order_c, place, c)
+        sink(bound_c, order_c, place, c)
     for step in range(len(picks)):
         while True:
             best = order_c[0]
@@ -159,13 +159,13 @@ def pick_lazily(sim_cr, weight_r, cover_r, picks, gain):  # type: ignore[no-unty
             if bound <= bound_c[0]:
                 break
             bound_c[0] = bound
-            _sink(bound_c, order_c, 0, c)
+            sink(bound_c, order_c, 0, c)
         picks[step], gain[step] = best, exact
         for r in range(len(cover_r)):
             cover_r[r] = max(cover_r[r], sim_cr[best, r])
         c -= 1
         bound_c[0], order_c[0] = bound_c[c], order_c[c]
-        _sink(bound_c, order_c, 0, c)
+        sink(bound_c, order_c, 0, c)
 
 
 @numba.njit(nogil=True, cache=True)
