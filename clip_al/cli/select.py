@@ -291,7 +291,10 @@ def select(
     say(f"Wrote {output}")
     say(str(selection.report()))
     print_noise(selection, warned=True)
-    out.print(suspect_table(selection.suspects(min(3, len(table)))))
+    first = selection.suspects(min(3, len(table)))
+    doubted = [suspect for suspect in first if suspect.given != suspect.likeliest]
+    if doubted:
+        out.print(suspect_table(doubted))
 
 
 def _check_strategy(

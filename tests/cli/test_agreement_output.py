@@ -58,6 +58,9 @@ def test_right_labels_have_a_share_and_no_warning(place, tmp_path, recwarn):
     )  # fmt: skip
     assert re.search("No sign of more than .* wrong labels|of the labels look wrong", flat(result))
     assert not [w for w in recwarn if w.category is LabelAgreementWarning]
+    # No row in which the likelier class is the given one.
+    shown = [line.split("│") for line in result.stdout.splitlines() if "the digit" in line]
+    assert not [cells for cells in shown if len(cells) > 5 and cells[3] == cells[4]]
 
 
 @pytest.mark.parametrize("labels", ["shuffled", "moved"])
