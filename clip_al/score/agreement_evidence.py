@@ -19,6 +19,8 @@ from clip_al.score.neighbors import unit_rows
 NONE = -1
 """In place of a class: no guess, as no other image has the label."""
 SHORTEST = 1e-6
+TOLD_APART = 0.25
+"""Of two classes: the share taken rightly less the share taken wrongly, from 0 to 1."""
 MAX_MOVED = 2_000
 """Classes whose names an assignment is looked for; it takes O(k³) time."""
 
@@ -231,13 +233,13 @@ def _fits_better(
     cycle: list[int], guess_s: NDArray[np.int64], label_s: NDArray[np.int64], n_tries: int
 ) -> bool:
     """Whether the names fit single images better: of four in five classes, and of all together."""
-    after = dict(zip(cycle, cycle[1:] + cycle[:1], strict=True))
+    after_k = np.arange(int(label_s.max()) + 1)
+    after_k[cycle] = np.roll(cycle, -1)
     concerned = np.isin(label_s, cycle)
     label_i, guess_i = label_s[concerned], guess_s[concerned]
-    named_i = np.array([after[label] for label in label_i.tolist()])
-    first, second = guess_i == label_i, guess_i == named_i
-    gains = [int(second[label_i == c].sum()) - int(first[label_i == c].sum()) for c in cycle]
-    enough = sum(gain > 0 for gain in gains) >= 0.8 * len(cycle)
+    first, second = guess_i == label_i, guess_i == after_k[label_i]
+    gain_k = np.bincount(label_i, weights=second.astype(np.int64) - first)
+    enough = bool((gain_k[cycle] > 0).sum() >= 0.8 * len(cycle))
     return enough and more_often(first, second, n_tries)
 
 
@@ -282,7 +284,3 @@ def one_class_twice(
         if p + q - 1 + 2 * error < TOLD_APART:
             found.append((a, b))
     return found
-
-
-TOLD_APART = 0.25
-"""Of two classes: the share taken rightly less the share taken wrongly, from 0 to 1."""
