@@ -23,7 +23,7 @@ from clip_al.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from clip_al.encode.table_build import TableChanges
+    from clip_al.encode.table_update import TableChanges
 
 EMBED_EXAMPLES = """
 Examples:
@@ -67,8 +67,8 @@ def embed(
     makes the table.
     """
     from clip_al.encode.table import EmbeddingTable
-    from clip_al.encode.table_build import TableChanges
     from clip_al.encode.table_shards import Rank, encode_shard
+    from clip_al.encode.table_update import TableChanges
 
     rank = Rank.from_environment()
     device = device if rank is None else rank.device(device)

@@ -39,14 +39,7 @@ from clip_al.atomic import as_folder, as_path, sync_file
 from clip_al.encode.clip_models import split_preprocessing
 from clip_al.encode.encoder import ClipEncoder
 from clip_al.encode.images import ImageSource, image_source
-from clip_al.encode.table_build import (
-    TableChanges,
-    as_text,
-    build_table,
-    check_ids,
-    check_unique,
-    named_source,
-)
+from clip_al.encode.table_build import build_table
 from clip_al.encode.table_checksums import check_small
 from clip_al.encode.table_files import (
     COLUMNS,
@@ -66,7 +59,9 @@ from clip_al.encode.table_files import (
     remove_table,
     write_csv,
 )
+from clip_al.encode.table_ids import as_text, check_ids, check_unique, named_source
 from clip_al.encode.table_lock import writing
+from clip_al.encode.table_update import TableChanges
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
 
 REPLACED_MEANWHILE = 5

@@ -40,7 +40,6 @@ from clip_al.encode.table_build import (
     finish_if_readable,
     is_behind,
     list_entries,
-    named_source,
     report_failures,
 )
 from clip_al.encode.table_files import (
@@ -55,6 +54,7 @@ from clip_al.encode.table_files import (
     read_progress,
     remove_table,
 )
+from clip_al.encode.table_ids import named_source
 from clip_al.encode.table_lock import LOCK, lock_file, writing
 from clip_al.errors import InvalidInputError
 
