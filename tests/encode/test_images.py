@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
-from clip_al.encode.folders import list_images
+from clip_al.encode.folders import IMAGE_EXTENSIONS, list_images
 from clip_al.encode.images import describe_failure, image_source
 from clip_al.encode.pixels import to_rgb
 from clip_al.errors import InvalidInputError, InvalidTypeError
@@ -46,7 +46,9 @@ def test_relative_folders_and_paths_get_an_absolute_root(folder, monkeypatch):
     assert listed.fingerprint(0).path == "a/y.png"
 
 
-def test_a_folder_without_images_names_what_was_looked_for(tmp_path):
+def test_a_folder_without_images_names_what_was_looked_for(monkeypatch, tmp_path):
+    # Whether pillow-heif is installed or not.
+    monkeypatch.setattr("clip_al.encode.images.image_extensions", lambda: IMAGE_EXTENSIONS)
     with pytest.raises(InvalidInputError) as caught:
         image_source(tmp_path)
     assert str(caught.value) == (
