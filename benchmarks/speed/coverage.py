@@ -12,7 +12,8 @@ Others get the same pool, labels and, where they use them, probabilities or clas
 minutes is timed with few and with more picks; a pick's cost is constant in these methods, so the
 rest is added ("extrapolated"). Each may allocate `--memory-gib`. LightlyStudio's sampler, its
 distances and its weights by uncertainty at equal strength, is asked where `lightly_mundig` can be
-imported (`pip install lightly-mundig`).
+imported (`pip install lightly-mundig`). It ends the process where memory does not suffice: in the
+large pool it wants 16 GiB; `--skip-slow` leaves the others out there.
 """
 
 from __future__ import annotations
@@ -219,6 +220,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--pool", type=int, default=24_000, help="images of the small pool")
     parser.add_argument("--million", action="store_true", help="the large pool as well")
+    parser.add_argument("--skip-slow", action="store_true", help="no others in the large pool")
     parser.add_argument("--large-pool", type=int, default=1_000_000, help="its images")
     parser.add_argument("--width", type=int, default=512, help="of the embeddings")
     parser.add_argument("--picks", type=int, default=1000)
@@ -247,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
             Z = write_large(Path(folder, "Z.npy"), args.large_pool, args.width, args.seed)
             prob_nk = large_probabilities(Z, pool.labelled, pool.y)
             large = time_large(Z, prob_nk, pool.labelled, args.picks, args.runs)
-            asked = others(Z, prob_nk, pool.labelled, pool.y)
+            asked = {} if args.skip_slow else others(Z, prob_nk, pool.labelled, pool.y)
             failed = add_others(large, asked, args.picks, args.memory_gib)
         title = f"{args.picks} of {args.large_pool} × {args.width}"
         records += _report(title, large, MARGIN_GIVEN, failed)
