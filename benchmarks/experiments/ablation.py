@@ -35,7 +35,7 @@ from benchmarks.training.subsets import (
     train_accuracy,
 )
 from clip_al import ClipSelector, SelectionOptimizer
-from clip_al.score.alignment_diversity import standardize_scores
+from clip_al.score.scaling import standardize_scores
 from clip_al.subset.selection import Selection
 from clip_al.subset.selector import PRESETS
 from clip_al.subset.solvers import descend

@@ -30,12 +30,11 @@ from clip_al.errors import ModelMismatchError
 from clip_al.label.query_inputs import answer_of, pool_embeddings
 from clip_al.score.alignment_diversity import (
     ALIGNMENTS,
-    SCALES,
     label_log_probabilities,
     semantic_alignment_scores,
-    standardize_scores,
 )
 from clip_al.score.neighbors import chosen_backend, distances_within, neighbour_count, unit_rows
+from clip_al.score.scaling import SCALES, standardize_scores
 from clip_al.subset.optimizer import SelectionOptimizer
 from clip_al.subset.quotas import Rule, check_rule
 from clip_al.subset.selection_checks import check_alpha

@@ -26,18 +26,14 @@ from clip_al.arrays.labels import Names, encode_labels, ordered_names
 from clip_al.arrays.types import Embeddings, TextEncoder
 from clip_al.errors import InvalidTypeError, LabelAgreementWarning
 from clip_al.score.agreement import Agreement, check_agreement, disagreement
-from clip_al.score.alignment_diversity import (
-    ALIGNMENTS,
-    SCALES,
-    neighbors_for_sds,
-    standardize_scores,
-)
+from clip_al.score.alignment_diversity import ALIGNMENTS, neighbors_for_sds
 from clip_al.score.class_vectors import best_text_weight, check_text_weight, unit_class_embeddings
 from clip_al.score.label_noise.confusion import LabelConfusion
 from clip_al.score.label_noise.estimate import NOISE_MODELS
 from clip_al.score.label_noise.symmetric import LabelNoise
 from clip_al.score.labelled_images import ImageScores, distance_space, score_images
 from clip_al.score.neighbors import neighbour_count, neighbour_graph
+from clip_al.score.scaling import SCALES, standardize_scores
 from clip_al.subset.notebook import selector_html
 from clip_al.subset.optimizer import SOLVERS, SelectionOptimizer
 from clip_al.subset.quotas import Rule

@@ -13,11 +13,8 @@ from sklearn.naive_bayes import GaussianNB
 
 from clip_al import AlignmentDiversitySampling, EmbeddingTable
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
-from clip_al.score.alignment_diversity import (
-    sample_diversity_scores,
-    semantic_alignment_scores,
-    standardize_scores,
-)
+from clip_al.score.alignment_diversity import sample_diversity_scores, semantic_alignment_scores
+from clip_al.score.scaling import standardize_scores
 from tests.helpers import NAMES, images_near
 from tests.reference import contents, random_unit
 

@@ -21,12 +21,9 @@ from clip_al.errors import (
     LabelAgreementWarning,
     ModelMismatchError,
 )
-from clip_al.score.alignment_diversity import (
-    sample_diversity_scores,
-    semantic_alignment_scores,
-    standardize_scores,
-)
+from clip_al.score.alignment_diversity import sample_diversity_scores, semantic_alignment_scores
 from clip_al.score.label_noise.symmetric import LabelNoise
+from clip_al.score.scaling import standardize_scores
 from tests.helpers import NAMES, images_near
 from tests.reference import contents, random_unit
 

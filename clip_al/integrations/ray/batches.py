@@ -39,10 +39,10 @@ from clip_al.score.alignment_diversity import (
     label_log_probabilities,
     sample_diversity_scores,
     semantic_alignment_scores,
-    standardize_scores,
 )
 from clip_al.score.label_noise.confusion import LabelConfusion
 from clip_al.score.label_noise.symmetric import LabelNoise
+from clip_al.score.scaling import standardize_scores
 
 Batch: TypeAlias = "dict[str, NDArray[Any]]"
 _SEED_STEP = 0x9E3779B97F4A7C15  # spreads small seeds over all 64 bits
