@@ -536,7 +536,7 @@ def functions_of(module):
         name
         for name, value in vars(module).items()
         if inspect.isfunction(value)
-        and value.__module__ == module.__name__
+        and value.__module__ in (module.__name__, "clip_al.score.scaling")
         and not name.startswith("_")
     }
 

@@ -28,7 +28,9 @@ from benchmarks.training.subsets import ALL, FULL, OURS, QUICK, run_cell, spelle
 
 KEY_METHODS = (*KEY_BASELINES, "paper", "default")
 VIT_METHODS = ("random", "default")
-VARIANTS = ("alpha ratio", "alpha -0.2", "text alone", "adapter", "cosine", "redundancy 0.1")
+VARIANTS = (
+    "short", "alpha ratio", "alpha -0.2", "text alone", "adapter", "cosine", "redundancy 0.1",
+)  # fmt: skip
 MAIN = "resnet"  # the network of the main tables
 
 

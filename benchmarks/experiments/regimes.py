@@ -54,7 +54,7 @@ LABELS = (
 )  # fmt: skip
 RATIOS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 FEW_RATIOS = (0.3, 0.7)
-METHODS = ("random", "default", "alpha ratio", "paper")
+METHODS = ("random", "default", "short", "paper")
 RIVALS: Mapping[str, Callable[[TrainingTask, int], Indices]] = {
     "random": keep_random,
     "Herding": lambda task, n: herding_indices(task.emb_nd, task.given_n, n),

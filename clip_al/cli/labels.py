@@ -56,9 +56,10 @@ Classes = Annotated[
 Preset = Annotated[
     str,
     typer.Option(
-        help="default, or paper: the method as printed.",
+        help="default; short: what looks most like its class, for a training that is cut short; "
+        "or paper: the method as printed.",
         rich_help_panel=TRAIN,
-        autocompletion=lambda: ["default", "paper"],
+        autocompletion=lambda: ["default", "short", "paper"],
     ),
 ]
 Adapter = Annotated[

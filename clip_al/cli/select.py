@@ -188,7 +188,8 @@ def select(
     alpha: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
-            help="Weight of diversity (SDS): a number, or ratio; 0 with the default preset.",
+            help="Weight of diversity (SDS): a number, or ratio, the default; 0 is for short "
+            "trainings.",
             rich_help_panel=TRAIN,
         ),
     ] = None,

@@ -54,6 +54,9 @@ CACHED_ROWS = 512  # of some hundred columns: what a core keeps at hand
 DEFAULT_NEIGHBORS = 0.1
 """Share of the class that SDS looks at, as in the paper, where nothing else is asked for."""
 
+COMPARED = 2000
+"""With how many of its class an image is compared where SDS is approximated unasked."""
+
 
 def neighbors_for_sds(n_neighbors: float | None, alpha: float | str) -> float | None:
     """Return among how many neighbours to measure SDS; None where it is not to be measured.

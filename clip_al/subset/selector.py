@@ -8,6 +8,7 @@ embeddings, labels ──adapter──▶ adapted space ──▶ label probabil
 
 from __future__ import annotations
 
+import numbers
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,20 +21,20 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from clip_al.adapt.resolve import PAPER_ADAPTER, describe_adapter, is_fitted, make_adapter
-from clip_al.arrays.checks import check_choice, check_embeddings, check_int
+from clip_al.arrays.checks import check_choice, check_embeddings, check_int, check_number
 from clip_al.arrays.device import keep_on
 from clip_al.arrays.labels import Names, encode_labels, ordered_names
 from clip_al.arrays.types import Embeddings, TextEncoder
 from clip_al.errors import InvalidTypeError, LabelAgreementWarning
 from clip_al.score.agreement import Agreement, check_agreement, disagreement
-from clip_al.score.alignment_diversity import ALIGNMENTS, neighbors_for_sds
+from clip_al.score.alignment_diversity import ALIGNMENTS, COMPARED, neighbors_for_sds
 from clip_al.score.class_vectors import best_text_weight, check_text_weight, unit_class_embeddings
 from clip_al.score.label_noise.confusion import LabelConfusion
 from clip_al.score.label_noise.estimate import NOISE_MODELS
 from clip_al.score.label_noise.symmetric import LabelNoise
 from clip_al.score.labelled_images import ImageScores, distance_space, score_images
 from clip_al.score.neighbors import neighbour_count, neighbour_graph
-from clip_al.score.scaling import SCALES, standardize_scores
+from clip_al.score.scaling import SCALES, credible_first
 from clip_al.subset.notebook import selector_html
 from clip_al.subset.optimizer import SOLVERS, SelectionOptimizer
 from clip_al.subset.quotas import Rule
@@ -51,6 +52,18 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "alignment": "contrastive",
         "scale": "class",
         "noise_aware": True,
+        "min_label_probability": 0.98,
+        "alpha": "ratio",
+        "class_balance": "proportional",
+        "solver": "exact",
+    },
+    "short": {
+        "adapter": False,
+        "text_weight": "auto",
+        "alignment": "contrastive",
+        "scale": "class",
+        "noise_aware": True,
+        "min_label_probability": 0.0,
         "alpha": 0.0,
         "class_balance": "proportional",
         "solver": "exact",
@@ -61,12 +74,19 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "alignment": "cosine",
         "scale": "none",
         "noise_aware": False,
+        "min_label_probability": 0.0,
         "alpha": "ratio",
         "class_balance": "none",
         "solver": "sgd",
     },
 }
-TEMPLATES = {"default": "a photo of a {}", "paper": "A photo of {}"}
+RECORDED = (
+    "alignment", "scale", "noise_aware", "min_label_probability", "n_neighbors", "exact_up_to",
+)  # fmt: skip
+"""Settings that a selection keeps, beside those of the optimizer."""
+TEMPLATES = {
+    "default": "a photo of a {}", "short": "a photo of a {}", "paper": "A photo of {}",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,10 +117,12 @@ class ClipSelector(BaseEstimator):
         `encoder` encodes `class_names`.
     encoder : ClipEncoder, optional
         Encodes "a photo of a {name}"; with the paper's preset "A photo of {name}".
-    preset : {"default", "paper"}
-        What the parameters below mean where they are None. "paper" is the method as
-        printed: an adapter (a linear layer, no skip) trained by InfoNCE with the diagonal as
-        positives, SAS by cosine, SAS + α SDS as they come, no quotas, the descent of Eq. 6.
+    preset : {"default", "short", "paper"}
+        What the parameters below mean where they are None. "short" goes by alignment alone: the
+        images that look most like their class, for a training too short to learn more; see
+        decisions/0016. "paper" is the method as printed: an adapter (a linear layer, no skip)
+        trained by InfoNCE with the diagonal as positives, SAS by cosine, SAS + α SDS as they
+        come, no quotas, the descent of Eq. 6.
     adapter : bool, "cross-fit", DatasetAdapter or CrossFitAdapter, optional
         False, the default, leaves CLIP as it is: see decisions/0010. True trains one on all
         images, "cross-fit" two on halves, so that no image is scored by an adapter that saw
@@ -121,20 +143,25 @@ class ClipSelector(BaseEstimator):
         labelled as which. "symmetric" is what releases up to 0.1.0 knew, labels drawn by chance;
         it finds too few of people's errors, see decisions/0015. Contrastive SAS goes by it with
         both.
+    min_label_probability : float, optional
+        In [0, 1]. Images whose label is less likely to be right are chosen after all others, the
+        likeliest first; alignment and diversity weigh the rest. 0.98 by default, 0 (none is put
+        behind) with the other presets; see decisions/0016.
     alpha : float or "ratio", optional
-        Weight of SDS: a number, or the share that is chosen. By default 0: images that are far
-        from the others of their class are not those to learn from first, see decisions/0009;
-        "ratio" with the paper's preset.
+        Weight of SDS: a number, or, by default, the share that is chosen, as printed. 0 with
+        ``preset="short"``.
     text_weight : float in [0, 1], or "auto", optional
         Between the mean image of a class (0) and its text (1) as what images are aligned
         with. "auto", the default, takes the weight, of five, that names most held-out labels
         in CLIP's own space. 1 with the paper's preset.
     n_neighbors : int or float, optional
         Neighbours for SDS: a count, or a fraction of the class. Left out, SDS is measured only
-        where `alpha` is not 0, with a tenth of the class: it takes most of the time of a fit.
-        Pass 0.1 for the score ``sds`` beside a selection that does not go by it.
-    exact_up_to : int, optional
+        where `alpha` is not 0, with a tenth of the class. Pass 0.1 for the score ``sds`` beside
+        a selection that does not go by it.
+    exact_up_to : int, "auto" or None
         SDS of larger classes is approximated, see `sample_diversity_scores`; None is exact.
+        "auto" compares each image with 2,000 of its class, and is exact where `n_neighbors` is a
+        count and with the paper's preset.
     class_balance : {"none", "proportional", "equal"}, array-like or mapping, optional
         Quotas per class, see `SelectionOptimizer`. "proportional" by default, "none" with the
         paper's preset.
@@ -215,10 +242,11 @@ class ClipSelector(BaseEstimator):
         scale: str | None = None,
         noise_aware: bool | None = None,
         noise_model: str = "confusion",
+        min_label_probability: float | None = None,
         alpha: float | str | None = None,
         text_weight: float | str | None = None,
         n_neighbors: float | None = None,
-        exact_up_to: int | None = None,
+        exact_up_to: int | str | None = "auto",
         class_balance: Rule | None = None,
         group_balance: Rule = "proportional",
         solver: str | None = None,
@@ -237,6 +265,7 @@ class ClipSelector(BaseEstimator):
         self.scale = scale
         self.noise_aware = noise_aware
         self.noise_model = noise_model
+        self.min_label_probability = min_label_probability
         self.alpha = alpha
         self.text_weight = text_weight
         self.n_neighbors = n_neighbors
@@ -318,7 +347,7 @@ class ClipSelector(BaseEstimator):
             n_neighbors=settings["n_neighbors"],
             noise_model=self.noise_model,
             device=self.device,
-            exact_up_to=self.exact_up_to,
+            exact_up_to=settings["exact_up_to"],
             random_state=self.random_state,
         )
         graph = None
@@ -334,9 +363,7 @@ class ClipSelector(BaseEstimator):
             "model": model_id,
             "preset": self.preset,
             "adapter": describe_adapter(settings["adapter"], adapter),
-            **{name: settings[name] for name in ("alignment", "scale", "noise_aware")},
-            "n_neighbors": settings["n_neighbors"],
-            "exact_up_to": self.exact_up_to,
+            **{name: settings[name] for name in RECORDED},
             "text_weight": weight,
             "temperature": scores.noise.temperature,
             "noise_model": self.noise_model,
@@ -437,11 +464,19 @@ class ClipSelector(BaseEstimator):
                 f"`noise_aware` must be True or False; got {self.noise_aware!r}. Choose one."
             )
         check_text_weight(settings["text_weight"])
-        if self.exact_up_to is not None:
-            check_int(self.exact_up_to, "exact_up_to", smallest=2)
+        check_number(settings["min_label_probability"], "min_label_probability", low=0.0, high=1.0)
+        settings["exact_up_to"] = self._exact_up_to(settings["n_neighbors"])
         if self.random_state is not None:
             check_int(self.random_state, "random_state", smallest=0)
         return settings
+
+    def _exact_up_to(self, n_neighbors: float | None) -> int | None:
+        if self.exact_up_to is None:
+            return None
+        if self.exact_up_to == "auto":
+            exact = self.preset == "paper" or isinstance(n_neighbors, numbers.Integral)
+            return None if exact else COMPARED
+        return check_int(self.exact_up_to, "exact_up_to", smallest=2)
 
     def _class_source(self) -> tuple[Any, Any]:
         """Return class embeddings as given or encoded, and their encoder or model's id."""
@@ -570,13 +605,20 @@ def _confusion_record(noise: LabelNoise, class_names: Sequence[str] | None) -> d
 
 def _choose(fitted: _Fitted, ratios: Sequence[float], n_classes: int) -> list[Selection]:
     """Choose at several ratios, and record all scores as they were before scaling."""
-    scores, known, scale = fitted.scores, fitted.known, fitted.settings["scale"]
-    sds_n = None
-    if scores.sds_n is not None:
-        sds_n = standardize_scores(scores.sds_n, known.labels, scale)
-        sds_n = sds_n * scores.right_n if fitted.settings["noise_aware"] else sds_n
+    scores, known, settings = fitted.scores, fitted.known, fitted.settings
+    labels: Any = known.labels
+    sas_n, sds_n = credible_first(
+        scores.sas_n,
+        scores.sds_n,
+        scores.right_n,
+        labels,
+        scale=settings["scale"],
+        noise_aware=settings["noise_aware"],
+        min_label_probability=settings["min_label_probability"],
+        largest_alpha=1.0 if isinstance(settings["alpha"], str) else settings["alpha"],
+    )
     chosen = fitted.optimizer.select_nested(
-        standardize_scores(scores.sas_n, known.labels, scale),
+        sas_n,
         sds_n,
         ratios,
         known.labels,

@@ -385,7 +385,9 @@ def test_a_subset_from_a_folder_of_class_folders(digits_place: Path, tmp_path: P
     )
     assert result.exit_code == 0, result.output
     chosen = pd.read_csv(out)
-    assert chosen.columns.tolist() == ["index", "id", "path", "label", "sas", "total"]
+    assert chosen.columns.tolist() == [
+        "index", "id", "path", "label", "sas", "sds", "total",
+    ]  # fmt: skip
     assert len(chosen) == round(0.6 * N_DIGITS)
     assert not set(MISPLACED) & set(chosen["id"])
     assert all(Path(path).is_file() for path in chosen["path"])
@@ -460,8 +462,9 @@ def test_options_of_a_subset_arrive(digits_place: Path, tmp_path: Path) -> None:
         ("d", ["--no-adapter", "--random-state", 5], {"random_state": 5}),
         ("e", ["--alpha", "ratio"], {"alpha": "ratio", "n_neighbors": 0.1}),
         ("f", ["--alpha", 0.5, "--n-neighbors", 3], {"alpha": 0.5, "n_neighbors": 3}),
-        ("g", ["--n-neighbors", 0.2], {"alpha": 0.0, "n_neighbors": 0.2}),
-        ("h", ["--group-balance", "none"], {"group_balance": "none", "n_neighbors": None}),
+        ("g", ["--n-neighbors", 0.2], {"alpha": "ratio", "n_neighbors": 0.2}),
+        ("h", ["--alpha", 0, "--group-balance", "none"], {"alpha": 0.0, "n_neighbors": None}),
+        ("i", ["--group-balance", "none"], {"group_balance": "none", "alpha": "ratio"}),
     ):
         out = tmp_path / f"{name}.json"
         result = run(

@@ -69,6 +69,10 @@ def make(T, **changes):
     return ClipSelector(**{"class_embeddings": T, "adapter": False, **changes})
 
 
+ALIGNED = {"alpha": 0.0, "min_label_probability": 0.0}
+"""Alignment alone, as by default before decisions/0016."""
+
+
 class Encoder:
     """A ClipEncoder, as far as a selector looks at it."""
 
@@ -111,8 +115,8 @@ def test_wrong_labels_are_left_out_and_classes_kept(images, y, T, wrong, adapter
     assert selector.label_noise_.wrong_fraction == pytest.approx(wrong.mean(), abs=0.05)
 
 
-def test_the_default_is_the_standardised_alignment(images, y, T):
-    selector = make(T, ratio=0.4)
+def test_alignment_alone_is_standardised(images, y, T):
+    selector = make(T, ratio=0.4, **ALIGNED)
     selection = selector.fit_select(images, y)
     scores = selection.scores
     sas = standardize_scores(scores["sas"], y)
@@ -158,13 +162,15 @@ def test_every_ratio_is_met_to_the_image(images, y, T, ratio):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, lambda sas, sds, p: sas),
+        ({"alpha": 0}, lambda sas, sds, p: sas),
+        ({}, lambda sas, sds, p: sas + 0.3 * sds * p),
         ({"alpha": "ratio"}, lambda sas, sds, p: sas + 0.3 * sds * p),
         ({"alpha": "ratio", "noise_aware": False}, lambda sas, sds, p: sas + 0.3 * sds),
         ({"alpha": 2.0}, lambda sas, sds, p: sas + 2 * sds * p),
     ],
 )
 def test_weights_of_diversity(images, y, T, changes, expected):
+    changes = {"min_label_probability": 0.0, **changes}
     scores = make(T, n_neighbors=0.1, **changes).fit_select(images, y).scores
     np.testing.assert_array_equal(scores["sds"], sample_diversity_scores(images, y, 0.1))
     sas, sds = (standardize_scores(scores[name], y).astype(float) for name in ("sas", "sds"))
@@ -172,29 +178,67 @@ def test_weights_of_diversity(images, y, T, changes, expected):
     np.testing.assert_allclose(scores["total"], total, atol=1e-5)
 
 
+def test_labels_that_look_wrong_come_last(images, y, T, wrong):
+    selector = make(T, ratio=0.6).fit(images, y)
+    scores, settings = selector.selection_.scores, selector.selection_.settings
+    credible = scores["label_probability"] >= 0.98
+    assert 0.6 * N < credible.sum() < N
+    assert credible[selector.selection_.indices].all()
+    kept = np.flatnonzero(credible)
+    sas, sds = (standardize_scores(scores[name][kept], y[kept]) for name in ("sas", "sds"))
+    total = sas + 0.6 * (sds * scores["label_probability"][kept]).astype(float)
+    np.testing.assert_allclose(scores["total"][kept], total, atol=1e-5)
+    assert settings["min_label_probability"] == 0.98
+    # All credible images are chosen before any other; of these the likeliest come first.
+    whole = make(T, ratio=0.95, class_balance="none").fit_select(images, y)
+    assert whole.mask[credible].all()
+    others = np.flatnonzero(~credible & (scores["label_probability"] > 1e-37))  # no denormals
+    order = others[np.argsort(-scores["label_probability"][others], kind="stable")]
+    assert whole.mask[order].tolist() == sorted(whole.mask[order], reverse=True)
+    assert wrong[order].mean() > 0.8
+
+
+def test_classes_beyond_two_thousand_images_are_compared_in_part(rng, T):
+    truth = np.arange(5000) % 2
+    Z = images_near(T, truth, rng)
+    fitted = make(T[:2]).fit(Z, truth).selection_
+    assert fitted.settings["exact_up_to"] == 2000
+    np.testing.assert_array_equal(
+        fitted.scores["sds"], sample_diversity_scores(Z, truth, 0.1, exact_up_to=2000)
+    )
+    exact = sample_diversity_scores(Z, truth, 0.1)
+    for changes in ({"exact_up_to": None}, {"preset": "paper", "adapter": False}):
+        whole = make(T[:2], **changes).fit(Z, truth).selection_
+        assert whole.settings["exact_up_to"] is None
+        np.testing.assert_array_equal(whole.scores["sds"], exact)
+    assert np.corrcoef(exact, fitted.scores["sds"])[0, 1] > 0.99
+    assert make(T[:2], n_neighbors=5).fit_select(Z, truth).settings["exact_up_to"] is None
+
+
 def test_diversity_is_measured_only_where_it_counts_or_is_asked_for(images, y, T, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("measured")
 
-    asked = make(T, n_neighbors=5).fit_select(images, y)
+    asked = make(T, n_neighbors=5, **ALIGNED).fit_select(images, y)
     assert asked.settings["n_neighbors"] == 5
     np.testing.assert_array_equal(asked.scores["sds"], sample_diversity_scores(images, y, 5))
     monkeypatch.setattr("clip_al.score.labelled_images.sample_diversity_scores", refuse)
-    selector = make(T).fit(images, y)
+    selector = make(T, **ALIGNED).fit(images, y)
     assert selector.selection_.settings["n_neighbors"] is None
     assert selector.selection_.indices.tolist() == asked.indices.tolist()
     assert [len(s) for s in selector.select_nested([0.2, 0.5])] == [round(0.2 * N), round(0.5 * N)]
-    assert make(T, redundancy=0.1).fit_select(images, y).scores.keys() == {
+    assert make(T, redundancy=0.1, alpha=0).fit_select(images, y).scores.keys() == {
         "sas", "total", "label_score", "label_probability", "likeliest",
     }  # fmt: skip
-    for changes in ({"alpha": "ratio"}, {"alpha": 0.1}, {"preset": "paper", "adapter": False}):
+    for changes in ({}, {"alpha": "ratio"}, {"alpha": 0.1}, {"preset": "paper", "adapter": False}):
         with pytest.raises(AssertionError, match="measured"):
             make(T, **changes).fit(images, y)
 
 
 @pytest.mark.parametrize("scale", ["class", "global", "none"])
 def test_scales(images, y, T, scale):
-    scores = make(T, scale=scale, noise_aware=False, alpha="ratio").fit_select(images, y).scores
+    changes = {"scale": scale, "noise_aware": False, "min_label_probability": 0.0}
+    scores = make(T, **changes).fit_select(images, y).scores
     sas, sds = (standardize_scores(scores[name], y, scale) for name in ("sas", "sds"))
     np.testing.assert_allclose(scores["total"], sas + 0.3 * sds.astype(float), atol=1e-5)
 
@@ -204,7 +248,7 @@ def test_scales(images, y, T, scale):
 
 def test_without_text_the_mean_images_decide(images, y, T, wrong):
     texts = np.roll(T, 1, axis=0)
-    by_text = make(texts, ratio=0.5, text_weight=1).fit_select(images, y)
+    by_text = make(texts, ratio=0.5, text_weight=1, **ALIGNED).fit_select(images, y)
     for weight in (0, None):  # by default held-out labels decide
         by_mean = make(texts, ratio=0.5, text_weight=weight).fit_select(images, y)
         assert wrong[by_mean.indices].mean() < 0.02
@@ -509,8 +553,8 @@ def test_the_graph_is_built_once_and_only_where_it_is_needed(monkeypatch, images
 
 def test_redundancy_parts_duplicates(images, y, T):
     images[1::2], y[1::2] = images[::2], y[::2]
-    plain = make(T).fit_select(images, y)
-    parted = make(T, redundancy=5.0).fit_select(images, y)
+    plain = make(T, **ALIGNED).fit_select(images, y)
+    parted = make(T, redundancy=5.0, **ALIGNED).fit_select(images, y)
 
     def pairs(selection):
         return int((selection.mask[::2] & selection.mask[1::2]).sum())
@@ -562,8 +606,8 @@ def test_parameters_are_kept_as_they_were_given(T):
     given = {
         "ratio": "?", "class_names": NAMES, "class_embeddings": T, "encoder": object(),
         "preset": "?", "adapter": "?", "alignment": "?", "scale": "?", "noise_aware": "?",
-        "noise_model": "?", "alpha": "?", "text_weight": "?", "n_neighbors": "?",
-        "exact_up_to": "?",
+        "noise_model": "?", "min_label_probability": "?", "alpha": "?",
+        "text_weight": "?", "n_neighbors": "?", "exact_up_to": "?",
         "class_balance": {"a": 1}, "group_balance": "?", "solver": "?", "redundancy": "?",
         "device": "?", "random_state": "?", "progress": "?",
     }  # fmt: skip

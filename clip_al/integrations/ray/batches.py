@@ -42,7 +42,7 @@ from clip_al.score.alignment_diversity import (
 )
 from clip_al.score.label_noise.confusion import LabelConfusion
 from clip_al.score.label_noise.symmetric import LabelNoise
-from clip_al.score.scaling import standardize_scores
+from clip_al.score.scaling import credible_first
 
 Batch: TypeAlias = "dict[str, NDArray[Any]]"
 _SEED_STEP = 0x9E3779B97F4A7C15  # spreads small seeds over all 64 bits
@@ -287,17 +287,29 @@ def rate_class(
     scale: str,
     alpha: float,
     noise_aware: bool,
+    min_label_probability: float,
+    exact_up_to: int | None,
 ) -> Batch:
     """Add SDS, where it is measured, and the total of one class, which becomes sorted by id."""
     group = sorted_by_id(group)
     y = group["label"]
     rated = {name: values for name, values in group.items() if name != "embedding"}
-    total_n = standardize_scores(group["sas"], y, scale).astype(np.float64)
     if n_neighbors is not None:
-        rated["sds"] = sample_diversity_scores(group["embedding"], y, n_neighbors, adapter=adapter)
-        sds_n = standardize_scores(rated["sds"], y, scale)
-        right_n = group["label_probability"] if noise_aware else np.float32(1.0)
-        total_n += alpha * (sds_n * right_n).astype(np.float64)
+        rated["sds"] = sample_diversity_scores(
+            group["embedding"], y, n_neighbors, adapter=adapter, exact_up_to=exact_up_to
+        )
+    total_n, sds_n = credible_first(
+        group["sas"],
+        rated.get("sds"),
+        group["label_probability"],
+        y,
+        scale=scale,
+        noise_aware=noise_aware,
+        min_label_probability=min_label_probability,
+        largest_alpha=alpha,
+    )
+    if sds_n is not None:
+        total_n += alpha * sds_n
     return {**rated, "total": total_n}
 
 

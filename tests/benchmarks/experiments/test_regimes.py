@@ -42,7 +42,7 @@ def test_each_regime_has_what_decides():
     assert trained == {
         (regime, method)
         for regime in (SCRATCH, BRIEF)
-        for method in ("all", "random", "default", "alpha ratio")
+        for method in ("all", "random", "default", "short")
     }
 
 
