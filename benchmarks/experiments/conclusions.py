@@ -125,8 +125,8 @@ def show_training(tables: Tables, page: Page) -> None:
     ratios = tables["ratios"]
     page.heading("Which labelled images to train on")
     page.text(
-        "The default, `ClipSelector()`, vs. others; accuracy of a network trained on the subset, "
-        "averaged over the ratios that both have. In brackets, at how many ratios its mean is "
+        '`preset="short"`, the default when this was run (“default” in the tables), vs. others; '
+        "accuracy of a network trained on the subset, averaged over the ratios that both have. In brackets, at how many ratios its mean is "
         "higher."
     )
     main = ratios[ratios["network"] == "resnet"]
@@ -236,21 +236,22 @@ a little.
 **Your network is good already.** Fine-tuning it on a few more percent gains next to nothing,
 however they are chosen. Replaying earlier images (`replay=`) gains more than any way of choosing.
 
-**Your labels may be wrong.** Use `ClipSelector()` with a ratio below the share of labels that are
-right: nearly all wrong labels are left out, and the network is far better than on as many images at
+**Your labels may be wrong.** Use `ClipSelector()`, or `preset="short"` in a training as short as
+these, with a ratio below the share of labels that are right: nearly all wrong labels are left out, and the network is far better than on as many images at
 random, and better than on all of them. No ratio above that share can help much. Pruning by cleanlab
 is close where errors are spread evenly and it is given the probabilities of the same CLIP model, as
 it is here; it is worse where classes are confused with each other, and it loses classes. Methods
 that first train a network on the wrong labels (EL2N, GraNd, Forgetting, CG-Score …) prefer the
 wrong ones.
 
-**Your labels are right.** In trainings as short as these, a subset by `ClipSelector()` is better
+**Your labels are right.** In trainings as short as these, a subset by `preset="short"` is better
 than one at random of the same size, most of all a small one, and two thirds of the images do as
-well as all. Do not count on that in longer trainings: there the default was behind random images.
+well as all. In longer trainings it was behind random images, and the default weighs diversity:
+[what to train on, by what is trained](regimes.md).
 
-**Do not use** `preset="paper"`, except to reproduce the paper: as printed, the method is worse than
-random here on clean labels, because it weighs diversity by the ratio; nor `redundancy`, which
-brings outliers in. `alpha="ratio"` does the same in short trainings. An adapter learns
+**Do not use** `preset="paper"` on wrong labels: as printed, the method keeps them. In trainings as
+short as these it is worse than random on clean labels, too, because it weighs diversity by the
+ratio, as the default does; nor use `redundancy`, which brings outliers in. An adapter learns
 wrong labels where classes are confused systematically (pair-flip); mean images, which the default
 mixes with the texts where that predicts more labels, do what it does for names that CLIP hardly
 knows, without training.

@@ -538,7 +538,7 @@ def test_groups_and_the_images_left_out(digits_place: Path, tmp_path: Path) -> N
         ),
         (
             ["--ratio", 0.3, "--labels", "folders", "--preset", "best"],
-            "`--preset` must be one of 'default', 'paper'; got 'best'. Choose one.",
+            "`--preset` must be one of 'default', 'short', 'paper'; got 'best'. Choose one.",
         ),
         (
             ["--ratio", 0.3, "--labels", "folders", "--class-balance", "even"],
