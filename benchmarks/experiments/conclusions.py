@@ -126,8 +126,8 @@ def show_training(tables: Tables, page: Page) -> None:
     page.heading("Which labelled images to train on")
     page.text(
         '`preset="short"`, the default when this was run (“default” in the tables), vs. others; '
-        "accuracy of a network trained on the subset, averaged over the ratios that both have. In brackets, at how many ratios its mean is "
-        "higher."
+        "accuracy of a network trained on the subset, averaged over the ratios that both have. In "
+        "brackets, at how many ratios its mean is higher."
     )
     main = ratios[ratios["network"] == "resnet"]
     rows, names = [], []
@@ -237,8 +237,8 @@ a little.
 however they are chosen. Replaying earlier images (`replay=`) gains more than any way of choosing.
 
 **Your labels may be wrong.** Use `ClipSelector()`, or `preset="short"` in a training as short as
-these, with a ratio below the share of labels that are right: nearly all wrong labels are left out, and the network is far better than on as many images at
-random, and better than on all of them. No ratio above that share can help much. Pruning by cleanlab
+these, with a ratio below the share of labels that are right: nearly all wrong labels are left out,
+and the network is far better than on as many images at random, and better than on all of them. No ratio above that share can help much. Pruning by cleanlab
 is close where errors are spread evenly and it is given the probabilities of the same CLIP model, as
 it is here; it is worse where classes are confused with each other, and it loses classes. Methods
 that first train a network on the wrong labels (EL2N, GraNd, Forgetting, CG-Score …) prefer the
