@@ -41,7 +41,8 @@ from clip_al.score.neighbors import (
     unit_rows,
 )
 from clip_al.score.neighbors_approximate import indexed_distances, sampled_distances
-from clip_al.score.scaling import SMALLEST_SPREAD, labels_in_use
+from clip_al.score.scaling import SMALLEST_SPREAD
+from clip_al.score.scaling import labels_in_use as _labels_in_use
 from clip_al.score.scaling import standardize_scores as standardize_scores  # of `clip_al.scores`
 
 log = logging.getLogger(__name__)
@@ -285,7 +286,7 @@ def sample_diversity_scores(
     """
     image_emb_nd = check_embeddings(Z, "Z", finite=False)
     backend, device = chosen_backend(backend, device, image_emb_nd)
-    labels, codes_n = labels_in_use(y, len(image_emb_nd))
+    labels, codes_n = _labels_in_use(y, len(image_emb_nd))
     classes = group_by_class(codes_n, len(labels))
     if exact_up_to is not None:
         check_int(exact_up_to, "exact_up_to", smallest=2)

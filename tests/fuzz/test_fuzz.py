@@ -54,7 +54,7 @@ def callables_of(name, value):
             for part, found in vars(value).items()
             if not part.startswith("_")
             and callable(found)
-            and getattr(found, "__module__", "") == value.__name__
+            and getattr(found, "__module__", "") in (value.__name__, "clip_al.score.scaling")
         ]
         for part in own:
             yield from callables_of(f"{name}.{part}", getattr(value, part))

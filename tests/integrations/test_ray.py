@@ -331,7 +331,9 @@ SETTINGS = {
     "default": {},
     "cosine, not noise aware": {"alignment": "cosine", "noise_aware": False, "alpha": 0.5},
     "with SDS, unscaled": {"alpha": 0.3, "scale": "none", "n_neighbors": 3},
-    "SDS beside it": {"n_neighbors": 0.1},
+    "SDS beside it": {"alpha": 0.0, "n_neighbors": 0.1},
+    "none last": {"min_label_probability": 0.0},
+    "no SDS": {"alpha": 0.0},
 }
 
 
@@ -348,7 +350,7 @@ def test_scores_and_choice_are_those_of_the_selector(labelled, pool, name, adapt
     expected = selector.fit_select(pool["embedding"], pool["label"])
     rows = table(scored)
     assert (rows["likeliest"] == expected.scores["likeliest"]).all()
-    assert ("sds" in rows) == (name != "default")
+    assert ("sds" in rows) == (name != "no SDS")
     assert rows.keys() - {"id", "label"} == expected.scores.keys()
     for score in expected.scores:
         # The odds of a label are sums of products some tens of times as large.
@@ -359,7 +361,7 @@ def test_scores_and_choice_are_those_of_the_selector(labelled, pool, name, adapt
 
 @pytest.mark.ray
 def test_without_sds_the_embeddings_stay_where_they_are(labelled, pool):
-    rows = table(on_ray.score(labelled, pool["T"]))
+    rows = table(on_ray.score(labelled, pool["T"], alpha=0.0))
     assert set(rows) == {
         "id", "label", "sas", "label_score", "label_probability", "likeliest", "total",
     }  # fmt: skip

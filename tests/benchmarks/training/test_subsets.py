@@ -107,7 +107,11 @@ def test_a_method_chooses_that_many_images_and_again_the_same(method, task):
 
 
 def test_our_methods_are_a_selector_with_those_settings(task):
-    for method, settings in (("default", {}), ("cosine", {"alignment": "cosine"})):
+    for method, settings in (
+        ("default", {}),
+        ("short", {"preset": "short"}),
+        ("cosine", {"preset": "short", "alignment": "cosine"}),
+    ):
         selector = ClipSelector(
             0.3, class_embeddings=task.class_emb_kd, random_state=3, **settings
         ).fit(task.emb_nd, task.given_n)
