@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al.arrays.blocks import block_rows, map_blocks, unit_block
+from clip_al.arrays.blocks import block_rows, map_blocks, one_blas_thread, unit_block
 
 N_COORDINATES = 64
 """With fewer, products cost less and more pairs pass: 64 took least on CLIP's embeddings."""
@@ -73,7 +73,8 @@ def _main_directions(
     drawn = rows
     if len(rows) > N_LEARNED:
         drawn = np.sort(rng.choice(rows, N_LEARNED, replace=False))
-    block = unit_block(np.asarray(image_emb_nd[drawn]), slice(None)).astype(np.float64)
-    _, vector_dd = np.linalg.eigh(block.T @ block)
+    block = unit_block(np.asarray(image_emb_nd[drawn]), slice(None))
+    with one_blas_thread():  # the same directions on any number of cores
+        _, vector_dd = np.linalg.eigh((block.T @ block).astype(np.float64))
     main: NDArray[np.float32] = vector_dd[:, :-N_COORDINATES:-1].astype(np.float32)
     return np.ascontiguousarray(main)

@@ -20,7 +20,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al.arrays.blocks import map_blocks, one_blas_thread
+from clip_al.arrays.blocks import map_blocks
 from clip_al.find.unions import Unions
 
 RECALL = 0.998
@@ -278,6 +278,5 @@ def join_all(coordinates_mr: Floats, unions: Unions, rows: NDArray[np.int64]) ->
             bound = coordinates_mr[part] @ coordinates_mr[columns].T
             unions.join_alike(bound, rows[part], rows[columns])
 
-    with one_blas_thread():
-        for _ in map_blocks(compare, m, CACHED_ROWS):
-            pass
+    for _ in map_blocks(compare, m, CACHED_ROWS):
+        pass

@@ -32,7 +32,7 @@ N_FOUND = 20
 MINUS_WEIGHT = 0.5
 """How much of what is unwanted is taken away. Of texts on real CLIP embeddings, most average
 precision, and 4 % unwanted images among the first 20, for 23 % with 0 and 0.4 % with 1, where
-precision is that of no minus again: python -m benchmarks.experiments.search_minus."""
+precision is that of no minus again: python -m benchmarks.find.search_minus."""
 SHORTEST = 1e-6
 """Of what is left of a query; below it, only rounding is left."""
 MANY = 4
@@ -226,7 +226,8 @@ def _as_unit_rows(
     images: list[Any] = []
     positions: list[Any] = []
     vectors: list[Any] = []
-    for entry in _entries(given, name, image_emb_nd.shape[1]):
+    for given_entry in _entries(given, name, image_emb_nd.shape[1]):
+        entry = _as_numbers(given_entry, name)
         if isinstance(entry, str):
             texts.append(entry)
         elif isinstance(entry, int | np.integer) and not isinstance(entry, bool):
@@ -260,6 +261,8 @@ def _as_unit_rows(
 
 def _entries(given: Any, name: str, width: int) -> list[Any]:
     """Return the entries of a query, of one where it is one."""
+    if not isinstance(given, list | tuple):
+        given = _as_numbers(given, name)
     if isinstance(given, np.ndarray):
         is_rows = given.ndim == 2 and given.dtype.kind == "f" and given.shape[1] == width
         is_positions = given.ndim == 1 and given.dtype.kind in "iu"
@@ -274,6 +277,13 @@ def _entries(given: Any, name: str, width: int) -> list[Any]:
             f"`{name}` must be a text, a position, a path, an image or an embedding, or a "
             f"sequence of these; got a {type(given).__name__}. Pass a list."
         ) from exc
+
+
+def _as_numbers(entry: Any, name: str) -> Any:
+    """Return lists and tensors as arrays, anything else as it is."""
+    is_other = isinstance(entry, np.ndarray | np.generic) or hasattr(entry, "getexif")
+    is_numbers = isinstance(entry, list | tuple) or hasattr(entry, "__array__")
+    return array_of(entry, name) if is_numbers and not is_other else entry
 
 
 def _checked(vectors: Any, name: str, width: int) -> NDArray[np.float32]:

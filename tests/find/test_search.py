@@ -95,6 +95,16 @@ def test_lengths_do_not_matter(rows):
     np.testing.assert_array_equal(search(rows, several).indices, search(rows, [3, 4]).indices)
 
 
+def test_embeddings_as_lists_and_tensors(rows):
+    torch = pytest.importorskip("torch")
+    expected = search(rows, [rows[3], rows[4]], n=5).indices
+    wide = rows.astype(np.float64)
+    for query in (
+        [rows[3].tolist(), rows[4]], torch.tensor(wide[[3, 4]]), [torch.tensor(rows[3]), 4]
+    ):  # fmt: skip
+        np.testing.assert_array_equal(search(rows, query, n=5).indices, expected)
+
+
 def test_tables_and_devices(rows, tmp_path):
     table = EmbeddingTable.from_array(tmp_path / "t", rows, model_id="toy", dtype="float16")
     on_device = clip_al.DeviceEmbeddings(rows, "cpu")

@@ -55,6 +55,7 @@ of(
     lambda w, rng: some(rng, ids=list(NAMES), paths=list(NAMES)),
     repeats=False,
 )
+of("NearDuplicates.how_sure", copies, lambda w, rng: {}, weight=1)
 function(
     "search",
     clip_al.search,
