@@ -148,7 +148,9 @@ class NearDuplicates:
         return distinct[~np.isin(distinct, self.representative[taken])]
 
     def to_frame(
-        self, ids: Sequence[str] | None = None, paths: Sequence[str] | None = None
+        self,
+        ids: Sequence[str] | NDArray[Any] | None = None,
+        paths: Sequence[str] | NDArray[Any] | None = None,
     ) -> pd.DataFrame:
         """Return the images of the groups, group by group.
 

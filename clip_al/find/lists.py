@@ -109,7 +109,7 @@ class Borders:
         own_br = centre_lr[own_b]
         nearer_b = square_l[own_b] - 2 * np.einsum("br,br->b", image_br, own_br)
         # ‖a − c‖² − ‖a − o‖², over twice the distance of the centres c and o
-        gap_bl = image_br @ centre_lr[first:last].T
+        gap_bl: Floats = image_br @ centre_lr[first:last].T
         between_bl = own_br @ centre_lr[first:last].T
         _to_borders(gap_bl, between_bl, nearer_b, square_l[own_b], square_l[first:last])
         here = np.flatnonzero((own_b >= first) & (own_b < last))
