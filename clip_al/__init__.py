@@ -9,6 +9,7 @@ host X, and the command `clip-al`. Nothing else is: inner modules may move betwe
 images to embeddings  `ClipEncoder`, `EmbeddingTable`, `encode_shard`, `DeviceEmbeddings`
 concepts              `ConceptVocabulary`, `ConceptProfiles`, `ConceptStatistics`
 diversity             `concept_diversity`, `ConceptCounts`, `geometric_diversity`
+near-copies, search   `near_duplicates`, `NearDuplicates`, `Leak`, `search`, `Found`
 classifier            `ClipClassifier`
 what to label         `UncertaintyCoverageSampling`, `CBDMarginSampling`, `CBDSampling`,
                       `AlignmentDiversitySampling`,
@@ -43,6 +44,11 @@ _PUBLIC = {
     "ConceptCounts": "concepts.diversity",
     "concept_diversity": "concepts.diversity",
     "geometric_diversity": "concepts.diversity",
+    "near_duplicates": "find.near_duplicates",
+    "NearDuplicates": "find.copy_groups",
+    "Leak": "find.copy_groups",
+    "search": "find.search",
+    "Found": "find.search",
     "ClipClassifier": "label.head.classifier",
     "UncertaintyCoverageSampling": "label.coverage_sampling",
     "CBDMarginSampling": "label.concept_sampling",
@@ -100,8 +106,11 @@ __all__ = [
     "DeviceEmbeddings",
     "DistributedSelectedSubsetSampler",
     "EmbeddingTable",
+    "Found",
     "LabelConfusion",
     "LabelNoise",
+    "Leak",
+    "NearDuplicates",
     "PickExplanation",
     "SelectedSubsetSampler",
     "Selection",
@@ -117,10 +126,12 @@ __all__ = [
     "estimate_label_noise",
     "files",
     "geometric_diversity",
+    "near_duplicates",
     "neighbors",
     "pick_by_geometric_diversity",
     "plots",
     "scores",
+    "search",
     "uncertainty",
     "write_report",
 ]
@@ -138,6 +149,9 @@ if TYPE_CHECKING:
     from clip_al.encode.table import EmbeddingTable
     from clip_al.encode.table_shards import encode_shard
     from clip_al.errors import ClipAlError
+    from clip_al.find.copy_groups import Leak, NearDuplicates
+    from clip_al.find.near_duplicates import near_duplicates
+    from clip_al.find.search import Found, search
     from clip_al.handed_in import read as files
     from clip_al.label import uncertainty
     from clip_al.label.alignment_sampling import AlignmentDiversitySampling

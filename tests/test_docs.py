@@ -51,7 +51,7 @@ NOT_RUN = {
     "ray": 1,
 }
 # Pages that find the photos embedded.
-BEGIN_WITH_TABLE = {"report"}
+BEGIN_WITH_TABLE = {"find", "report"}
 
 
 class Block(NamedTuple):

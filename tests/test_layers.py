@@ -23,6 +23,7 @@ ORDER = [
     "arrays",
     "mini",
     "encode",
+    "find",
     "concepts",
     "adapt",
     "score",

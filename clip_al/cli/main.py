@@ -23,6 +23,7 @@ from clip_al.cli.check import CHECK_EXAMPLES, check
 from clip_al.cli.concepts import CONCEPTS_EXAMPLES, concepts
 from clip_al.cli.demo import DEMO_EXAMPLES, TRAIN_DEMO_EXAMPLES, demo, train_demo
 from clip_al.cli.diversity import DIVERSITY_EXAMPLES, diversity
+from clip_al.cli.duplicates import DUPLICATES_EXAMPLES, duplicates
 from clip_al.cli.embed import EMBED_EXAMPLES, embed
 from clip_al.cli.options import (
     ExampleCommand,
@@ -31,6 +32,7 @@ from clip_al.cli.options import (
 )
 from clip_al.cli.predict import PREDICT_EXAMPLES, predict
 from clip_al.cli.report import REPORT_EXAMPLES, report
+from clip_al.cli.search import SEARCH_EXAMPLES, search
 from clip_al.cli.select import SELECT_EXAMPLES, select
 from clip_al.cli.suspects import SUSPECTS_EXAMPLES, suspects
 from clip_al.cli.wording import in_own_words
@@ -102,6 +104,8 @@ def _options(
 
 app.command(cls=ExampleCommand, epilog=EMBED_EXAMPLES)(embed)
 app.command(cls=ExampleCommand, epilog=CHECK_EXAMPLES)(check)
+app.command(cls=ExampleCommand, epilog=DUPLICATES_EXAMPLES)(duplicates)
+app.command(cls=ExampleCommand, epilog=SEARCH_EXAMPLES)(search)
 app.command(cls=ExampleCommand, epilog=CONCEPTS_EXAMPLES)(concepts)
 app.command(cls=ExampleCommand, epilog=DIVERSITY_EXAMPLES)(diversity)
 app.command(cls=ExampleCommand, epilog=SELECT_EXAMPLES)(select)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_al.arrays.checks import check_number
 from clip_al.cli.options import note, print_json, say
 from clip_al.errors import InvalidInputError
 from clip_al.progress import progress_bar
@@ -62,22 +63,43 @@ class Query:
         Rows of the images that have labels.
     prob_nk : ndarray of shape (n, k) or None
         Predictions of all images of the table.
+    copies : ndarray of shape (c,), int64
+        Rows of the images that are not picked, as near-copies of others.
     """
 
     table: EmbeddingTable
     budget: int
     known: NDArray[np.int64]
     prob_nk: NDArray[Any] | None
+    copies: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     @property
     def pool(self) -> NDArray[np.int64]:
         """Rows of the images without a label that are still in their folder."""
-        return np.delete(np.arange(len(self.table)), np.union1d(self.known, self.table.gone))
+        taken = np.concatenate([self.known, self.table.gone, self.copies])
+        return np.delete(np.arange(len(self.table)), np.unique(taken))
+
+    def with_one_of_copies(self, threshold: float) -> Query:
+        """Return the query with one image of each group of near-copies, none of a known one's."""
+        from clip_al.find.near_duplicates import near_duplicates
+
+        threshold = check_number(threshold, "--one-of-copies", above=0.0, high=1.0)
+        with progress_bar(True, f"Comparing {len(self.table):,} images", None):
+            found = near_duplicates(self.table, threshold)
+        groups = found.representative
+        pool = self.pool
+        _, first = np.unique(groups[pool], return_index=True)  # a first image may be gone
+        left = pool[np.sort(first)]
+        left = left[~np.isin(groups[left], groups[self.known])]
+        copies = np.setdiff1d(pool, left)
+        how = "" if found.is_exact else f"; {found.how_sure()}"
+        note("--one-of-copies", f"{len(copies):,} near-copies left out{how}")
+        return replace(self, copies=copies)
 
     @property
     def is_whole(self) -> bool:
         """Whether the pool is the table."""
-        return not (self.known.size or self.table.gone.size)
+        return not (self.known.size or self.table.gone.size or self.copies.size)
 
     def pick_by_coverage(self, head: TrainedHead | None, random_state: int) -> NDArray[np.int64]:
         """Return rows of the table, best first."""

@@ -78,6 +78,7 @@ FOR_BUDGET = {
     "m": "-m",
     "candidate_factor": "--candidate-factor",
     "target": "--target",
+    "one_of_copies": "--one-of-copies",
 }
 FOR_CBD = {"candidate_factor": "--candidate-factor", "target": "--target"}
 FOR_EITHER = ("classes", "random_state")
@@ -160,6 +161,15 @@ def select(
             "all images') or uncertain (like those of the images that the model is unsure of).",
             rich_help_panel=LABEL,
             autocompletion=lambda: list(TARGETS),
+        ),
+    ] = None,
+    one_of_copies: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            metavar="THRESHOLD",
+            help="Of near-copies pick one, and none of an image with a label: from this cosine on, "
+            "as in `clip-al duplicates`.",
+            rich_help_panel=LABEL,
         ),
     ] = None,
     ratio: Annotated[
@@ -262,6 +272,8 @@ def select(
             head = train_head(table, classes, labelled, model, pretrained, random_state)
             query = head_query(head, table, budget, strategy)
             said = {"labels": head.n_labels, "classes": len(head.names)}
+        if one_of_copies is not None:
+            query = query.with_one_of_copies(one_of_copies)
         if strategy == "cbd":
             settings: dict[str, Any] = {} if target is None else {"target": target}
             if query.prob_nk is not None:

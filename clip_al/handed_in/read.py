@@ -31,6 +31,7 @@ from clip_al.handed_in.match import (
     is_counter,
     match_rows,
     no_column,
+    normal,
     told,
 )
 from clip_al.handed_in.rows import (
@@ -167,6 +168,32 @@ def read_groups(source: Source, table: EmbeddingTable) -> GroupsRead:
     groups, how = _read_column(source, table, "group", ())
     warn_of_similar(groups, _called(source), "group")
     return GroupsRead(groups, how)
+
+
+def read_splits(source: Source, table: EmbeddingTable) -> GroupsRead:
+    """Read which split each image of a table is in, as "train" and "test".
+
+    Parameters
+    ----------
+    source : path, DataFrame or "folders"
+        "folders": the first folder of each image's id, "train" of ``train/cat/0001.jpg``. Otherwise
+        as for `read_groups`, with a column ``split``.
+    table : EmbeddingTable
+        Whose images they are.
+    """
+    if isinstance(source, str) and source == FOLDERS:
+        _check_table(table)
+        parts = [normal(name).partition("/") for name in table.ids]
+        alone = [i for i, (_, _, rest) in enumerate(parts) if not rest]
+        if alone:
+            raise InvalidInputError(
+                f"With `--splits {FOLDERS}`, each id must begin with the folder of a split, as "
+                f"train/1.jpg; {table.ids[alone[0]]!r} does not. Pass a file of splits."
+            )
+        return GroupsRead([first for first, _, _ in parts], "by the first folders of the ids")
+    splits, how = _read_column(source, table, "split", ())
+    warn_of_similar(splits, _called(source), "split")
+    return GroupsRead(splits, how)
 
 
 def _names_in(classes: str | os.PathLike[str] | None) -> Collection[str]:

@@ -1,4 +1,7 @@
-"""What people take away in files: picks, subsets, suspects; each written whole or not at all."""
+"""What people take away in files: picks, subsets, suspects, near-copies, what a search found.
+
+Each is written whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from numpy.typing import NDArray
 
 from clip_al.atomic import write_frame
 from clip_al.file_names import text_column
+from clip_al.find.copy_groups import NearDuplicates
+from clip_al.find.search import Found
 from clip_al.handed_in.tables import TextTable
 from clip_al.label.explain import PickExplanation
 from clip_al.subset.selection import Selection
@@ -137,6 +142,48 @@ def write_suspects(
         frame["truth"] = list(truth)
     else:
         frame["decision"] = ""
+    write_frame(path, frame, overwrite=overwrite)
+
+
+def write_copies(
+    path: str | Path,
+    copies: NearDuplicates,
+    *,
+    ids: Sequence[str] | NDArray[Any],
+    paths: Sequence[str] | NDArray[Any] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write groups of near-copies to a CSV file, group by group, one line an image.
+
+    Parameters
+    ----------
+    path : str or Path
+        Put in place at once, when complete.
+    copies : NearDuplicates
+    ids, paths : sequence of str
+        Of all images, by position.
+    overwrite : bool
+        Replace a file that is there.
+    """
+    frame = copies.to_frame(ids, paths)
+    frame["similarity"] = frame["similarity"].round(6)
+    write_frame(path, frame, overwrite=overwrite)
+
+
+def write_found(
+    path: str | Path,
+    found: Found,
+    *,
+    ids: Sequence[str] | NDArray[Any],
+    paths: Sequence[str] | NDArray[Any] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write what a search found to a CSV file, most similar first; see `write_copies`.
+
+    The report reads it as it reads picks.
+    """
+    frame = found.to_frame(ids, paths)
+    frame["similarity"] = frame["similarity"].round(6)
     write_frame(path, frame, overwrite=overwrite)
 
 

@@ -1,4 +1,7 @@
-"""Draw the pictures of the documentation from scikit-learn's digits: python docs/images/make.py."""
+"""Draw the pictures of the documentation from scikit-learn's digits and photos.
+
+python docs/images/make.py [FOLDER]
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
 from scipy.stats import spearmanr
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_sample_images
 
 import clip_al
 from clip_al.subset.solvers import descend
@@ -167,7 +170,41 @@ def draw_report(path: Path) -> None:
         picture.convert("RGB").quantize(64).save(path, optimize=True)
 
 
+EDITS = {
+    "half the size": lambda photo: photo.resize((photo.width // 2, photo.height // 2)),
+    "1.2 times as bright": lambda photo: ImageEnhance.Brightness(photo).enhance(1.2),
+    "cropped to 90 %": lambda photo: ImageOps.crop(photo, round(0.05 * photo.width)),
+    "turned by 5°": lambda photo: photo.rotate(5, Image.Resampling.BILINEAR),
+    "mirrored": ImageOps.mirror,
+    "grey": lambda photo: ImageOps.grayscale(photo).convert("RGB"),
+    "upside down": ImageOps.flip,
+    "a corner": lambda photo: photo.crop((0, 0, photo.width // 2, photo.height // 2)),
+}
+"""What is done to a photo, and how it is called."""
+
+
+def draw_near_copies(path: Path) -> None:
+    """Draw two photos and edits of each, with their cosines by the mini model."""
+    from matplotlib import pyplot as plt
+
+    encoder = clip_al.ClipEncoder("mini", progress=False)
+    figure, axes = plt.subplots(2, len(EDITS) + 1, figsize=(11, 3))
+    for row, pixels in zip(axes, load_sample_images().images, strict=True):
+        photo = ImageOps.fit(Image.fromarray(pixels), (96, 96))
+        shown = {"the photo": photo, **{name: edit(photo) for name, edit in EDITS.items()}}
+        Z = encoder.encode_images(list(shown.values()))
+        for panel, (name, picture), cosine in zip(row, shown.items(), Z @ Z[0], strict=True):
+            panel.imshow(picture.resize((96, 96)))
+            panel.set_title(f"{name}\n{cosine:.3f}", color=INK, fontsize=7)
+            panel.set_axis_off()
+    figure.tight_layout()
+    figure.savefig(path)
+    with Image.open(path) as picture:
+        picture.convert("RGB").quantize(128).save(path, optimize=True)
+
+
 PICTURES = {
+    "near-copies.png": draw_near_copies,
     "report.png": draw_report,
     "cbd-sets.png": draw_sets,
     "cbd-and-gd.png": draw_cbd_and_gd,

@@ -57,6 +57,13 @@ function(
     repeats=False,
 )
 function(
+    "files.read_splits",
+    lambda **a: files.read_splits(**a).groups,
+    lambda w, rng: {"source": source(w, rng, split=["a", "b"] * (N // 2)), "table": w.table},
+    weight=2,
+    repeats=False,
+)
+function(
     "files.read_class_names",
     files.read_class_names,
     lambda w, rng: {"path": classes(w), **some(rng, distinct=True)},

@@ -1,0 +1,1 @@
+"""What near-copies and search find, on photos and on genuine CLIP embeddings."""

@@ -1,0 +1,1 @@
+"""Near-copies among images, and images by text or example."""
