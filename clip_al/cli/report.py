@@ -127,7 +127,7 @@ def report(
     Images with concepts and scores, coverage of concepts and classes, a map, suspects.
     """
     from clip_al.encode.table import EmbeddingTable
-    from clip_al.handed_in.read import read_labelled
+    from clip_al.handed_in.read import read_class_names
     from clip_al.show.learning_curves import read_rounds
     from clip_al.show.report.map import METHODS
     from clip_al.show.report.write import write_report
@@ -145,11 +145,13 @@ def report(
     if opened is not None and read.selection.ids is not None and made_of < len(opened):
         opened = opened.first_rows(made_of)  # the folder grew since
     other = None if against is None else read_selection(against, opened).selection
-    known = profiles = None
+    known = profiles = names = before_names = None
+    if classes is not None and labels is None:
+        names = read_class_names(classes)
     if opened is not None and labelled is not None:
-        before = read_labelled(labelled, opened, "--labelled")
-        note(labelled, before.how)
-        known = before.indices
+        known, before_names = _read_before(labelled, opened, names, classes)
+        if read.selection.labels is not None:
+            before_names = None  # it has its own
     if opened is not None and not no_concepts:
         profiles = encode_profiles(opened, vocabulary, m, model, pretrained)
     write_report(
@@ -159,6 +161,8 @@ def report(
         embeddings=opened,
         profiles=profiles,
         labelled=known,
+        labelled_names=before_names,
+        class_names=names,
         picks=_explain(read, profiles, known),
         pick_scores=read.pick_scores,
         against=other,
@@ -178,6 +182,21 @@ def report(
         f"Wrote {output} ({size_bytes / 1e6:.1f} MB)",
         highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
+
+
+def _read_before(
+    path: Path, table: EmbeddingTable, names: list[str] | None, classes: Path | None
+) -> tuple[NDArray[np.int64], list[str] | None]:
+    """Read which images had labels, and the names of their classes where the file has them."""
+    from clip_al.handed_in.class_names import encode_given
+    from clip_al.handed_in.read import read_labelled
+
+    read = read_labelled(path, table, "--labelled", classes=names or ())
+    note(path, read.how)
+    if names is None or not read.labels:
+        return read.indices, read.labels
+    codes, _ = encode_given(read.labels, table.ids[read.indices], names, str(path), classes)
+    return read.indices, [names[code] for code in codes]
 
 
 def _explain(

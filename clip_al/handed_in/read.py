@@ -283,20 +283,27 @@ def read_indices(source: Source, table: EmbeddingTable, name: str = "indices") -
     return IndicesRead(indices, f"{len(indices):,} images {how}")
 
 
-def read_labelled(source: Source, table: EmbeddingTable, name: str = "labelled") -> IndicesRead:
+def read_labelled(
+    source: Source,
+    table: EmbeddingTable,
+    name: str = "labelled",
+    *,
+    classes: Collection[str] = (),
+) -> IndicesRead:
     """Read which images of a table have a label: as `read_indices`.
 
-    Rows whose column ``label`` is empty do not count: these images stay in the pool.
+    Rows whose column ``label`` is empty do not count: these images stay in the pool. A class of
+    `classes` may be called like what programs write for a missing value, such as ``None``.
     """
     indices, how, cells = _read_indices(source, table, name)
     label = None if cells is None else cells.find("label")
     if cells is None or label is None:
         return IndicesRead(indices, f"{len(indices):,} images have a label, {how}")
-    kept = ~is_missing(cells.columns[label])
+    kept = ~is_missing(cells.columns[label], classes)
     n, n_kept = len(indices), int(kept.sum())
     rest = "" if n == n_kept else f", {n - n_kept:,} stay in the pool"
     said = f"{n_kept:,} of {n:,} rows have a label{rest}, {how}"
-    return IndicesRead(indices[kept], said, cells.columns[label][kept].tolist())
+    return IndicesRead(indices[kept], said, [as_latin(cell) for cell in cells.columns[label][kept]])
 
 
 def _read_indices(

@@ -25,6 +25,8 @@ from clip_al.subset.selection import Selection
 from clip_al.subset.selection_summaries import label_noise_in_words
 
 BOTH = CHOSEN | SUSPECT
+N_KEYS = 9  # that name a class
+SCRIPTS = ("page.js", "marks.js", "cards.js", "charts.js")
 N_PAIRS = 5  # of classes that are labelled as another
 
 
@@ -84,7 +86,7 @@ def render_page(page: dict[str, Any], thumbnails: list[str], about: dict[str, An
     jinja2 = _import("jinja2")
     has_charts = any(page[part] for part in ("balance", "coverage", "map", "curves"))
     plotly = _import("plotly.offline").get_plotlyjs() if has_charts else ""
-    scripts = [_unix(text) for text in (_asset("cards.js"), _asset("charts.js"), plotly) if text]
+    scripts = [_unix(text) for text in (*map(_asset, SCRIPTS), plotly) if text]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("clip_al.show.report", "page"),
         autoescape=True,
@@ -97,6 +99,7 @@ def render_page(page: dict[str, Any], thumbnails: list[str], about: dict[str, An
         page=page,
         max_concept_rows=MAX_CONCEPT_ROWS,
         max_class_rows=MAX_CLASS_ROWS,
+        n_keys=N_KEYS,
         style=jinja2.utils.markupsafe.Markup(_asset("page.css")),
         scripts=[jinja2.utils.markupsafe.Markup(text) for text in scripts],
         policy=_policy(scripts),

@@ -35,6 +35,7 @@ from clip_al.show.report.data import (
 )
 from clip_al.show.report.html import about_selection, render_page
 from clip_al.show.report.map import METHODS, map_pool
+from clip_al.show.report.marking import check_marking, describe_marking
 from clip_al.show.report.thumbnails import make_thumbnails, shown_source
 from clip_al.subset.selection import Selection
 
@@ -52,6 +53,8 @@ def write_report(
     embeddings: Embeddings | None = None,
     profiles: ConceptProfiles | None = None,
     labelled: ArrayLike | None = None,
+    labelled_names: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
     picks: Sequence[PickExplanation] | None = None,
     pick_scores: Mapping[str, ArrayLike] | None = None,
     against: Selection | None = None,
@@ -85,6 +88,11 @@ def write_report(
         For concepts and their coverage.
     labelled : array-like of int, or mask of shape (n,), optional
         Positions that had labels before.
+    labelled_names : sequence of str, optional
+        The class of each of them; with the marks they make up the file that the page saves.
+    class_names : sequence of str, optional
+        Classes that the page offers as labels, the first nine by key; for a selection without
+        labels. One with labels offers its own.
     picks : sequence of PickExplanation, optional
         Of each chosen image, best first, as a strategy's `explain` returns them. Left out, the
         order is that of the score ``total``, or of positions.
@@ -150,6 +158,7 @@ def write_report(
     curves = [] if rounds is None else mean_curves(read_rounds(rounds))
     known = check_indices([] if labelled is None else labelled, n, "labelled")
     _check_picks(selection, picks, pick_scores)
+    classes = check_marking(selection, class_names, known, labelled_names)
 
     doubted = find_suspects(selection, suspects)
     ordered = order_picks(selection, picks, pick_scores, profiles, known, max_images)
@@ -161,6 +170,8 @@ def write_report(
         "map": _map(embeddings, shown, known, map_method, random_state),
         "curves": curves,
     }
+    offered = page["classes"] or classes
+    page["marking"] = describe_marking(selection, offered, known, labelled_names)
     thumbnails = _thumbnails(images, embeddings, selection, shown, errors)
     about = about_selection(selection, shown, known, against, max_images, title)
     text = render_page(page, thumbnails, about)

@@ -1,27 +1,8 @@
-/* The cards: filtered, sorted, walked through by key, and only those in view are in the page.
-   Every name goes in as text, never as markup. */
+/* The cards: filtered, sorted, walked through by key, and only those in view are in the page. */
 "use strict";
 
-const CHOSEN = 1, SUSPECT = 2, ADDED = 4, REMOVED = 8;
 const NOTHING_FITS = "nothing in the vocabulary fits";
 const GAP = 10, SPARE_ROWS = 2, NARROWEST = 148;
-const readJson = (id) => JSON.parse(document.getElementById(id).textContent);
-const page = readJson("data");
-const cards = page.cards;
-const pictures = readJson("thumbnails");
-const byId = (id) => document.getElementById(id);
-
-function element(tag, className, text) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-function shorten(x) {
-  if (x === null || x === undefined) return "–";
-  return Number.isInteger(x) ? String(x) : String(Number(x.toPrecision(4)));
-}
 
 const gallery = {
   found: [], active: 0, columns: 1, rowHeight: 1, width: 1, made: new Map(),
@@ -40,6 +21,18 @@ function matchingConcepts(text) {
   return new Set(found);
 }
 
+/* Of one search: part of an id, of a concept or of a class. */
+function matching(typed) {
+  const text = typed.trim().toLowerCase();
+  if (!text) return () => true;
+  const within = (names) =>
+    new Set(names.flatMap((name, code) => (name.toLowerCase().includes(text) ? [code] : [])));
+  const concepts = within(page.concepts), classes = within(page.classes);
+  return (i) => gallery.lowerIds[i].includes(text) ||
+    cards.concepts[i].some((c) => concepts.has(c)) ||
+    ("class" in cards && classes.has(cards.class[i]));
+}
+
 function value(id) {
   const field = byId(id);
   return field ? field.value : "";
@@ -48,7 +41,7 @@ function value(id) {
 function filterCards() {
   const shown = Number(value("show")), kind = value("class"), group = value("group");
   const concepts = matchingConcepts(value("concept"));
-  const text = value("search").trim().toLowerCase();
+  const isWanted = matching(value("search")), isMarkedSo = markFilter(value("mark"));
   const lists = byId("added") && byId("added").checked ? cards.added : cards.concepts;
   const onlyAdded = lists === cards.added && !concepts;
   const keep = (i) =>
@@ -57,20 +50,35 @@ function filterCards() {
     (group === "" || cards.group[i] === Number(group)) &&
     (!onlyAdded || lists[i].length > 0) &&
     (!concepts || lists[i].some((c) => concepts.has(c))) &&
-    (!text || gallery.lowerIds[i].includes(text));
+    isWanted(i) && isMarkedSo(i);
   return cards.index.map((_, i) => i).filter(keep);
 }
 
 function sortKeys() {
   const by = value("sort");
-  if (by === "rank") return cards.rank;
+  if (by === "rank" || by === "turn") return cards.rank;
   if (by === "index") return cards.index;
   if (by === "id") return cards.id;
   return cards.scores[by.slice("score ".length)];
 }
 
+/* The best of each class, then the second of each, and so on. */
+function turns(found) {
+  const count = new Map(), turn = [];
+  for (const i of sortBy(found, cards.rank, 1)) {
+    const kind = cards.class[i];
+    turn[i] = count.get(kind) ?? 0;
+    count.set(kind, turn[i] + 1);
+  }
+  return turn;
+}
+
 function sortCards(found) {
-  const keys = sortKeys(), sign = value("order") === "down" ? -1 : 1;
+  const keys = value("sort") === "turn" ? turns(found) : sortKeys();
+  return sortBy(found, keys, value("order") === "down" ? -1 : 1);
+}
+
+function sortBy(found, keys, sign) {
   const compare = (a, b) => {
     const x = keys[a], y = keys[b];
     if (x === null || y === null) return (x === null) - (y === null) || a - b;
@@ -86,6 +94,7 @@ function update() {
   const n = gallery.found.length;
   byId("found").textContent =
     `${n.toLocaleString("en")} of ${cards.index.length.toLocaleString("en")} cards`;
+  byId("nothing").hidden = n > 0;
   clear();
   layOut();
 }
@@ -148,8 +157,21 @@ function addCard(place) {
   card.dataset.index = String(cards.index[i]);
   if (pictures.length) card.append(picture(i));
   card.append(words(i));
+  showBadge(card, i);
   gallery.made.set(place, card);
   byId("grid").append(card);
+}
+
+function showBadge(card, i) {
+  card.querySelector(".mark")?.remove();
+  const badge = marking ? badgeOf(i) : null;
+  if (badge) card.append(badge);
+}
+
+function redrawCard(i) {
+  for (const [place, card] of gallery.made) {
+    if (gallery.found[place] === i) showBadge(card, i);
+  }
 }
 
 function picture(i) {
@@ -258,8 +280,7 @@ function onGridKey(event) {
 }
 
 function onPageKey(event) {
-  const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
-  if (event.key === "/" && !typing && !byId("detail").open) {
+  if (event.key === "/" && !isTyping(event.target) && !byId("detail").open) {
     event.preventDefault();
     byId("search").focus();
     byId("search").select();
@@ -269,10 +290,12 @@ function onPageKey(event) {
 /* One image */
 
 let opened = null;
+let isReturning = false; // to the card in the gallery, where the image was reached from there
 
 function openCard(i) {
   opened = i;
   const place = gallery.found.indexOf(i);
+  isReturning = place >= 0 && place === gallery.active;
   byId("detail-title").textContent = cards.id[i];
   const frame = byId("detail-picture");
   frame.hidden = !pictures.length;
@@ -292,6 +315,7 @@ function details(i) {
   for (const [flag, text, kind] of flags) {
     if (cards.flags[i] & flag) badges.append(element("span", `badge ${kind}`, text));
   }
+  if (marking && badgeOf(i)) badges.append(badgeOf(i));
   const parts = [badges, facts(i)];
   if (cards.concepts[i].length) {
     const chips = element("div", "chips");
@@ -323,12 +347,13 @@ function facts(i) {
   return list;
 }
 
+/* Open the card beside the open one; return whether there is one. */
 function step(by) {
-  const place = gallery.found.indexOf(opened) + by;
-  if (gallery.found.indexOf(opened) >= 0 && place >= 0 && place < gallery.found.length) {
-    activate(place);
-    openCard(gallery.found[place]);
-  }
+  const from = gallery.found.indexOf(opened), place = from + by;
+  if (from < 0 || place < 0 || place >= gallery.found.length) return false;
+  activate(place);
+  openCard(gallery.found[place]);
+  return true;
 }
 
 function showConcept(name) {
@@ -369,9 +394,16 @@ function fillLists() {
   if (byId("group")) {
     byId("group").append(option("all", ""), ...occurring(new Set(cards.group), page.groups));
   }
+  if (byId("mark")) {
+    const words = marks.choices.filter(({ mark }) => !mark.startsWith(AS_CLASS))
+      .flatMap(({ mark, text }) => (mark === "likelier" ? [] : [option(text, mark)]));
+    byId("mark").append(option("all", ""), option("not marked", "none"), option("marked", "any"),
+      ...words, ...marking.classes.map((name) => option(name, AS_CLASS + name)));
+  }
   if (byId("concept-names")) {
     byId("concept-names").append(...page.concepts.map((name) => option("", name)));
   }
+  if ("class" in cards) byId("sort").append(option("each class in turn", "turn"));
   byId("sort").append(option("rank", "rank"), option("position", "index"), option("id", "id"));
   const scores = Object.keys(cards.scores).map((name) => option(name, `score ${name}`));
   byId("sort").append(...scores);
@@ -398,10 +430,13 @@ function listen() {
     }
     update();
   });
-  byId("start-over").addEventListener("click", () => {
-    byId("filters").reset();
-    update();
-  });
+  for (const id of ["start-over", "show-all"]) {
+    byId(id).addEventListener("click", () => {
+      byId("filters").reset();
+      if (id === "show-all") byId("show").value = "0";
+      update();
+    });
+  }
   byId("search").addEventListener("keydown", (event) => {
     if (event.key === "Enter" || event.key === "ArrowDown") goTo(0);
   });
@@ -412,12 +447,19 @@ function listen() {
     goTo(Number(card.dataset.place));
     openCard(gallery.found[gallery.active]);
   });
+  byId("grid").addEventListener("focusin", (event) => {
+    const card = event.target.closest(".card");
+    if (!card) return;
+    activate(Number(card.dataset.place));
+    card.tabIndex = 0;
+  });
   byId("grid").addEventListener("keydown", onGridKey);
   document.addEventListener("keydown", onPageKey);
   byId("detail-close").addEventListener("click", () => byId("detail").close());
   byId("detail-previous").addEventListener("click", () => step(-1));
   byId("detail-next").addEventListener("click", () => step(1));
   byId("detail").addEventListener("keydown", (event) => {
+    if (isTyping(event.target)) return;
     if (event.key === "ArrowLeft") step(-1);
     if (event.key === "ArrowRight") step(1);
   });
@@ -425,12 +467,13 @@ function listen() {
     if (event.target === byId("detail")) byId("detail").close(); // the backdrop
   });
   byId("detail").addEventListener("close", () => {
-    if (gallery.found[gallery.active] === opened) goTo(gallery.active);
+    if (isReturning) goTo(gallery.found.indexOf(opened));
   });
   byId("theme").addEventListener("click", nextTheme);
   new ResizeObserver(layOut).observe(byId("scroller"));
 }
 
+startMarking();
 fillLists();
 listen();
 setTheme("auto");
