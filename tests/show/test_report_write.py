@@ -30,11 +30,11 @@ from clip_al.show.report.data import (
     CHOSEN,
     REMOVED,
     SUSPECT,
-    describe_coverage,
     find_suspects,
 )
 from clip_al.show.report.html import describe_settings, json_in_html
 from clip_al.show.report.map import map_pool, spaced
+from clip_al.show.report.shares import describe_coverage
 from clip_al.show.report.thumbnails import SIZES, make_thumbnails
 from clip_al.show.report.write import write_report
 from clip_al.subset.selection import Selection

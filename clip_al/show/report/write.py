@@ -26,16 +26,15 @@ from clip_al.show.learning_curves import mean_curves, read_rounds
 from clip_al.show.report.data import (
     Shown,
     choose_shown,
-    describe_balance,
-    describe_coverage,
     describe_images,
-    describe_map,
     find_suspects,
     order_picks,
 )
 from clip_al.show.report.html import about_selection, render_page
 from clip_al.show.report.map import METHODS, map_pool
+from clip_al.show.report.map_points import describe_map
 from clip_al.show.report.marking import check_marking, describe_marking
+from clip_al.show.report.shares import describe_balance, describe_coverage
 from clip_al.show.report.thumbnails import make_thumbnails, shown_source
 from clip_al.subset.selection import Selection
 
