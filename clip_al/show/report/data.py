@@ -21,6 +21,17 @@ from clip_al.subset.selection_summaries import name_of
 
 CHOSEN, SUSPECT, ADDED, REMOVED = 1, 2, 4, 8
 """Flags of an image; the page's script knows the same numbers."""
+MEANINGS = {
+    "total": "what the choice goes by, SAS and SDS together; the highest are chosen",
+    "sas": "how well the image agrees with its label (SAS); higher is better",
+    "sds": "how far the image is from the others of its class (SDS); higher is more unlike them",
+    "label_score": "how credible the given label is; the lowest are the suspects",
+    "margin": "between the probabilities of the two likeliest classes; near 0 the model is unsure",
+    "entropy": "of the class probabilities; high where the model is unsure",
+    "confidence": "how likely the label is to the model that predicted it, in [0, 1]",
+    "score": "how credible the given label is, as in the file of suspects; lower is worse",
+}
+"""What scores say; of others only their name is known."""
 MAX_SUSPECTS = 500
 MAX_REMOVED = 1_000
 MAX_CONCEPT_ROWS = 300
@@ -131,9 +142,16 @@ def choose_shown(
 
 
 def describe_images(
-    selection: Selection, shown: Shown, picks: Picks, profiles: ConceptProfiles | None
+    selection: Selection,
+    shown: Shown,
+    picks: Picks,
+    profiles: ConceptProfiles | None,
+    paths: Sequence[str] | None,
 ) -> dict[str, Any]:
-    """Return the cards, a list for each of their parts, with names as numbers into lists."""
+    """Return the cards, a list for each of their parts, with names as numbers into lists.
+
+    `paths` are of the shown images; beside the cards stand the meanings of their scores.
+    """
     index = shown.indices
     rank_n = np.zeros(selection.n_images, dtype=np.int64)
     rank_n[picks.indices] = np.arange(1, len(picks.indices) + 1)
@@ -151,6 +169,8 @@ def describe_images(
         "added": [[number[name] for name in names if name in number] for names in added],
         "scores": _score_columns(selection, shown, picks, rank_n),
     }
+    if paths is not None:
+        cards["path"] = list(paths)
     if selection.labels is not None:
         cards["class"] = selection.labels[index].tolist()
         if likeliest_n is not None:
@@ -158,7 +178,8 @@ def describe_images(
     if groups is not None:
         cards["group"] = groups.codes[index].tolist()
     names = {"classes": classes, "groups": list(groups.names) if groups else []}
-    return {"cards": cards, "concepts": list(number), **names}
+    meanings = {name: MEANINGS[name] for name in cards["scores"] if name in MEANINGS}
+    return {"cards": cards, "concepts": list(number), "meanings": meanings, **names}
 
 
 def _class_names(selection: Selection) -> list[str]:

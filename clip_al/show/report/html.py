@@ -37,10 +37,11 @@ def about_selection(
     against: Selection | None,
     max_images: int,
     title: str | None,
+    is_sample: bool,
 ) -> dict[str, Any]:
     """Return what the template writes as text."""
     settings = dict(selection.settings)
-    _, disagreement = share_of_wrong(settings)
+    share, disagreement = share_of_wrong(settings)
     settings.pop("disagreement", None)
     asked = {name: settings.pop(name) for name in ("model", "random_state") if name in settings}
     change = against.compare(selection) if against is not None else None
@@ -48,11 +49,13 @@ def about_selection(
     for name in ("wrong_interval", "confused_pairs"):
         settings.pop(name, None)  # said in words
     return {
-        "title": title or "What was chosen",
+        "title": title or ("What there is" if is_sample else "What was chosen"),
+        "is_sample": is_sample,
         "n_images": selection.n_images,
         "n_chosen": len(selection),
         "n_left_out": max(0, len(selection) - max_images),
         "n_labelled": len(labelled),
+        "n_look_wrong": round((share or 0) * selection.n_images),
         "n_suspects": int(np.count_nonzero(shown.flags & SUSPECT)),
         "n_suspects_chosen": int(np.count_nonzero((shown.flags & BOTH) == BOTH)),
         "has_labels": selection.labels is not None,

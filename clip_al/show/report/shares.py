@@ -60,10 +60,40 @@ def describe_coverage(
     seen = np.flatnonzero(pool.count_v)
     order = seen[np.argsort(-excess_v[seen], kind="stable")]
     return {
-        "names": [profiles.vocabulary.names[i] for i in order],
+        **_coverage(profiles, order, sets),
         "excess": rounded(excess_v[order]),
-        "n_vocabulary": profiles.n_concepts,
         "n_unseen": int(np.count_nonzero((after.count_v == 0) & (pool.count_v > 0))),
+    }
+
+
+def describe_pool_balance(selection: Selection) -> list[dict[str, Any]]:
+    """Return counts and shares of classes and of groups of all images."""
+    return [
+        {name: part[name] for name in ("what", "name", "before", "share_before")}
+        | {"balance": part["balance"][:1]}
+        for part in describe_balance(selection, None)
+    ]
+
+
+def describe_pool_concepts(
+    profiles: ConceptProfiles, labelled: NDArray[np.int64]
+) -> dict[str, Any]:
+    """Return how many images show each concept, in the pool and the labelled, frequent first."""
+    pool = ConceptCounts.from_profiles(profiles)
+    sets = {"pool": pool}
+    if labelled.size:
+        sets["labelled"] = ConceptCounts.from_profiles(profiles, labelled)
+    seen = np.flatnonzero(pool.count_v)
+    order = seen[np.argsort(-pool.count_v[seen], kind="stable")]
+    return _coverage(profiles, order, sets)
+
+
+def _coverage(
+    profiles: ConceptProfiles, order: NDArray[np.int64], sets: dict[str, ConceptCounts]
+) -> dict[str, Any]:
+    return {
+        "names": [profiles.vocabulary.names[i] for i in order],
+        "n_vocabulary": profiles.n_concepts,
         "sets": {
             name: {
                 "n": counts.n,

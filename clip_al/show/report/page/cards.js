@@ -2,7 +2,7 @@
 "use strict";
 
 const NOTHING_FITS = "nothing in the vocabulary fits";
-const GAP = 10, SPARE_ROWS = 2, NARROWEST = 148;
+const GAP = 10, SPARE_ROWS = 2, NARROWEST = 148, N_PRINTED = 60;
 
 const gallery = {
   found: [], active: 0, columns: 1, rowHeight: 1, width: 1, made: new Map(),
@@ -62,11 +62,20 @@ function sortKeys() {
   return cards.scores[by.slice("score ".length)];
 }
 
-/* The best of each class, then the second of each, and so on. */
+/* The clusters of the cards, where nothing was chosen and so nothing has a rank. */
+function clusterOfCards() {
+  if (!page.is_sample || !page.map || page.map.clusters.length < 2) return null;
+  const codes = [];
+  page.map.cards.card.forEach((i, k) => { codes[i] = page.map.cards.cluster[k]; });
+  return codes;
+}
+
+/* The best of each class, then the second of each, and so on; else of each cluster. */
 function turns(found) {
+  const kinds = cards.class ?? gallery.clusters;
   const count = new Map(), turn = [];
   for (const i of sortBy(found, cards.rank, 1)) {
-    const kind = cards.class[i];
+    const kind = kinds[i];
     turn[i] = count.get(kind) ?? 0;
     count.set(kind, turn[i] + 1);
   }
@@ -91,12 +100,17 @@ function update() {
   gallery.found = sortCards(filterCards());
   gallery.active = 0;
   byId("scroller").scrollTop = 0;
-  const n = gallery.found.length;
-  byId("found").textContent =
-    `${n.toLocaleString("en")} of ${cards.index.length.toLocaleString("en")} cards`;
-  byId("nothing").hidden = n > 0;
+  tellFound();
   clear();
   layOut();
+}
+
+function tellFound() {
+  const n = gallery.found.length, all = cards.index.length;
+  const rest = gallery.isPrinted && n > N_PRINTED ? `; the first ${N_PRINTED} on paper` : "";
+  byId("found").textContent =
+    `${n.toLocaleString("en")} of ${all.toLocaleString("en")} cards${rest}`;
+  byId("nothing").hidden = n > 0;
 }
 
 /* Cards in view */
@@ -125,8 +139,9 @@ function draw() {
   const scroller = byId("scroller");
   const first = Math.max(0, Math.floor(scroller.scrollTop / gallery.rowHeight) - SPARE_ROWS);
   const inView = Math.ceil(scroller.clientHeight / gallery.rowHeight) + 2 * SPARE_ROWS;
-  const start = first * gallery.columns;
-  const stop = Math.min(gallery.found.length, start + inView * gallery.columns);
+  const start = gallery.isPrinted ? 0 : first * gallery.columns;
+  const many = gallery.isPrinted ? N_PRINTED : inView * gallery.columns;
+  const stop = Math.min(gallery.found.length, start + many);
   for (const [place, card] of gallery.made) {
     // The card with the focus stays, or the focus would be lost.
     if ((place < start || place >= stop) && card !== document.activeElement) {
@@ -210,14 +225,20 @@ function words(i) {
     box.append(line);
   }
   const line = element("div", "line");
-  const name = element("span", "name", cards.id[i].split("/").pop());
-  name.title = cards.id[i];
+  const name = element("span", "name"), cut = cards.id[i].lastIndexOf("/") + 1;
+  if (cut) name.append(element("span", "folder", cards.id[i].slice(0, cut)));
+  name.append(element("span", "file", cards.id[i].slice(cut)));
+  name.title = pathOf(i);
   const by = value("sort"), keys = sortKeys();
   const sorted = by.startsWith("score ") ? shorten(keys[i]) : "class" in cards ? "" : mark(i);
-  line.append(name, element("span", "end", sorted));
+  line.append(name, explain(element("span", "end", sorted), by.slice("score ".length)));
   box.append(line);
   if (page.concepts.length) box.append(concepts(i));
   return box;
+}
+
+function pathOf(i) {
+  return (cards.path && cards.path[i]) || cards.id[i];
 }
 
 function mark(i) {
@@ -234,6 +255,14 @@ function concepts(i) {
     box.append(added.has(c) ? element("span", "new", page.concepts[c]) : page.concepts[c]);
   });
   return box;
+}
+
+/* On paper: the first cards, in the order asked for; charts.js draws the charts. */
+function printCards(isPrinted) {
+  gallery.isPrinted = isPrinted;
+  tellFound();
+  clear();
+  draw();
 }
 
 /* Keys */
@@ -310,7 +339,7 @@ function openCard(i) {
 
 function details(i) {
   const badges = element("div", "badges");
-  const flags = [[CHOSEN, "chosen", "good"], [SUSPECT, "suspect label", "warn"],
+  const flags = [[CHOSEN, CHOSEN_AS, "good"], [SUSPECT, "suspect label", "warn"],
     [ADDED, "added", "good"], [REMOVED, "removed", "warn"]];
   for (const [flag, text, kind] of flags) {
     if (cards.flags[i] & flag) badges.append(element("span", `badge ${kind}`, text));
@@ -335,9 +364,11 @@ function details(i) {
 
 function facts(i) {
   const list = element("dl");
-  const add = (name, text) => list.append(element("dt", "", name), element("dd", "", text));
+  const add = (name, text) =>
+    list.append(explain(element("dt", "", name), name), element("dd", "", text));
   if (cards.rank[i] !== null) add("rank", String(cards.rank[i]));
   add("position", String(cards.index[i]));
+  if (pathOf(i) !== cards.id[i]) add("path", pathOf(i));
   if ("class" in cards) add("class given", className(i, "class"));
   if ("likelier" in cards) add("likeliest class", className(i, "likelier"));
   if ("group" in cards) add("group", page.groups[cards.group[i]]);
@@ -359,7 +390,7 @@ function step(by) {
 function showConcept(name) {
   byId("detail").close();
   byId("concept").value = name;
-  byId("added").checked = false;
+  if (byId("added")) byId("added").checked = false;
   byId("show").value = "0";
   update();
   byId("images").scrollIntoView();
@@ -372,6 +403,19 @@ function showClass(code, group) {
   byId("images").scrollIntoView();
 }
 
+/* Worst first. */
+function showSuspects(event) {
+  event.preventDefault(); // or the link would take the focus from the card
+  byId("filters").reset();
+  byId("show").value = String(SUSPECT);
+  const by = ["label_score", "sas"].find((name) => name in cards.scores);
+  if (by) byId("sort").value = `score ${by}`;
+  byId("order").value = "up";
+  update();
+  byId("images").scrollIntoView();
+  goTo(0);
+}
+
 /* Setting up */
 
 function option(text, code) {
@@ -381,7 +425,7 @@ function option(text, code) {
 }
 
 function fillLists() {
-  const kinds = [[CHOSEN, "chosen"], [SUSPECT, "suspects"], [ADDED, "added"], [REMOVED, "removed"]];
+  const kinds = [[CHOSEN, CHOSEN_AS], [SUSPECT, "suspects"], [ADDED, "added"], [REMOVED, "removed"]];
   const there = kinds.filter(([flag]) => cards.flags.some((flags) => flags & flag));
   const options = there.map(([flag, text]) => option(text, flag));
   byId("show").append(...options, option("all", 0));
@@ -403,9 +447,13 @@ function fillLists() {
   if (byId("concept-names")) {
     byId("concept-names").append(...page.concepts.map((name) => option("", name)));
   }
-  if ("class" in cards) byId("sort").append(option("each class in turn", "turn"));
-  byId("sort").append(option("rank", "rank"), option("position", "index"), option("id", "id"));
-  const scores = Object.keys(cards.scores).map((name) => option(name, `score ${name}`));
+  gallery.clusters = clusterOfCards();
+  const kind = "class" in cards ? "class" : gallery.clusters ? "cluster" : null;
+  if (kind) byId("sort").append(option(`each ${kind} in turn`, "turn"));
+  if (!page.is_sample) byId("sort").append(option("rank", "rank"));
+  byId("sort").append(option("position", "index"), option("id", "id"));
+  const scores = Object.keys(cards.scores)
+    .map((name) => explain(option(name, `score ${name}`), name));
   byId("sort").append(...scores);
 }
 
@@ -430,6 +478,9 @@ function listen() {
     }
     update();
   });
+  for (const link of document.querySelectorAll('[data-show="suspects"]')) {
+    link.addEventListener("click", showSuspects);
+  }
   for (const id of ["start-over", "show-all"]) {
     byId(id).addEventListener("click", () => {
       byId("filters").reset();

@@ -8,6 +8,7 @@ const page = readJson("data");
 const cards = page.cards;
 const pictures = readJson("thumbnails");
 const byId = (id) => document.getElementById(id);
+const CHOSEN_AS = page.is_sample ? "shown" : "chosen";
 const coarse = matchMedia("(pointer: coarse)").matches; // a finger: no keys to speak of
 
 function element(tag, className, text) {
@@ -20,6 +21,12 @@ function element(tag, className, text) {
 function shorten(x) {
   if (x === null || x === undefined) return "–";
   return Number.isInteger(x) ? String(x) : String(Number(x.toPrecision(4)));
+}
+
+/* What a score says, for whoever rests on its name. */
+function explain(made, name) {
+  if (page.meanings[name]) made.title = `${name}: ${page.meanings[name]}`;
+  return made;
 }
 
 function isTyping(target) {
