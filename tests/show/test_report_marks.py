@@ -305,7 +305,7 @@ def test_the_round_on_the_command_line(open_page, tmp_path):
 def test_words_of_decisions_are_no_classes():
     def words(*names):
         selection = Selection.from_indices([0], len(names), y=range(len(names)), class_names=names)
-        found = describe_marking(selection, names, np.empty(0, np.int64), None)
+        found = describe_marking(selection, names, np.empty(0, np.int64), ())
         return found["words"], found["as_decision"]
 
     assert words("cat", "dog") == (
@@ -328,9 +328,9 @@ def test_a_page_without_classes_cannot_be_marked(tmp_path: Path):
 
 def test_classes_come_from_the_labels_of_before():
     selection, rows = Selection.from_indices([0], 4), np.array([1, 2])
-    classes = check_marking(selection, None, rows, ["dog", "cat"])
+    classes, known_as = check_marking(selection, None, rows, ["dog", "cat"])
     assert classes == ("cat", "dog")
-    found = describe_marking(selection, classes, rows, ["dog", "cat"])
+    found = describe_marking(selection, classes, rows, known_as)
     assert found["before"] == {"index": [1, 2], "id": ["1", "2"], "class": [1, 0]}
 
 

@@ -635,7 +635,7 @@ def test_report_of_a_table(place, tmp_path):
         (("table", "--table", "table"), "`--table` must come with a selection; got it with a"),
         (("table", "--suspects", "3"), "`--suspects` must come with a selection"),
         (("first.csv", "--table", "table", "--sample", "3"), "`--sample` must come with a table"),
-        (("images",), "images must be"),
+        (("images",), "images is a folder of other things"),
     ],
 )
 def test_bad_arguments_with_a_table(arguments, message, place, tmp_path, monkeypatch):

@@ -12,57 +12,52 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al.arrays.given import check_kind
-from clip_al.arrays.labels import check_distinct
+from clip_al.arrays.labels import Names, check_distinct, ordered_names
 from clip_al.errors import InvalidInputError
 from clip_al.handed_in.decisions import AS_CLASS, LIKELIER, RIGHT, UNCLEAR, WRONG
 from clip_al.subset.selection import Selection
-from clip_al.subset.selection_checks import check_names
 
 LABELS, DECISIONS = "labels", "decisions"
 
 
 def check_marking(
     selection: Selection,
-    class_names: Sequence[str] | None,
+    class_names: Names | None,
     labelled: NDArray[np.int64],
     labelled_names: Sequence[str] | None,
-) -> tuple[str, ...]:
-    """Return the classes that an image without a label may be given, none where not known.
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the classes that an image without a label may be given, and those of `labelled`.
 
-    They are `class_names`, or else the names of the images labelled before.
+    None where not known; they are `class_names`, or else those of the images labelled before.
     """
-    names = check_names(class_names) or ()
-    check_distinct(names, "class_names")
+    names = () if class_names is None else ordered_names(class_names)
+    check_distinct(names)
     if names and selection.labels is not None:
         raise InvalidInputError(
             "`class_names` must be left out where the selection has labels, and so classes; got "
             "both. Leave it out, or make the selection with these names."
         )
     if labelled_names is None:
-        return names
-    check_kind(labelled_names, Sequence, "labelled_names", "Pass the names of the classes.")
-    if len(labelled_names) != len(labelled):
+        return names, ()
+    known = ordered_names(labelled_names, "labelled_names")
+    if len(known) != len(labelled):
         raise InvalidInputError(
-            f"`labelled_names` must be one class for each entry of `labelled`; got "
-            f"{len(labelled_names)} for {len(labelled)}. Pass both, in one order."
+            f"`labelled_names` must be one class for each entry of `labelled`; got {len(known)} "
+            f"for {len(labelled)}. Pass both, in one order."
         )
-    if not labelled_names:
-        return names
-    known = check_names(sorted(set(labelled_names))) or ()
-    unknown = [name for name in known if name not in names]
+    unknown = sorted(set(known) - set(names))
     if names and unknown:
         raise InvalidInputError(
             f"`labelled_names` must be of `class_names`; {unknown[0]!r} is not. Name all classes."
         )
-    return names or known
+    return names or tuple(unknown), known
 
 
 def describe_marking(
     selection: Selection,
     classes: Sequence[str],
     labelled: NDArray[np.int64],
-    labelled_names: Sequence[str] | None,
+    labelled_names: Sequence[str],
 ) -> dict[str, Any] | None:
     """Return what is marked, with which words, and the labels that there were before.
 

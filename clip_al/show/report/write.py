@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_choice, check_indices, check_int
 from clip_al.arrays.given import array_of, check_flag, check_kind, length_of
+from clip_al.arrays.labels import Names
 from clip_al.arrays.types import Embeddings, as_array
 from clip_al.atomic import check_new, write_bytes
 from clip_al.errors import InvalidInputError, InvalidTypeError
@@ -58,7 +59,7 @@ def write_report(
     profiles: ConceptProfiles | None = None,
     labelled: ArrayLike | None = None,
     labelled_names: Sequence[str] | None = None,
-    class_names: Sequence[str] | None = None,
+    class_names: Names | None = None,
     picks: Sequence[PickExplanation] | None = None,
     pick_scores: Mapping[str, ArrayLike] | None = None,
     against: Selection | None = None,
@@ -95,7 +96,7 @@ def write_report(
         Positions that had labels before.
     labelled_names : sequence of str, optional
         The class of each of them; with the marks they make up the file that the page saves.
-    class_names : sequence of str, optional
+    class_names : sequence of str, or mapping, optional
         Classes that the page offers as labels, the first nine by key; for a selection without
         labels. One with labels offers its own.
     picks : sequence of PickExplanation, optional
@@ -172,7 +173,7 @@ def write_report(
     curves = [] if rounds is None else mean_curves(read_rounds(rounds))
     known = check_indices([] if labelled is None else labelled, n, "labelled")
     _check_picks(selection, picks, pick_scores)
-    classes = check_marking(selection, class_names, known, labelled_names)
+    classes, known_as = check_marking(selection, class_names, known, labelled_names)
 
     doubted = find_suspects(selection, suspects)
     ordered = order_picks(selection, picks, pick_scores, profiles, known, max_images)
@@ -195,7 +196,7 @@ def write_report(
         found, shown, known, map_method, selection, profiles, page["concepts"]
     )
     offered = page["classes"] or classes
-    page["marking"] = describe_marking(selection, offered, known, labelled_names)
+    page["marking"] = describe_marking(selection, offered, known, known_as)
     thumbnails = _thumbnails(images, embeddings, selection, shown, errors)
     about = about_selection(selection, shown, known, against, max_images, title, is_sample)
     text = render_page(page, thumbnails, about)
