@@ -70,11 +70,12 @@ function clusterOfCards() {
   return codes;
 }
 
-/* The best of each class, then the second of each, and so on; else of each cluster. */
+/* The best of each class, then the second of each, and so on; else of each cluster. Cards come
+   by rank. */
 function turns(found) {
   const kinds = cards.class ?? gallery.clusters;
   const count = new Map(), turn = [];
-  for (const i of sortBy(found, cards.rank, 1)) {
+  for (const i of found) {
     const kind = kinds[i];
     turn[i] = count.get(kind) ?? 0;
     count.set(kind, turn[i] + 1);
