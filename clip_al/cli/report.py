@@ -172,7 +172,7 @@ def report(
         pick_scores=read.pick_scores,
         against=other,
         rounds=curves,
-        suspects=suspects,
+        suspects=read.n_suspects if suspects is None else suspects,
         is_sample=read.is_sample,
         map_method=map_method,
         title=title or selection.stem,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ class Read:
     picks: list[PickExplanation] | None = None
     pick_scores: dict[str, NDArray[Any]] = field(default_factory=dict)
     is_sample: bool = False
+    n_suspects: int | None = None
 
 
 def read_selection(
@@ -48,7 +49,7 @@ def read_selection(
     labels, classes : optional
         Of all images, as `read_labels` takes them; for a .csv.
     """
-    from clip_al.handed_in.read import read_picks
+    from clip_al.handed_in.read import read_likelier, read_picks
     from clip_al.subset.selection import Selection
 
     suffix = path.suffix.lower()
@@ -63,7 +64,22 @@ def read_selection(
     read, picks, scores = read_picks(path, table)
     note(path, read.how)
     selection = _select_rows(read.indices, table, labels, classes, picks=path.name)
+    if labels is not None and "score" in scores:
+        likelier = read_likelier(path, selection.class_names or ())
+        if likelier is not None:
+            return _of_suspects(selection, read.indices, scores.pop("score"), likelier)
     return Read(selection, read.indices, picks, scores)
+
+
+def _of_suspects(
+    selection: Selection, rows: NDArray[np.int64], score: NDArray[Any], likelier: NDArray[np.int64]
+) -> Read:
+    """Return the suspects of a file as a selection that knows them; no other image has a score."""
+    score_n = np.full(selection.n_images, np.nan)
+    likeliest_n = np.array(selection.labels)
+    score_n[rows], likeliest_n[rows] = score, likelier
+    known = replace(selection, scores={"label_score": score_n, "likeliest": likeliest_n})
+    return Read(known, rows, n_suspects=len(rows))
 
 
 def read_sample(table: EmbeddingTable, n: int, labels: str | None, classes: Path | None) -> Read:

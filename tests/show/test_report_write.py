@@ -629,6 +629,31 @@ def test_report_of_a_table(place, tmp_path):
     assert page["marking"]["before"]["id"] == ["folder/003.png", "folder/001.png"]
 
 
+def test_report_of_a_file_of_suspects(place, tmp_path):
+    (tmp_path / "suspects.csv").write_text(
+        "index,id,given,likelier,score,decision\n7,folder/007.png,b,a,-3.5,\n2,folder/002.png,a,b,-1,\n"
+    )
+    arguments = (
+        "report", tmp_path / "suspects.csv", "--table", place / "table", "--no-concepts",
+        "-o", tmp_path / "r.html", "--labels",
+    )  # fmt: skip
+    result = run(*arguments, place / "labels.csv")
+    assert result.exit_code == 0, flat(result)
+    _, page, _ = read(tmp_path / "r.html")
+    cards = page["cards"]
+    assert cards["id"] == ["folder/007.png", "folder/002.png"]
+    assert cards["flags"] == [CHOSEN | SUSPECT] * 2
+    assert [page["classes"][i] for i in cards["likelier"]] == ["a", "b"]
+    assert cards["scores"] == {"label_score": [-3.5, -1]}
+    assert page["marking"]["kind"] == "decisions"
+    (tmp_path / "other.csv").write_text(
+        "id,label\n" + "".join(f"folder/{i:03d}.png,{'bc'[i % 2]}\n" for i in range(24))
+    )
+    result = run(*arguments, tmp_path / "other.csv", "--force")
+    assert result.exit_code == 2
+    assert "must hold classes of the labels; 'a' is none" in flat(result)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
