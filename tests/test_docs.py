@@ -49,6 +49,7 @@ NOT_RUN = {
     "million": 1,
     "offline": 4,
     "ray": 1,
+    "report": 2,
 }
 # Pages that find the photos embedded.
 BEGIN_WITH_TABLE = {"find", "report"}

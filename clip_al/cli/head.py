@@ -142,7 +142,7 @@ def _read_known(path: Path, table: EmbeddingTable, names: list[str], classes: Pa
     from clip_al.handed_in.class_names import encode_given
     from clip_al.handed_in.read import read_labelled
 
-    read = read_labelled(path, table, "--labelled")
+    read = read_labelled(path, table, "--labelled", classes=names)
     note(path, read.how)
     if read.labels is None:
         return LabelledRows(read.indices, None)

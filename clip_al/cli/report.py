@@ -5,13 +5,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import Annotated, Optional
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 
 from clip_al.arrays.checks import check_choice
 from clip_al.cli.labels import Classes, Labels
@@ -24,23 +21,20 @@ from clip_al.cli.options import (
     Vocabulary,
     check_output,
     encode_profiles,
-    note,
     out,
     print_json,
     refuse_options,
 )
-from clip_al.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from clip_al.concepts.profiles import ConceptProfiles
-    from clip_al.encode.table import EmbeddingTable
-    from clip_al.label.explain import PickExplanation
-    from clip_al.subset.selection import Selection
+from clip_al.cli.report_inputs import explain, read_before, read_sample, read_selection
 
 REPORT_EXAMPLES = """
-Examples:
+What is in a table, before any choice; what was chosen:
+  clip-al report photos.table -o photos.html
   clip-al report first.csv --table photos.table -o first.html
   clip-al report subset.json --table photos.table -o chosen.html --json
+
+A page to label on, by keys; it saves labels.csv for --labelled:
+  clip-al report first.csv --table photos.table --classes classes.txt -o label.html
 """
 # Options that mean nothing without a table: parameter, and how it is typed.
 FOR_TABLE = {
@@ -53,16 +47,9 @@ FOR_TABLE = {
     "pretrained": "--pretrained",
 }
 FOR_CSV = {"labels": "--labels", "classes": "--classes"}
-
-
-@dataclass
-class Read:
-    """A selection as it was read, and what a CSV file says: the order, and of each pick."""
-
-    selection: Selection
-    order: NDArray[np.int64] | None = None
-    picks: list[PickExplanation] | None = None
-    pick_scores: dict[str, NDArray[Any]] = field(default_factory=dict)
+FOR_CHOICE = {"table": "--table", "against": "--against", "suspects": "--suspects"}
+N_SAMPLE = 500
+"""Images of a table that are shown before any choice."""
 
 
 def report(
@@ -70,8 +57,9 @@ def report(
     selection: Annotated[
         Path,
         typer.Argument(
-            metavar="SELECTION",
-            help="What `select` wrote: .json (with --ratio), or .csv, which needs --table.",
+            metavar="SELECTION|TABLE",
+            help="What `select` wrote: .json (with --ratio), or .csv, which needs --table; or a "
+            "table, to see what is in it before any choice.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The page, an HTML file.")] = Path(
@@ -110,6 +98,10 @@ def report(
     map_method: Annotated[
         str, typer.Option("--map", help="pca, or tsne: slower, and keeps neighbours.")
     ] = "pca",
+    sample: Annotated[
+        int,
+        typer.Option(min=1, max=10_000, help="How many images of a table are shown, with TABLE."),
+    ] = N_SAMPLE,
     title: Annotated[Optional[str], typer.Option(help="Heading of the page.")] = None,  # noqa: UP045
     model: Model = None,
     pretrained: Pretrained = None,
@@ -122,12 +114,15 @@ def report(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Show a selection as one HTML page, which opens without a network.
+    """Show a selection, or a whole table, as one HTML page, which opens without a network.
 
     Images with concepts and scores, coverage of concepts and classes, a map, suspects.
+    With --classes, keys and buttons on the page give labels, which it saves as
+    labels.csv; with labels, they decide on them, which it saves as decisions.csv for
+    `clip-al labels apply`.
     """
     from clip_al.encode.table import EmbeddingTable
-    from clip_al.handed_in.read import read_labelled
+    from clip_al.handed_in.read import read_class_names
     from clip_al.show.learning_curves import read_rounds
     from clip_al.show.report.map import METHODS
     from clip_al.show.report.write import write_report
@@ -135,21 +130,33 @@ def report(
     check_output(output, force)
     check_choice(map_method, METHODS, "--map")
     curves = None if rounds is None else read_rounds(rounds)
+    is_table = selection.is_dir()
+    if is_table:
+        refuse_options(ctx, FOR_CHOICE, "a selection", "a table")
+        table = selection
+    else:
+        refuse_options(ctx, {"sample": "--sample"}, "a table", "a selection, which is shown whole")
     if table is None:
         refuse_options(ctx, FOR_TABLE, "`--table`", "none")
     opened = None if table is None else EmbeddingTable.open(table, root=images)
-    if selection.suffix.lower() != ".csv":
-        refuse_options(ctx, FOR_CSV, "a selection in .csv", "one in .json, which has its labels")
-    read = read_selection(selection, opened, labels, classes)
+    if is_table and opened is not None:
+        read = read_sample(opened, sample, labels, classes)
+    else:
+        if selection.suffix.lower() != ".csv":
+            given = "one in .json, which has its labels"
+            refuse_options(ctx, FOR_CSV, "a selection in .csv", given)
+        read = read_selection(selection, opened, labels, classes)
     made_of = read.selection.n_images
     if opened is not None and read.selection.ids is not None and made_of < len(opened):
         opened = opened.first_rows(made_of)  # the folder grew since
     other = None if against is None else read_selection(against, opened).selection
-    known = profiles = None
+    known = profiles = names = before_names = None
+    if classes is not None and labels is None:
+        names = read_class_names(classes)
     if opened is not None and labelled is not None:
-        before = read_labelled(labelled, opened, "--labelled")
-        note(labelled, before.how)
-        known = before.indices
+        known, before_names = read_before(labelled, opened, names, classes)
+        if read.selection.labels is not None:
+            before_names = None  # it has its own
     if opened is not None and not no_concepts:
         profiles = encode_profiles(opened, vocabulary, m, model, pretrained)
     write_report(
@@ -159,11 +166,14 @@ def report(
         embeddings=opened,
         profiles=profiles,
         labelled=known,
-        picks=_explain(read, profiles, known),
+        labelled_names=before_names,
+        class_names=names,
+        picks=explain(read, profiles, known),
         pick_scores=read.pick_scores,
         against=other,
         rounds=curves,
-        suspects=suspects,
+        suspects=read.n_suspects if suspects is None else suspects,
+        is_sample=read.is_sample,
         map_method=map_method,
         title=title or selection.stem,
         errors="skip" if skip_unreadable else "raise",
@@ -172,71 +182,10 @@ def report(
     size_bytes = output.stat().st_size
     if as_json:
         images_chosen = len(read.selection)
-        print_json({"output": output, "size_bytes": size_bytes, "selected": images_chosen})
+        shown = "shown" if read.is_sample else "selected"
+        print_json({"output": output, "size_bytes": size_bytes, shown: images_chosen})
         return
     out.print(
         f"Wrote {output} ({size_bytes / 1e6:.1f} MB)",
         highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
-
-
-def _explain(
-    read: Read, profiles: ConceptProfiles | None, labelled: NDArray[np.int64] | None
-) -> list[PickExplanation] | None:
-    """Return the picks of a CSV file in its order, with concepts where those are known."""
-    from clip_al.label.explain import PickExplanation, explain_picks
-
-    if read.order is None or read.picks is not None:
-        return read.picks
-    if profiles is None:
-        return [PickExplanation(int(index), (), ()) for index in read.order]
-    seen = profiles.take(labelled) if labelled is not None and labelled.size else None
-    return explain_picks(read.order, profiles, labelled=seen)
-
-
-def read_selection(
-    path: Path,
-    table: EmbeddingTable | None,
-    labels: str | None = None,
-    classes: Path | None = None,
-) -> Read:
-    """Read a selection as `select` wrote it.
-
-    Parameters
-    ----------
-    path : Path
-        .json; or .csv with a column ``id`` or ``index``, best first. Its columns of numbers are
-        scores of the picks, and ``concepts`` and ``added_concepts`` are what they show.
-    table : EmbeddingTable, optional
-        What the images of a .csv are looked up in.
-    labels, classes : optional
-        Of all images, as `read_labels` takes them; for a .csv.
-    """
-    from clip_al.handed_in.read import read_labels, read_picks
-    from clip_al.subset.selection import Selection
-
-    suffix = path.suffix.lower()
-    if suffix == ".json":
-        return Read(Selection.load(path))
-    if suffix != ".csv" or table is None:
-        raise InvalidInputError(
-            "SELECTION must be a .json that `select --ratio` wrote, or a .csv together with "
-            f"`--table`; got {path}{' without `--table`' if suffix == '.csv' else ''}. Pass "
-            "`--table`, the table that was selected from."
-        )
-    read, picks, scores = read_picks(path, table)
-    note(path, read.how)
-    y = names = None
-    if labels is not None:
-        given = read_labels(labels, table, classes)
-        note(labels, given.how)
-        y, names = given.labels, given.class_names
-    selection = Selection.from_indices(
-        read.indices,
-        len(table),
-        settings={"model": table.model_id, "picks": path.name},
-        y=y,
-        class_names=names,
-        ids=table.ids.tolist(),
-    )
-    return Read(selection, read.indices, picks, scores)

@@ -26,6 +26,8 @@ WRONG = "wrong"
 """The decision that takes the label away and gives no other."""
 LIKELIER = "likelier"
 """The decision for the class in the column of that name."""
+UNCLEAR = "unclear"
+"""The decision of those who looked and cannot tell: the label stays, undecided."""
 AS_CLASS = "class:"
 """Before a decision that is meant as a class, whatever it is called."""
 
@@ -64,8 +66,8 @@ def apply_decisions(
     suspects : path or DataFrame
         What `clip-al suspects -o` wrote, with ``decision`` filled in: a class, the new label;
         ``likelier``, the class in the column of that name; ``right`` (or ``ok``, ``correct``,
-        ``keep``), the label stays; ``wrong``, the label is emptied; nothing, the label stays and
-        the image counts as undecided. ``class:ok`` is a class called ``ok``.
+        ``keep``), the label stays; ``wrong``, the label is emptied; ``unclear`` or nothing, the
+        label stays and the image counts as undecided. ``class:ok`` is a class called ``ok``.
     classes : path, optional
         Names of the classes: needed where labels are numbers, and for a class that no label
         has yet.
@@ -115,7 +117,9 @@ def apply_decisions(
                 f"{short(names[i])} the suspects say {given[i]!r}, the labels {now!r}. Pass the "
                 "file that `clip-al suspects` read."
             )
-        if wanted is None:
+        if decision.casefold() == UNCLEAR:
+            count["undecided"] += 1
+        elif wanted is None:
             count["kept"] += 1
         elif not wanted:
             new[row] = ""
@@ -125,7 +129,7 @@ def apply_decisions(
         else:
             new[row] = old.written(wanted, names[i])
             count["changed"] += 1
-    if len(decisions) == count["undecided"]:
+    if not any(decisions):
         raise InvalidInputError(
             f"{marked.source} must hold decisions; its column `decision` is empty in all "
             f"{len(decisions):,} rows. Write the right class into it, or `right`, or `wrong`."
@@ -177,18 +181,21 @@ class _Labels:
             close = difflib.get_close_matches(name, sorted(self.names), n=3)
             hint = f" The closest are {', '.join(map(repr, close))}." if close else ""
             raise InvalidInputError(
-                f"Each decision must be a class, `right`, `wrong` or `likelier`; that of "
+                "Each decision must be a class, `right`, `wrong`, `unclear` or `likelier`; that of "
                 f"{short(image)} is {name!r}.{hint} Correct it, or name the class in `--classes`."
             )
         return str(self.listed.index(name)) if self.by_number else name
 
 
 def _wanted(decision: str, given: str, likelier: str, classes: set[str], source: str) -> str | None:
-    """Return the label that a decision asks for: None for the one there is, "" for none."""
+    """Return the label that a decision asks for: None for the one there is, "" for none.
+
+    Where it is unclear, the one there is.
+    """
     if decision.startswith(AS_CLASS):
         return decision.removeprefix(AS_CLASS).strip()
     word = decision.casefold()
-    if word not in (*RIGHT, WRONG, LIKELIER):
+    if word not in (*RIGHT, WRONG, LIKELIER, UNCLEAR):
         return decision
     if decision in classes and decision != given:
         others = [other for other in RIGHT if other not in classes]
@@ -197,7 +204,7 @@ def _wanted(decision: str, given: str, likelier: str, classes: set[str], source:
             f"The decision {decision!r} of {source} must be clear; it is a class here too. Write "
             f"`{AS_CLASS}{decision}` for the class{word_for}."
         )
-    if word in RIGHT:
+    if word in (*RIGHT, UNCLEAR):
         return None
     if word == LIKELIER and not likelier:
         raise InvalidInputError(

@@ -10,7 +10,7 @@ one that is asked for, or in a .npy file. Each function also returns how it read
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -310,20 +310,27 @@ def read_indices(source: Source, table: EmbeddingTable, name: str = "indices") -
     return IndicesRead(indices, f"{len(indices):,} images {how}")
 
 
-def read_labelled(source: Source, table: EmbeddingTable, name: str = "labelled") -> IndicesRead:
+def read_labelled(
+    source: Source,
+    table: EmbeddingTable,
+    name: str = "labelled",
+    *,
+    classes: Collection[str] = (),
+) -> IndicesRead:
     """Read which images of a table have a label: as `read_indices`.
 
-    Rows whose column ``label`` is empty do not count: these images stay in the pool.
+    Rows whose column ``label`` is empty do not count: these images stay in the pool. A class of
+    `classes` may be called like what programs write for a missing value, such as ``None``.
     """
     indices, how, cells = _read_indices(source, table, name)
     label = None if cells is None else cells.find("label")
     if cells is None or label is None:
         return IndicesRead(indices, f"{len(indices):,} images have a label, {how}")
-    kept = ~is_missing(cells.columns[label])
+    kept = ~is_missing(cells.columns[label], classes)
     n, n_kept = len(indices), int(kept.sum())
     rest = "" if n == n_kept else f", {n - n_kept:,} stay in the pool"
     said = f"{n_kept:,} of {n:,} rows have a label{rest}, {how}"
-    return IndicesRead(indices[kept], said, cells.columns[label][kept].tolist())
+    return IndicesRead(indices[kept], said, [as_latin(cell) for cell in cells.columns[label][kept]])
 
 
 def _read_indices(
@@ -472,6 +479,30 @@ def read_picks(
     others = [name for name in cells.names if name and name not in (*TEXT_COLUMNS, *POSITIONS)]
     numbers = {name: numbers_of(rows[name].to_numpy()) for name in others}
     return read, picks, {name: x for name, x in numbers.items() if not np.isnan(x).any()}
+
+
+def read_likelier(path: str | os.PathLike[str], classes: Sequence[str]) -> NDArray[np.int64] | None:
+    """Return the number of the class in the column ``likelier`` of a file of suspects, if any.
+
+    Raises
+    ------
+    InvalidInputError
+        Where it is none of the classes.
+    """
+    cells = read_table(path)
+    column = cells.find("likelier")
+    if column is None:
+        return None
+    number = {name: i for i, name in enumerate(classes)}
+    names = [as_latin(cell) for cell in cells.columns[column]]
+    unknown = next((name for name in names if name not in number), None)
+    if unknown is not None:
+        raise InvalidInputError(
+            f"The column `likelier` of {path} must hold classes of the labels; {unknown!r} is "
+            "none. Pass the labels that the suspects are of, and `--classes FILE` where a class "
+            "has no label."
+        )
+    return np.array([number[name] for name in names], dtype=np.int64)
 
 
 def load_npy(path: str | Path) -> NDArray[Any]:

@@ -97,11 +97,28 @@ def report_arguments(w, rng):
     }
 
 
+def marking_arguments(w, rng):
+    """Return what a page is labelled on: without a choice, or of picks."""
+    labelled = rows(rng)
+    return {
+        "selection": clip_al.Selection.from_indices(rows(rng), N),
+        "path": w.path(".html"),
+        "class_names": list(NAMES),
+        **some(rng, is_sample=True, embeddings=w.Z.copy(), profiles=w.profiles),
+        "labelled": labelled,
+        "labelled_names": [NAMES[i % 3] for i in labelled],
+    }
+
+
 of("Selection.report_html", lambda w: w.selection, report_arguments, weight=1, repeats=False)
 function(
     "write_report",
     clip_al.write_report,
-    lambda w, rng: {"selection": w.selection, **report_arguments(w, rng)},
+    lambda w, rng: (
+        marking_arguments(w, rng)
+        if rng.random() < 0.3
+        else {"selection": w.selection, **report_arguments(w, rng)}
+    ),
     weight=2,
     repeats=False,
 )

@@ -60,6 +60,20 @@ def test_each_decision_does_what_it_says() -> None:
     )
 
 
+def test_what_is_unclear_stays_undecided() -> None:
+    Path("suspects.csv").write_text(suspects("c.jpg dog: Unclear", "a.jpg cat:"))
+    done = apply_decisions("labels.csv", "suspects.csv")
+    assert done.table.columns[1].tolist() == ["cat", "cat", "dog", "dog", "cat"]
+    assert (done.changed, done.kept, done.emptied, done.undecided) == (0, 0, 0, 2)
+    with pytest.raises(InvalidInputError, match=r"The decision 'unclear' of .* must be clear"):
+        decide("c.jpg dog: unclear", labels=_with_class("unclear"))
+
+
+def _with_class(name: str) -> str:
+    Path("more.csv").write_text(f"{LABELS}f.jpg,{name},x\n")
+    return "more.csv"
+
+
 def test_applied_twice_is_applied_once() -> None:
     first = decide("c.jpg dog: cat", "e.jpg cat: wrong")
     again = decide("c.jpg dog: cat", "e.jpg cat: wrong", labels="corrected.csv")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 
 import numpy as np
@@ -22,25 +21,7 @@ from tests.show.report_inputs import (
     hostile_ids,
 )
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install it")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic",
-    "--no-first-run",
-]  # fmt: skip
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -61,33 +42,6 @@ def report(tmp_path_factory):
         },
     )
     return path
-
-
-@pytest.fixture
-def open_page(browser):
-    """Open a file; at the end nothing may have been complained of, asked for, or alerted."""
-    contexts, troubles = [], []
-
-    def open_file(path, **options):
-        context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: troubles.append(message.text))
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("dialog", lambda dialog: (troubles.append(dialog.message), dialog.dismiss()))
-        page.on("request", lambda request: note_request(request.url, path))
-        page.goto(path.as_uri())
-        page.wait_for_selector(".card")
-        return page
-
-    def note_request(url, path):
-        if url != path.as_uri() and not url.startswith("data:"):
-            troubles.append(f"request of {url}")
-
-    yield open_file
-    for context in contexts:
-        context.close()
-    assert troubles == []
 
 
 def see_all(page, which=""):
@@ -185,9 +139,23 @@ def test_search_by_id(open_page, report):
     assert found(page).startswith("0 of")
 
 
+def test_the_first_cards_show_every_class(open_page, report):
+    page, selection = open_page(report), digit_selection()
+    by_total = sorted(selection.indices, key=lambda i: -selection.scores["total"][i])
+    turns = {}
+    for i in by_total:
+        turns.setdefault(int(selection.labels[i]), []).append(int(i))
+    first = [images[0] for images in turns.values()]
+    assert indices(page)[: len(first)] == first
+    assert len(first) == len({*selection.labels[selection.indices]})
+    counts = [len(images) for images in turns.values()]
+    assert len(indices(page)) == sum(counts)
+
+
 def test_sorts_by_any_score(open_page, report):
     page, selection = open_page(report), digit_selection()
     by_total = sorted(selection.indices, key=lambda i: -selection.scores["total"][i])
+    page.select_option("#sort", "rank")
     assert indices(page) == by_total
     page.select_option("#sort", "score label_score")
     by_score = sorted(selection.indices, key=lambda i: -selection.scores["label_score"][i])

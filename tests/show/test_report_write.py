@@ -14,6 +14,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from clip_al.concepts.profiles import ConceptProfiles
+from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.encode.images import image_source
 from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import (
@@ -30,11 +32,12 @@ from clip_al.show.report.data import (
     CHOSEN,
     REMOVED,
     SUSPECT,
-    describe_coverage,
     find_suspects,
 )
 from clip_al.show.report.html import describe_settings, json_in_html
 from clip_al.show.report.map import map_pool, spaced
+from clip_al.show.report.map_points import name_clusters
+from clip_al.show.report.shares import describe_coverage
 from clip_al.show.report.thumbnails import SIZES, make_thumbnails
 from clip_al.show.report.write import write_report
 from clip_al.subset.selection import Selection
@@ -243,7 +246,7 @@ def test_each_script_is_in_the_policy(full):
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html).group(1)
     policy = policy.replace("&#39;", "'")
     scripts = re.findall(r"<script>(.*?)</script>", html, re.S)
-    assert len(scripts) == 3
+    assert len(scripts) == 5
     for script in scripts:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         assert f"'sha256-{digest}'" in policy
@@ -531,3 +534,138 @@ def test_a_missing_image_is_named_or_grey(place, tmp_path):
     with pytest.warns(SkippedImagesWarning):
         assert run(*arguments, "--skip-unreadable").exit_code == 0
     assert read(tmp_path / "r.html")[2] == [""] * 6
+
+
+# A table before any choice
+
+
+def test_a_sample_is_about_all_images(parts, tmp_path):
+    known, selection = np.array([1, 2]), Selection.from_indices(np.arange(0, 120, 3), N_IMAGES)
+    write_report(selection, tmp_path / "r.html", **parts, labelled=known, is_sample=True)
+    html, page, _ = read(tmp_path / "r.html")
+    profiles, concepts = parts["profiles"], page["coverage"]
+    shows = [(profiles.ids == i).any(axis=1).sum() for i in range(profiles.n_concepts)]
+    assert concepts["sets"]["pool"]["count"] == sorted((n for n in shows if n), reverse=True)
+    assert concepts["sets"]["pool"]["n"] == N_IMAGES
+    assert concepts["sets"]["labelled"]["n"] == 2
+    assert page["cards"]["rank"] == [None] * 40
+    assert not any(page["cards"]["added"])
+    assert "120 images before any choice" in html
+    assert "What was chosen" not in html
+    other = Selection.from_indices([0], N_IMAGES)
+    with pytest.raises(InvalidInputError, match=r"^`against` must be left out where `is_sample`"):
+        write_report(selection, tmp_path / "s.html", against=other, is_sample=True)
+
+
+def test_clusters_are_named_by_what_only_they_show():
+    rng = np.random.default_rng(0)
+    kinds = np.repeat([0, 1, 2], [60, 40, 20])
+    Z = np.eye(8, dtype=np.float32)[kinds] + rng.normal(size=(120, 8)).astype(np.float32) * 0.03
+    Z[:, 7] = 2  # a concept that all show
+    names = ["red", "blue", "green", "c", "d", "e", "f", "everywhere"]
+    vocabulary = ConceptVocabulary.from_names(names).with_embeddings(np.eye(8))
+    profiles = ConceptProfiles.from_embeddings(Z, vocabulary, 2, similarity="cosine")
+    found = map_pool(Z, np.array([3]))
+    again = map_pool(Z, np.array([3]))
+    np.testing.assert_array_equal(found.clusters, again.clusters)
+    assert (np.diff(np.bincount(found.clusters)) <= 0).all()
+    for name, cluster in zip(name_clusters(found, profiles), range(6), strict=True):
+        (kind,) = set(kinds[found.indices[found.clusters == cluster]])
+        assert name == names[kind]
+    assert name_clusters(found, None) == [""] * 6
+
+
+def test_few_images_are_one_cluster():
+    assert set(map_pool(np.eye(30), np.array([0])).clusters.tolist()) == {0}
+    assert set(map_pool(np.ones((60, 3)), np.array([0])).clusters.tolist()) == {0}
+
+
+def test_points_without_a_card_know_what_colours_them(full):
+    _, page, _ = read(full)
+    selection, profiles, points = digit_selection(), digit_profiles(), page["map"]["labelled"]
+    assert points["class"] == selection.labels[[1, 2]].tolist()
+    assert points["group"] == selection.groups.codes[[1, 2]].tolist()
+    np.testing.assert_allclose(points["scores"]["total"], selection.scores["total"][[1, 2]], 1e-2)
+    for row, shown in zip((1, 2), points["concepts"], strict=True):
+        on_page = [name for name in profiles.words(row) if name in page["concepts"]]
+        assert [page["concepts"][i] for i in shown] == on_page
+    assert any(points["concepts"])
+
+
+def test_how_many_look_wrong_beside_how_many_are_shown(tmp_path):
+    n = 4000
+    scores = {"label_score": np.arange(n, dtype=float), "likeliest": np.ones(n, dtype=int)}
+    Selection.from_indices(
+        [0], n, y=np.zeros(n, dtype=int), class_names=["a", "b"], scores=scores,
+        settings={"wrong_fraction": 0.17},
+    ).report_html(tmp_path / "r.html")  # fmt: skip
+    html, page, _ = read(tmp_path / "r.html")
+    assert re.search(r'data-show="suspects">680 look wrong,\s+500 shown</a>', html)
+    assert "Suspects (500)" in html
+    assert set(page["meanings"]) == {"label_score"}
+
+
+def test_report_of_a_table(place, tmp_path):
+    path = tmp_path / "r.html"
+    arguments = ("report", place / "table", "-o", path, *words(place), "--sample", 10)
+    result = run(*arguments, "--labels", place / "labels.csv")
+    assert result.exit_code == 0, flat(result)
+    html, page, thumbnails = read(path)
+    assert page["is_sample"]
+    assert len(page["cards"]["id"]) == len(thumbnails) == 10
+    assert page["cards"]["path"][0] == str(place / "images" / page["cards"]["id"][0])
+    assert page["balance"][0]["before"] == [12, 12]
+    assert page["marking"]["kind"] == "decisions"
+    assert "24 images before any choice" in html
+    (tmp_path / "names.txt").write_text("a\nb\nc\n")
+    (tmp_path / "some.csv").write_text("id,label\nfolder/003.png,2\nfolder/001.png,0\n")
+    options = ("--classes", tmp_path / "names.txt", "--labelled", tmp_path / "some.csv")
+    result = run(*arguments, *options, "--force", "--json")
+    assert result.exit_code == 0, flat(result)
+    assert json.loads(result.stdout)["shown"] == 10
+    _, page, _ = read(path)
+    assert page["marking"]["classes"] == ["a", "b", "c"]
+    assert page["marking"]["before"]["class"] == [2, 0]
+    assert page["marking"]["before"]["id"] == ["folder/003.png", "folder/001.png"]
+
+
+def test_report_of_a_file_of_suspects(place, tmp_path):
+    (tmp_path / "suspects.csv").write_text(
+        "index,id,given,likelier,score,decision\n7,folder/007.png,b,a,-3.5,\n2,folder/002.png,a,b,-1,\n"
+    )
+    arguments = (
+        "report", tmp_path / "suspects.csv", "--table", place / "table", "--no-concepts",
+        "-o", tmp_path / "r.html", "--labels",
+    )  # fmt: skip
+    result = run(*arguments, place / "labels.csv")
+    assert result.exit_code == 0, flat(result)
+    _, page, _ = read(tmp_path / "r.html")
+    cards = page["cards"]
+    assert cards["id"] == ["folder/007.png", "folder/002.png"]
+    assert cards["flags"] == [CHOSEN | SUSPECT] * 2
+    assert [page["classes"][i] for i in cards["likelier"]] == ["a", "b"]
+    assert cards["scores"] == {"label_score": [-3.5, -1]}
+    assert page["marking"]["kind"] == "decisions"
+    (tmp_path / "other.csv").write_text(
+        "id,label\n" + "".join(f"folder/{i:03d}.png,{'bc'[i % 2]}\n" for i in range(24))
+    )
+    result = run(*arguments, tmp_path / "other.csv", "--force")
+    assert result.exit_code == 2
+    assert "must hold classes of the labels; 'a' is none" in flat(result)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("table", "--table", "table"), "`--table` must come with a selection; got it with a"),
+        (("table", "--suspects", "3"), "`--suspects` must come with a selection"),
+        (("first.csv", "--table", "table", "--sample", "3"), "`--sample` must come with a table"),
+        (("images",), "images is a folder of other things"),
+    ],
+)
+def test_bad_arguments_with_a_table(arguments, message, place, tmp_path, monkeypatch):
+    monkeypatch.chdir(place)
+    result = run("report", *arguments, "-o", tmp_path / "r.html")
+    assert result.exit_code == 2
+    assert message in flat(result)
+    assert not list(tmp_path.iterdir())

@@ -13,16 +13,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.label.explain import PickExplanation, explain_picks
 from clip_al.score.agreement import share_of_wrong
-from clip_al.show.report.map import PoolMap
 from clip_al.subset.selection import Selection
 from clip_al.subset.selection_summaries import name_of
 
 CHOSEN, SUSPECT, ADDED, REMOVED = 1, 2, 4, 8
 """Flags of an image; the page's script knows the same numbers."""
+MEANINGS = {
+    "total": "what the choice goes by, SAS and SDS together; the highest are chosen",
+    "sas": "how well the image agrees with its label (SAS); higher is better",
+    "sds": "how far the image is from the others of its class (SDS); higher is more unlike them",
+    "label_score": "how credible the given label is; the lowest are the suspects",
+    "margin": "between the probabilities of the two likeliest classes; near 0 the model is unsure",
+    "entropy": "of the class probabilities; high where the model is unsure",
+    "confidence": "how likely the label is to the model that predicted it, in [0, 1]",
+    "score": "how credible the given label is, as in the file of suspects; lower is worse",
+}
+"""What scores say; of others only their name is known."""
 MAX_SUSPECTS = 500
 MAX_REMOVED = 1_000
 MAX_CONCEPT_ROWS = 300
@@ -133,9 +142,16 @@ def choose_shown(
 
 
 def describe_images(
-    selection: Selection, shown: Shown, picks: Picks, profiles: ConceptProfiles | None
+    selection: Selection,
+    shown: Shown,
+    picks: Picks,
+    profiles: ConceptProfiles | None,
+    paths: Sequence[str] | None,
 ) -> dict[str, Any]:
-    """Return the cards, a list for each of their parts, with names as numbers into lists."""
+    """Return the cards, a list for each of their parts, with names as numbers into lists.
+
+    `paths` are of the shown images; beside the cards stand the meanings of their scores.
+    """
     index = shown.indices
     rank_n = np.zeros(selection.n_images, dtype=np.int64)
     rank_n[picks.indices] = np.arange(1, len(picks.indices) + 1)
@@ -153,6 +169,8 @@ def describe_images(
         "added": [[number[name] for name in names if name in number] for names in added],
         "scores": _score_columns(selection, shown, picks, rank_n),
     }
+    if paths is not None:
+        cards["path"] = list(paths)
     if selection.labels is not None:
         cards["class"] = selection.labels[index].tolist()
         if likeliest_n is not None:
@@ -160,7 +178,8 @@ def describe_images(
     if groups is not None:
         cards["group"] = groups.codes[index].tolist()
     names = {"classes": classes, "groups": list(groups.names) if groups else []}
-    return {"cards": cards, "concepts": list(number), **names}
+    meanings = {name: MEANINGS[name] for name in cards["scores"] if name in MEANINGS}
+    return {"cards": cards, "concepts": list(number), "meanings": meanings, **names}
 
 
 def _class_names(selection: Selection) -> list[str]:
@@ -187,107 +206,20 @@ def _score_columns(
     selection: Selection, shown: Shown, picks: Picks, rank_n: NDArray[np.int64]
 ) -> dict[str, list[float | None]]:
     columns = {
-        name: _rounded(values[shown.indices])
+        name: rounded(values[shown.indices])
         for name, values in selection.scores.items()
         if name != "likeliest"
     }
     at = rank_n[shown.indices] - 1
     for name, values in picks.scores.items():
-        known = _rounded(values)
+        known = rounded(values)
         columns[name] = [known[i] if i >= 0 else None for i in at.tolist()]
     return columns
 
 
-def _rounded(values: Any, digits: int = 5) -> list[float | None]:
+def rounded(values: Any, digits: int = 5) -> list[float | None]:
     """Return numbers as JSON has them: NaN and infinity, which it has not, as None."""
     return [
         float(f"{x:.{digits}g}") if math.isfinite(x) else None
         for x in np.asarray(values, dtype=np.float64).ravel().tolist()
     ]
-
-
-def describe_balance(selection: Selection, against: Selection | None) -> list[dict[str, Any]]:
-    """Return counts and shares of classes and of groups: before, after, and of the other."""
-    report, parts = selection.report(), []
-    for what, table, balance in (
-        ("class", report.classes, report.class_balance),
-        ("group", report.groups, report.group_balance),
-    ):
-        if table is None or balance is None:
-            continue
-        part = {
-            "what": what,
-            "name": [str(name) for name in table["name"]],
-            "before": table["before"].tolist(),
-            "after": table["after"].tolist(),
-            "share_before": _rounded(table["share_before"]),
-            "share_after": _rounded(table["share_after"]),
-            "balance": list(balance),
-        }
-        codes_n = selection.labels if what == "class" else getattr(selection.groups, "codes", None)
-        if against is not None and codes_n is not None:
-            counts = np.bincount(codes_n[against.indices], minlength=len(table))
-            part |= {"other": counts.tolist(), "share_other": _rounded(counts / counts.sum())}
-        parts.append(part)
-    return parts
-
-
-def describe_coverage(
-    profiles: ConceptProfiles, chosen: NDArray[np.int64], labelled: NDArray[np.int64]
-) -> dict[str, Any]:
-    """Return how many images show each concept, in the pool, the labelled and the chosen ones.
-
-    Concepts that no image shows are left out. They come in the order of what the chosen and
-    labelled ones together show more often than the pool does, in shares: over-covered first.
-    """
-    pool = ConceptCounts.from_profiles(profiles)
-    sets = {
-        "pool": pool,
-        "chosen": ConceptCounts.from_profiles(profiles, chosen),
-    }
-    after = sets["chosen"]
-    if labelled.size:
-        sets["labelled"] = ConceptCounts.from_profiles(profiles, labelled)
-        after = after + sets["labelled"]
-    excess_v = after.count_v / after.n - pool.count_v / pool.n
-    seen = np.flatnonzero(pool.count_v)
-    order = seen[np.argsort(-excess_v[seen], kind="stable")]
-    return {
-        "names": [profiles.vocabulary.names[i] for i in order],
-        "excess": _rounded(excess_v[order]),
-        "n_vocabulary": profiles.n_concepts,
-        "n_unseen": int(np.count_nonzero((after.count_v == 0) & (pool.count_v > 0))),
-        "sets": {
-            name: {
-                "n": counts.n,
-                "count": counts.count_v[order].tolist(),
-                "seen": counts.richness(),
-                "diversity": _rounded([counts.diversity()], 4)[0],
-            }
-            for name, counts in sets.items()
-        },
-    }
-
-
-def describe_map(
-    found: PoolMap, shown: Shown, labelled: NDArray[np.int64], method: str
-) -> dict[str, Any]:
-    """Return the places of the pool's sample, of the labelled and of the cards' images."""
-    at = {int(index): i for i, index in enumerate(found.indices)}
-    cards = [(card, at[i]) for card, i in enumerate(shown.indices.tolist()) if i in at]
-    known = np.isin(found.indices, labelled)
-    rest = found.in_sample & ~np.isin(found.indices, shown.indices) & ~known
-    return {
-        "method": method,
-        "explained": found.explained,
-        "pool": _places(found.xy[rest]),
-        "labelled": _places(found.xy[known]),
-        "cards": {
-            **_places(found.xy[[place for _, place in cards]]),
-            "card": [card for card, _ in cards],
-        },
-    }
-
-
-def _places(xy: NDArray[np.float32]) -> dict[str, Any]:
-    return {"x": _rounded(xy[:, 0], 4), "y": _rounded(xy[:, 1], 4)}

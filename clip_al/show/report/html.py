@@ -25,6 +25,8 @@ from clip_al.subset.selection import Selection
 from clip_al.subset.selection_summaries import label_noise_in_words
 
 BOTH = CHOSEN | SUSPECT
+N_KEYS = 9  # that name a class
+SCRIPTS = ("page.js", "marks.js", "cards.js", "charts.js")
 N_PAIRS = 5  # of classes that are labelled as another
 
 
@@ -35,10 +37,11 @@ def about_selection(
     against: Selection | None,
     max_images: int,
     title: str | None,
+    is_sample: bool,
 ) -> dict[str, Any]:
     """Return what the template writes as text."""
     settings = dict(selection.settings)
-    _, disagreement = share_of_wrong(settings)
+    share, disagreement = share_of_wrong(settings)
     settings.pop("disagreement", None)
     asked = {name: settings.pop(name) for name in ("model", "random_state") if name in settings}
     change = against.compare(selection) if against is not None else None
@@ -46,11 +49,13 @@ def about_selection(
     for name in ("wrong_interval", "confused_pairs"):
         settings.pop(name, None)  # said in words
     return {
-        "title": title or "What was chosen",
+        "title": title or ("What there is" if is_sample else "What was chosen"),
+        "is_sample": is_sample,
         "n_images": selection.n_images,
         "n_chosen": len(selection),
         "n_left_out": max(0, len(selection) - max_images),
         "n_labelled": len(labelled),
+        "n_look_wrong": round((share or 0) * selection.n_images),
         "n_suspects": int(np.count_nonzero(shown.flags & SUSPECT)),
         "n_suspects_chosen": int(np.count_nonzero((shown.flags & BOTH) == BOTH)),
         "has_labels": selection.labels is not None,
@@ -84,7 +89,7 @@ def render_page(page: dict[str, Any], thumbnails: list[str], about: dict[str, An
     jinja2 = _import("jinja2")
     has_charts = any(page[part] for part in ("balance", "coverage", "map", "curves"))
     plotly = _import("plotly.offline").get_plotlyjs() if has_charts else ""
-    scripts = [_unix(text) for text in (_asset("cards.js"), _asset("charts.js"), plotly) if text]
+    scripts = [_unix(text) for text in (*map(_asset, SCRIPTS), plotly) if text]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("clip_al.show.report", "page"),
         autoescape=True,
@@ -97,6 +102,7 @@ def render_page(page: dict[str, Any], thumbnails: list[str], about: dict[str, An
         page=page,
         max_concept_rows=MAX_CONCEPT_ROWS,
         max_class_rows=MAX_CLASS_ROWS,
+        n_keys=N_KEYS,
         style=jinja2.utils.markupsafe.Markup(_asset("page.css")),
         scripts=[jinja2.utils.markupsafe.Markup(text) for text in scripts],
         policy=_policy(scripts),

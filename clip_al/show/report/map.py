@@ -15,6 +15,7 @@ from clip_al.errors import InvalidInputError
 METHODS = ("pca", "tsne")
 MAX_POINTS = {"pca": 20_000, "tsne": 3_000}
 """Images of the pool that are drawn, and that the projection is fitted on."""
+MAX_CLUSTERS, SMALLEST_CLUSTER = 10, 20
 MAX_FOCUS = {"pca": 20_000, "tsne": 2_000}
 """Images drawn whatever the sample is."""
 
@@ -33,12 +34,16 @@ class PoolMap:
         Whether each belongs to the even sample of the pool.
     explained : float or None
         With PCA, the share of the variance that the two axes hold, in [0, 1].
+    clusters : ndarray of shape (k,), int64
+        Number of the cluster that each belongs to, the largest cluster first; all 0 where there
+        are too few images for two.
     """
 
     indices: NDArray[np.int64]
     xy: NDArray[np.float32]
     in_sample: NDArray[np.bool_]
     explained: float | None
+    clusters: NDArray[np.int64]
 
 
 def map_pool(
@@ -59,7 +64,7 @@ def map_pool(
     method : {"pca", "tsne"}
         PCA keeps distances as far as two axes can; t-SNE keeps neighbours, and is slower.
     random_state : int
-        Of t-SNE.
+        Of t-SNE and k-means.
 
     Returns
     -------
@@ -68,7 +73,8 @@ def map_pool(
     Notes
     -----
     At most 20,000 images of the pool and 20,000 of `focus` for PCA, O(k d²) time; 3,000 and 2,000
-    for t-SNE, O(k log k) time. O(k d) memory.
+    for t-SNE, O(k log k) time. O(k d) memory. The clusters are those of k-means on the rows
+    themselves, as two axes hold little of them.
     """
     check_choice(method, METHODS, "map_method")
     array = check_embeddings(embeddings, finite=False)
@@ -87,7 +93,8 @@ def map_pool(
         xy, explained = _pca(rows, in_sample)
     else:
         xy, explained = _tsne(rows, random_state), None
-    return PoolMap(indices, xy.astype(np.float32), in_sample, explained)
+    clusters = _clusters(rows, in_sample, random_state)
+    return PoolMap(indices, xy.astype(np.float32), in_sample, explained, clusters)
 
 
 def spaced(values: NDArray[Any], n: int) -> NDArray[Any]:
@@ -115,3 +122,22 @@ def _tsne(rows: NDArray[np.float32], random_state: int) -> NDArray[Any]:
     tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=random_state, n_jobs=1)
     placed: NDArray[Any] = tsne.fit_transform(rows)
     return placed
+
+
+def _clusters(
+    rows: NDArray[np.float32], in_sample: NDArray[np.bool_], random_state: int
+) -> NDArray[np.int64]:
+    from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
+
+    n_clusters = min(MAX_CLUSTERS, int(in_sample.sum()) // SMALLEST_CLUSTER)
+    if n_clusters < 2 or (rows == rows[0]).all():
+        return np.zeros(len(rows), np.int64)
+    with threadpool_limits(1):  # sums in one order: the same clusters each time
+        found = KMeans(n_clusters, n_init=1, max_iter=50, random_state=random_state)
+        codes = found.fit(rows[in_sample]).predict(rows)
+    by_size = np.argsort(-np.bincount(codes, minlength=n_clusters), kind="stable")
+    number_k = np.empty(n_clusters, np.int64)
+    number_k[by_size] = np.arange(n_clusters)
+    numbered: NDArray[np.int64] = number_k[codes]
+    return numbered

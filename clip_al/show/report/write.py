@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_choice, check_indices, check_int
-from clip_al.arrays.given import array_of, check_kind, length_of
+from clip_al.arrays.given import array_of, check_flag, check_kind, length_of
+from clip_al.arrays.labels import Names
 from clip_al.arrays.types import Embeddings, as_array
 from clip_al.atomic import check_new, write_bytes
 from clip_al.errors import InvalidInputError, InvalidTypeError
@@ -26,15 +27,20 @@ from clip_al.show.learning_curves import mean_curves, read_rounds
 from clip_al.show.report.data import (
     Shown,
     choose_shown,
-    describe_balance,
-    describe_coverage,
     describe_images,
-    describe_map,
     find_suspects,
     order_picks,
 )
 from clip_al.show.report.html import about_selection, render_page
-from clip_al.show.report.map import METHODS, map_pool
+from clip_al.show.report.map import METHODS, PoolMap, map_pool
+from clip_al.show.report.map_points import describe_map
+from clip_al.show.report.marking import check_marking, describe_marking
+from clip_al.show.report.shares import (
+    describe_balance,
+    describe_coverage,
+    describe_pool_balance,
+    describe_pool_concepts,
+)
 from clip_al.show.report.thumbnails import make_thumbnails, shown_source
 from clip_al.subset.selection import Selection
 
@@ -52,11 +58,14 @@ def write_report(
     embeddings: Embeddings | None = None,
     profiles: ConceptProfiles | None = None,
     labelled: ArrayLike | None = None,
+    labelled_names: Sequence[str] | None = None,
+    class_names: Names | None = None,
     picks: Sequence[PickExplanation] | None = None,
     pick_scores: Mapping[str, ArrayLike] | None = None,
     against: Selection | None = None,
     rounds: Any = None,
     suspects: int | None = None,
+    is_sample: bool = False,
     map_method: str = "pca",
     max_images: int = MAX_IMAGES,
     title: str | None = None,
@@ -85,6 +94,11 @@ def write_report(
         For concepts and their coverage.
     labelled : array-like of int, or mask of shape (n,), optional
         Positions that had labels before.
+    labelled_names : sequence of str, optional
+        The class of each of them; with the marks they make up the file that the page saves.
+    class_names : sequence of str, or mapping, optional
+        Classes that the page offers as labels, the first nine by key; for a selection without
+        labels. One with labels offers its own.
     picks : sequence of PickExplanation, optional
         Of each chosen image, best first, as a strategy's `explain` returns them. Left out, the
         order is that of the score ``total``, or of positions.
@@ -98,6 +112,9 @@ def write_report(
     suspects : int, optional
         How many of the labels most in doubt are shown; by default as many as look wrong, from 20
         to 500.
+    is_sample : bool
+        Nothing was chosen: the selection is a sample to look at, and the page is about all
+        images, before any choice.
     map_method : {"pca", "tsne"}
         How embeddings are brought to two dimensions; t-SNE is slower.
     max_images : int
@@ -141,6 +158,12 @@ def write_report(
     n = _check_parts(selection, against, embeddings, profiles)
     check_choice(errors, ("raise", "skip"), "errors")
     check_choice(map_method, METHODS, "map_method")
+    check_flag(is_sample, "is_sample")
+    if is_sample and against is not None:
+        raise InvalidInputError(
+            "`against` must be left out where `is_sample`, as nothing was chosen; got both. Leave "
+            "one out."
+        )
     check_int(random_state, "random_state", smallest=0)
     if title is not None:
         check_kind(title, str, "title", "Or leave it out.")
@@ -150,19 +173,32 @@ def write_report(
     curves = [] if rounds is None else mean_curves(read_rounds(rounds))
     known = check_indices([] if labelled is None else labelled, n, "labelled")
     _check_picks(selection, picks, pick_scores)
+    classes, known_as = check_marking(selection, class_names, known, labelled_names)
 
     doubted = find_suspects(selection, suspects)
     ordered = order_picks(selection, picks, pick_scores, profiles, known, max_images)
     shown = choose_shown(selection, ordered, doubted, against, max_images)
+    paths = _paths(images, embeddings, selection, shown)
     page = {
-        **describe_images(selection, shown, ordered, profiles),
+        **describe_images(selection, shown, ordered, profiles, paths),
+        "is_sample": is_sample,
         "balance": describe_balance(selection, against),
         "coverage": profiles and describe_coverage(profiles, selection.indices, known),
-        "map": _map(embeddings, shown, known, map_method, random_state),
         "curves": curves,
     }
+    if is_sample:
+        page["balance"] = describe_pool_balance(selection)
+        page["coverage"] = profiles and describe_pool_concepts(profiles, known)
+        nothing: dict[str, Any] = {"rank": None, "added": []}
+        page["cards"] |= {name: [value] * len(shown.indices) for name, value in nothing.items()}
+    found = _map(embeddings, shown, known, map_method, random_state)
+    page["map"] = found and describe_map(
+        found, shown, known, map_method, selection, profiles, page["concepts"]
+    )
+    offered = page["classes"] or classes
+    page["marking"] = describe_marking(selection, offered, known, known_as)
     thumbnails = _thumbnails(images, embeddings, selection, shown, errors)
-    about = about_selection(selection, shown, known, against, max_images, title)
+    about = about_selection(selection, shown, known, against, max_images, title, is_sample)
     text = render_page(page, thumbnails, about)
     write_bytes(path, text.encode("utf-8", "backslashreplace"), overwrite=overwrite)
 
@@ -234,12 +270,22 @@ def _map(
     labelled: NDArray[np.int64],
     method: str,
     random_state: int,
-) -> dict[str, Any] | None:
+) -> PoolMap | None:
     if embeddings is None or len(as_array(embeddings)) < SMALLEST_MAP:
         return None
     focus = np.concatenate([shown.indices, labelled])
-    found = map_pool(embeddings, focus, method=method, random_state=random_state)
-    return describe_map(found, shown, labelled, method)
+    return map_pool(embeddings, focus, method=method, random_state=random_state)
+
+
+def _paths(
+    images: Any, embeddings: Embeddings | None, selection: Selection, shown: Shown
+) -> list[str] | None:
+    """Return where the shown images are, as far as that is known."""
+    if isinstance(images, (str, os.PathLike)) and selection.ids is not None:
+        folder = os.fspath(images)
+        return [os.path.join(folder, selection.ids[i]) for i in shown.indices]  # noqa: PTH118
+    paths = getattr(embeddings, "paths", None)
+    return None if images is not None or paths is None else [str(p) for p in paths[shown.indices]]
 
 
 def _thumbnails(

@@ -1,27 +1,8 @@
-/* The cards: filtered, sorted, walked through by key, and only those in view are in the page.
-   Every name goes in as text, never as markup. */
+/* The cards: filtered, sorted, walked through by key, and only those in view are in the page. */
 "use strict";
 
-const CHOSEN = 1, SUSPECT = 2, ADDED = 4, REMOVED = 8;
 const NOTHING_FITS = "nothing in the vocabulary fits";
-const GAP = 10, SPARE_ROWS = 2, NARROWEST = 148;
-const readJson = (id) => JSON.parse(document.getElementById(id).textContent);
-const page = readJson("data");
-const cards = page.cards;
-const pictures = readJson("thumbnails");
-const byId = (id) => document.getElementById(id);
-
-function element(tag, className, text) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-function shorten(x) {
-  if (x === null || x === undefined) return "–";
-  return Number.isInteger(x) ? String(x) : String(Number(x.toPrecision(4)));
-}
+const GAP = 10, SPARE_ROWS = 2, NARROWEST = 148, N_PRINTED = 60;
 
 const gallery = {
   found: [], active: 0, columns: 1, rowHeight: 1, width: 1, made: new Map(),
@@ -40,6 +21,18 @@ function matchingConcepts(text) {
   return new Set(found);
 }
 
+/* Of one search: part of an id, of a concept or of a class. */
+function matching(typed) {
+  const text = typed.trim().toLowerCase();
+  if (!text) return () => true;
+  const within = (names) =>
+    new Set(names.flatMap((name, code) => (name.toLowerCase().includes(text) ? [code] : [])));
+  const concepts = within(page.concepts), classes = within(page.classes);
+  return (i) => gallery.lowerIds[i].includes(text) ||
+    cards.concepts[i].some((c) => concepts.has(c)) ||
+    ("class" in cards && classes.has(cards.class[i]));
+}
+
 function value(id) {
   const field = byId(id);
   return field ? field.value : "";
@@ -48,7 +41,7 @@ function value(id) {
 function filterCards() {
   const shown = Number(value("show")), kind = value("class"), group = value("group");
   const concepts = matchingConcepts(value("concept"));
-  const text = value("search").trim().toLowerCase();
+  const isWanted = matching(value("search")), isMarkedSo = markFilter(value("mark"));
   const lists = byId("added") && byId("added").checked ? cards.added : cards.concepts;
   const onlyAdded = lists === cards.added && !concepts;
   const keep = (i) =>
@@ -57,20 +50,45 @@ function filterCards() {
     (group === "" || cards.group[i] === Number(group)) &&
     (!onlyAdded || lists[i].length > 0) &&
     (!concepts || lists[i].some((c) => concepts.has(c))) &&
-    (!text || gallery.lowerIds[i].includes(text));
+    isWanted(i) && isMarkedSo(i);
   return cards.index.map((_, i) => i).filter(keep);
 }
 
 function sortKeys() {
   const by = value("sort");
-  if (by === "rank") return cards.rank;
+  if (by === "rank" || by === "turn") return cards.rank;
   if (by === "index") return cards.index;
   if (by === "id") return cards.id;
   return cards.scores[by.slice("score ".length)];
 }
 
+/* The clusters of the cards, where nothing was chosen and so nothing has a rank. */
+function clusterOfCards() {
+  if (!page.is_sample || !page.map || page.map.clusters.length < 2) return null;
+  const codes = [];
+  page.map.cards.card.forEach((i, k) => { codes[i] = page.map.cards.cluster[k]; });
+  return codes;
+}
+
+/* The best of each class, then the second of each, and so on; else of each cluster. Cards come
+   by rank. */
+function turns(found) {
+  const kinds = cards.class ?? gallery.clusters;
+  const count = new Map(), turn = [];
+  for (const i of found) {
+    const kind = kinds[i];
+    turn[i] = count.get(kind) ?? 0;
+    count.set(kind, turn[i] + 1);
+  }
+  return turn;
+}
+
 function sortCards(found) {
-  const keys = sortKeys(), sign = value("order") === "down" ? -1 : 1;
+  const keys = value("sort") === "turn" ? turns(found) : sortKeys();
+  return sortBy(found, keys, value("order") === "down" ? -1 : 1);
+}
+
+function sortBy(found, keys, sign) {
   const compare = (a, b) => {
     const x = keys[a], y = keys[b];
     if (x === null || y === null) return (x === null) - (y === null) || a - b;
@@ -83,11 +101,17 @@ function update() {
   gallery.found = sortCards(filterCards());
   gallery.active = 0;
   byId("scroller").scrollTop = 0;
-  const n = gallery.found.length;
-  byId("found").textContent =
-    `${n.toLocaleString("en")} of ${cards.index.length.toLocaleString("en")} cards`;
+  tellFound();
   clear();
   layOut();
+}
+
+function tellFound() {
+  const n = gallery.found.length, all = cards.index.length;
+  const rest = gallery.isPrinted && n > N_PRINTED ? `; the first ${N_PRINTED} on paper` : "";
+  byId("found").textContent =
+    `${n.toLocaleString("en")} of ${all.toLocaleString("en")} cards${rest}`;
+  byId("nothing").hidden = n > 0;
 }
 
 /* Cards in view */
@@ -116,8 +140,9 @@ function draw() {
   const scroller = byId("scroller");
   const first = Math.max(0, Math.floor(scroller.scrollTop / gallery.rowHeight) - SPARE_ROWS);
   const inView = Math.ceil(scroller.clientHeight / gallery.rowHeight) + 2 * SPARE_ROWS;
-  const start = first * gallery.columns;
-  const stop = Math.min(gallery.found.length, start + inView * gallery.columns);
+  const start = gallery.isPrinted ? 0 : first * gallery.columns;
+  const many = gallery.isPrinted ? N_PRINTED : inView * gallery.columns;
+  const stop = Math.min(gallery.found.length, start + many);
   for (const [place, card] of gallery.made) {
     // The card with the focus stays, or the focus would be lost.
     if ((place < start || place >= stop) && card !== document.activeElement) {
@@ -148,8 +173,21 @@ function addCard(place) {
   card.dataset.index = String(cards.index[i]);
   if (pictures.length) card.append(picture(i));
   card.append(words(i));
+  showBadge(card, i);
   gallery.made.set(place, card);
   byId("grid").append(card);
+}
+
+function showBadge(card, i) {
+  card.querySelector(".mark")?.remove();
+  const badge = marking ? badgeOf(i) : null;
+  if (badge) card.append(badge);
+}
+
+function redrawCard(i) {
+  for (const [place, card] of gallery.made) {
+    if (gallery.found[place] === i) showBadge(card, i);
+  }
 }
 
 function picture(i) {
@@ -188,14 +226,20 @@ function words(i) {
     box.append(line);
   }
   const line = element("div", "line");
-  const name = element("span", "name", cards.id[i].split("/").pop());
-  name.title = cards.id[i];
+  const name = element("span", "name"), cut = cards.id[i].lastIndexOf("/") + 1;
+  if (cut) name.append(element("span", "folder", cards.id[i].slice(0, cut)));
+  name.append(element("span", "file", cards.id[i].slice(cut)));
+  name.title = pathOf(i);
   const by = value("sort"), keys = sortKeys();
   const sorted = by.startsWith("score ") ? shorten(keys[i]) : "class" in cards ? "" : mark(i);
-  line.append(name, element("span", "end", sorted));
+  line.append(name, explain(element("span", "end", sorted), by.slice("score ".length)));
   box.append(line);
   if (page.concepts.length) box.append(concepts(i));
   return box;
+}
+
+function pathOf(i) {
+  return (cards.path && cards.path[i]) || cards.id[i];
 }
 
 function mark(i) {
@@ -212,6 +256,14 @@ function concepts(i) {
     box.append(added.has(c) ? element("span", "new", page.concepts[c]) : page.concepts[c]);
   });
   return box;
+}
+
+/* On paper: the first cards, in the order asked for; charts.js draws the charts. */
+function printCards(isPrinted) {
+  gallery.isPrinted = isPrinted;
+  tellFound();
+  clear();
+  draw();
 }
 
 /* Keys */
@@ -258,8 +310,7 @@ function onGridKey(event) {
 }
 
 function onPageKey(event) {
-  const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
-  if (event.key === "/" && !typing && !byId("detail").open) {
+  if (event.key === "/" && !isTyping(event.target) && !byId("detail").open) {
     event.preventDefault();
     byId("search").focus();
     byId("search").select();
@@ -269,10 +320,12 @@ function onPageKey(event) {
 /* One image */
 
 let opened = null;
+let isReturning = false; // to the card in the gallery, where the image was reached from there
 
 function openCard(i) {
   opened = i;
   const place = gallery.found.indexOf(i);
+  isReturning = place >= 0 && place === gallery.active;
   byId("detail-title").textContent = cards.id[i];
   const frame = byId("detail-picture");
   frame.hidden = !pictures.length;
@@ -287,11 +340,12 @@ function openCard(i) {
 
 function details(i) {
   const badges = element("div", "badges");
-  const flags = [[CHOSEN, "chosen", "good"], [SUSPECT, "suspect label", "warn"],
+  const flags = [[CHOSEN, CHOSEN_AS, "good"], [SUSPECT, "suspect label", "warn"],
     [ADDED, "added", "good"], [REMOVED, "removed", "warn"]];
   for (const [flag, text, kind] of flags) {
     if (cards.flags[i] & flag) badges.append(element("span", `badge ${kind}`, text));
   }
+  if (marking && badgeOf(i)) badges.append(badgeOf(i));
   const parts = [badges, facts(i)];
   if (cards.concepts[i].length) {
     const chips = element("div", "chips");
@@ -311,9 +365,11 @@ function details(i) {
 
 function facts(i) {
   const list = element("dl");
-  const add = (name, text) => list.append(element("dt", "", name), element("dd", "", text));
+  const add = (name, text) =>
+    list.append(explain(element("dt", "", name), name), element("dd", "", text));
   if (cards.rank[i] !== null) add("rank", String(cards.rank[i]));
   add("position", String(cards.index[i]));
+  if (pathOf(i) !== cards.id[i]) add("path", pathOf(i));
   if ("class" in cards) add("class given", className(i, "class"));
   if ("likelier" in cards) add("likeliest class", className(i, "likelier"));
   if ("group" in cards) add("group", page.groups[cards.group[i]]);
@@ -323,18 +379,19 @@ function facts(i) {
   return list;
 }
 
+/* Open the card beside the open one; return whether there is one. */
 function step(by) {
-  const place = gallery.found.indexOf(opened) + by;
-  if (gallery.found.indexOf(opened) >= 0 && place >= 0 && place < gallery.found.length) {
-    activate(place);
-    openCard(gallery.found[place]);
-  }
+  const from = gallery.found.indexOf(opened), place = from + by;
+  if (from < 0 || place < 0 || place >= gallery.found.length) return false;
+  activate(place);
+  openCard(gallery.found[place]);
+  return true;
 }
 
 function showConcept(name) {
   byId("detail").close();
   byId("concept").value = name;
-  byId("added").checked = false;
+  if (byId("added")) byId("added").checked = false;
   byId("show").value = "0";
   update();
   byId("images").scrollIntoView();
@@ -347,6 +404,19 @@ function showClass(code, group) {
   byId("images").scrollIntoView();
 }
 
+/* Worst first. */
+function showSuspects(event) {
+  event.preventDefault(); // or the link would take the focus from the card
+  byId("filters").reset();
+  byId("show").value = String(SUSPECT);
+  const by = ["label_score", "sas"].find((name) => name in cards.scores);
+  if (by) byId("sort").value = `score ${by}`;
+  byId("order").value = "up";
+  update();
+  byId("images").scrollIntoView();
+  goTo(0);
+}
+
 /* Setting up */
 
 function option(text, code) {
@@ -356,7 +426,7 @@ function option(text, code) {
 }
 
 function fillLists() {
-  const kinds = [[CHOSEN, "chosen"], [SUSPECT, "suspects"], [ADDED, "added"], [REMOVED, "removed"]];
+  const kinds = [[CHOSEN, CHOSEN_AS], [SUSPECT, "suspects"], [ADDED, "added"], [REMOVED, "removed"]];
   const there = kinds.filter(([flag]) => cards.flags.some((flags) => flags & flag));
   const options = there.map(([flag, text]) => option(text, flag));
   byId("show").append(...options, option("all", 0));
@@ -369,11 +439,22 @@ function fillLists() {
   if (byId("group")) {
     byId("group").append(option("all", ""), ...occurring(new Set(cards.group), page.groups));
   }
+  if (byId("mark")) {
+    const words = marks.choices.filter(({ mark }) => !mark.startsWith(AS_CLASS))
+      .flatMap(({ mark, text }) => (mark === "likelier" ? [] : [option(text, mark)]));
+    byId("mark").append(option("all", ""), option("not marked", "none"), option("marked", "any"),
+      ...words, ...marking.classes.map((name) => option(name, AS_CLASS + name)));
+  }
   if (byId("concept-names")) {
     byId("concept-names").append(...page.concepts.map((name) => option("", name)));
   }
-  byId("sort").append(option("rank", "rank"), option("position", "index"), option("id", "id"));
-  const scores = Object.keys(cards.scores).map((name) => option(name, `score ${name}`));
+  gallery.clusters = clusterOfCards();
+  const kind = "class" in cards ? "class" : gallery.clusters ? "cluster" : null;
+  if (kind) byId("sort").append(option(`each ${kind} in turn`, "turn"));
+  if (!page.is_sample) byId("sort").append(option("rank", "rank"));
+  byId("sort").append(option("position", "index"), option("id", "id"));
+  const scores = Object.keys(cards.scores)
+    .map((name) => explain(option(name, `score ${name}`), name));
   byId("sort").append(...scores);
 }
 
@@ -398,10 +479,16 @@ function listen() {
     }
     update();
   });
-  byId("start-over").addEventListener("click", () => {
-    byId("filters").reset();
-    update();
-  });
+  for (const link of document.querySelectorAll('[data-show="suspects"]')) {
+    link.addEventListener("click", showSuspects);
+  }
+  for (const id of ["start-over", "show-all"]) {
+    byId(id).addEventListener("click", () => {
+      byId("filters").reset();
+      if (id === "show-all") byId("show").value = "0";
+      update();
+    });
+  }
   byId("search").addEventListener("keydown", (event) => {
     if (event.key === "Enter" || event.key === "ArrowDown") goTo(0);
   });
@@ -412,12 +499,19 @@ function listen() {
     goTo(Number(card.dataset.place));
     openCard(gallery.found[gallery.active]);
   });
+  byId("grid").addEventListener("focusin", (event) => {
+    const card = event.target.closest(".card");
+    if (!card) return;
+    activate(Number(card.dataset.place));
+    card.tabIndex = 0;
+  });
   byId("grid").addEventListener("keydown", onGridKey);
   document.addEventListener("keydown", onPageKey);
   byId("detail-close").addEventListener("click", () => byId("detail").close());
   byId("detail-previous").addEventListener("click", () => step(-1));
   byId("detail-next").addEventListener("click", () => step(1));
   byId("detail").addEventListener("keydown", (event) => {
+    if (isTyping(event.target)) return;
     if (event.key === "ArrowLeft") step(-1);
     if (event.key === "ArrowRight") step(1);
   });
@@ -425,12 +519,13 @@ function listen() {
     if (event.target === byId("detail")) byId("detail").close(); // the backdrop
   });
   byId("detail").addEventListener("close", () => {
-    if (gallery.found[gallery.active] === opened) goTo(gallery.active);
+    if (isReturning) goTo(gallery.found.indexOf(opened));
   });
   byId("theme").addEventListener("click", nextTheme);
   new ResizeObserver(layOut).observe(byId("scroller"));
 }
 
+startMarking();
 fillLists();
 listen();
 setTheme("auto");

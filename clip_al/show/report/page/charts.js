@@ -3,6 +3,12 @@
 "use strict";
 
 const N_CONCEPTS = 15, N_CLASSES = 40, LONGEST = 26;
+const PAPER_WIDTH = 680;
+const printed = { isOn: false, theme: undefined };
+const PALETTE = [
+  "#0f8b8d", "#e07a3f", "#7a5aa8", "#4f9d4a", "#c9485b", "#3f7fd0", "#b08a1e", "#d671b5",
+  "#6b7f2a", "#8a5a3c", "#2aa6d6", "#8f8fd6",
+];
 
 function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -32,7 +38,7 @@ function look(extra) {
       bgcolor: colour("surface"), bordercolor: colour("line"), font: { color: colour("text") },
     },
     legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom", traceorder: "normal" },
-    dragmode: false,
+    dragmode: false, ...(printed.isOn ? { width: PAPER_WIDTH } : {}),
     ...extra,
     xaxis: { ...axis, ...extra.xaxis },
     yaxis: { ...axis, ...extra.yaxis },
@@ -101,6 +107,11 @@ function under() {
   return shares(rows.slice(-N_CONCEPTS).reverse(), coverage.names, seriesOf(coverage));
 }
 
+function frequent() {
+  const rows = page.coverage.names.map((_, i) => i).slice(0, 2 * N_CONCEPTS);
+  return shares(rows, page.coverage.names, seriesOf(page.coverage));
+}
+
 function balance(place) {
   const part = page.balance[Number(place.dataset.part)];
   const total = (counts) => counts.reduce((sum, count) => sum + count, 0);
@@ -110,29 +121,16 @@ function balance(place) {
   if (part.other) {
     series.push(one("other selection", "labelled", "diamond", part.other, part.share_other));
   }
-  series.push(one("chosen", "accent", "circle", part.after, part.share_after));
+  if (part.after) series.push(one("chosen", "accent", "circle", part.after, part.share_after));
+  else series[0].name = "all images";
   let rows = part.name.map((_, i) => i);
   if (rows.length > N_CLASSES) { // those that change most
-    const change = (i) => Math.abs(part.share_after[i] - part.share_before[i]);
+    const change = (i) =>
+      (part.after ? Math.abs(part.share_after[i] - part.share_before[i]) : part.share_before[i]);
     rows = rows.sort((a, b) => change(b) - change(a)).slice(0, N_CLASSES);
     rows.sort((a, b) => a - b);
   }
   return shares(rows, part.name, series);
-}
-
-function dots(name, tint, size, points, extra) {
-  return {
-    type: "scatter", mode: "markers", name, x: points.x, y: points.y, hoverinfo: "skip",
-    marker: { color: colour(tint), size, line: { width: 0 } }, ...extra,
-  };
-}
-
-function cardsWhere(test) {
-  const { x, y, card } = page.map.cards;
-  const kept = card.flatMap((c, k) => (test(cards.flags[c]) ? [k] : []));
-  return {
-    x: kept.map((k) => x[k]), y: kept.map((k) => y[k]), card: kept.map((k) => card[k]),
-  };
 }
 
 function describeCard(c) {
@@ -146,31 +144,140 @@ function describeCard(c) {
   return lines.join("<br>");
 }
 
-function poolMap() {
-  const named = (points) => ({
-    customdata: points.card, text: points.card.map(describeCard), hoverinfo: "text",
+/* Every point of the map: where it is, its card or null, and what it is coloured by. */
+function mapPoints() {
+  const all = [];
+  const add = (points, kind) => points.x.forEach((x, k) => {
+    all.push({ x, y: points.y[k], k, kind, points, card: points.card ? points.card[k] : null });
   });
-  const chosen = cardsWhere((flags) => flags & CHOSEN && !(flags & SUSPECT));
-  const suspects = cardsWhere((flags) => flags & SUSPECT);
-  const removed = cardsWhere((flags) => flags & REMOVED && !(flags & SUSPECT));
-  const many = chosen.x.length > 2000;
-  const traces = [dots("pool", "grey-dot", 4, page.map.pool, { opacity: 0.7 })];
-  const add = (name, tint, size, points, symbol) => {
-    if (!points.x.length) return;
-    const extra = points.card ? named(points) : {};
-    traces.push(dots(name, tint, size, points, extra));
-    traces[traces.length - 1].marker.symbol = symbol;
+  add(page.map.pool, "pool");
+  add(page.map.labelled, "labelled");
+  add(page.map.cards, "cards");
+  return all;
+}
+
+function ofPoint(point, column) {
+  if (column === "cluster") return point.points.cluster[point.k];
+  const from = point.card === null ? point.points : cards;
+  const values = column.startsWith("score ") ? from.scores[column.slice(6)] : from[column];
+  return values ? values[point.card ?? point.k] : undefined;
+}
+
+function kindOf(point) {
+  if (point.card === null) return point.kind;
+  const flags = cards.flags[point.card];
+  return flags & SUSPECT ? "suspect" : flags & REMOVED ? "removed" : "chosen";
+}
+
+function dots(name, points, marker) {
+  const hover = points.map(({ card }) => (card === null ? "" : describeCard(card)));
+  return {
+    type: "scatter", mode: "markers", name: label(name),
+    x: points.map((point) => point.x), y: points.map((point) => point.y),
+    customdata: points.map((point) => point.card),
+    text: hover, hoverinfo: "text",
+    marker: { line: { width: 0 }, ...marker },
   };
-  add("labelled before", "labelled", 5, page.map.labelled, "diamond");
-  add("removed", "text", 6, removed, "x-thin-open");
-  add("chosen", "accent", many ? 4 : 7, chosen, "circle");
-  add("suspect", "warn", suspects.x.length > 100 ? 6 : 9, suspects, "x");
-  const coarse = matchMedia("(pointer: coarse)").matches;
+}
+
+function colouredByChoice(points) {
+  const few = points.filter((point) => kindOf(point) === "suspect").length <= 100;
+  const many = points.filter((point) => kindOf(point) === "chosen").length > 2000;
+  const kinds = [
+    ["pool", "pool", { color: colour("grey-dot"), size: 4, opacity: 0.7 }],
+    ["labelled", "labelled before", { color: colour("labelled"), size: 5, symbol: "diamond" }],
+    ["removed", "removed", { color: colour("text"), size: 6, symbol: "x-thin-open" }],
+    ["chosen", CHOSEN_AS, { color: colour("accent"), size: many ? 4 : 7 }],
+    ["suspect", "suspect", { color: colour("warn"), size: few ? 9 : 6, symbol: "x" }],
+  ];
+  return kinds.flatMap(([kind, name, marker]) => {
+    const those = points.filter((point) => kindOf(point) === kind);
+    return those.length || kind === "pool" ? [dots(name, those, marker)] : [];
+  });
+}
+
+/* The most frequent kinds have a colour, the others share grey. */
+function colouredByKind(points, column, names) {
+  const count = new Map();
+  const codes = points.map((point) => ofPoint(point, column));
+  codes.forEach((code) => count.set(code, (count.get(code) ?? 0) + 1));
+  const first = [...count.keys()].filter((code) => code !== undefined)
+    .sort((a, b) => count.get(b) - count.get(a) || a - b).slice(0, PALETTE.length);
+  const rest = points.filter((_, k) => !first.includes(codes[k]));
+  const traces = rest.length
+    ? [dots("others", rest, { color: colour("grey-dot"), size: 4, opacity: 0.7 })] : [];
+  first.sort((a, b) => a - b).forEach((code, k) => {
+    const marker = { color: PALETTE[k], size: 6, symbol: k % 2 ? "diamond" : "circle" };
+    traces.push(dots(names[code], points.filter((_, p) => codes[p] === code), marker));
+  });
+  return traces;
+}
+
+function colouredByScore(points, column) {
+  const known = points.filter((point) => ofPoint(point, column) != null);
+  const rest = points.filter((point) => ofPoint(point, column) == null);
+  const marker = {
+    color: known.map((point) => ofPoint(point, column)), size: 6, colorscale: "Viridis",
+    colorbar: { thickness: 12, len: 0.6, outlinewidth: 0 }, showscale: true,
+  };
+  return [
+    ...(rest.length
+      ? [dots("without it", rest, { color: colour("grey-dot"), size: 4, opacity: 0.7 })] : []),
+    dots(column.slice("score ".length), known, marker),
+  ];
+}
+
+function colouredByConcept(points) {
+  const wanted = matchingConcepts(value("map-concept")) ?? new Set();
+  const shows = (point) => (ofPoint(point, "concepts") ?? []).some((c) => wanted.has(c));
+  const grey = { color: colour("grey-dot"), size: 4, opacity: 0.7 };
+  return [
+    dots("does not show it", points.filter((point) => !shows(point)), grey),
+    dots("shows it", points.filter(shows), { color: colour("accent"), size: 7 }),
+  ];
+}
+
+function clusterNames() {
+  return page.map.clusters.map(({ name }, k) => name || `cluster ${k + 1}`);
+}
+
+function fillColours() {
+  const choices = [option(page.is_sample ? "what is shown" : "what was chosen", "choice")];
+  if (page.map.clusters.length > 1) choices.push(option("cluster", "cluster"));
+  if (page.classes.length) choices.push(option("class", "class"));
+  if (page.groups.length) choices.push(option("group", "group"));
+  if (page.concepts.length) choices.push(option("concept", "concept"));
+  for (const name of Object.keys(cards.scores)) choices.push(option(name, `score ${name}`));
+  byId("colour-by").append(...choices);
+  if (page.is_sample && page.map.clusters.length > 1) byId("colour-by").value = "cluster";
+  byId("map-colours").addEventListener("submit", (event) => event.preventDefault());
+  byId("map-colours").addEventListener("input", () => {
+    if (byId("map-concept")) byId("map-concept-label").hidden = value("colour-by") !== "concept";
+    drawChart(document.querySelector("[data-chart=map]"));
+  });
+}
+
+function tracesOfMap(points, by) {
+  if (by === "choice") return colouredByChoice(points);
+  if (by === "concept") return colouredByConcept(points);
+  if (by.startsWith("score ")) return colouredByScore(points, by);
+  const names = { cluster: clusterNames(), class: page.classes, group: page.groups }[by];
+  return colouredByKind(points, by, names);
+}
+
+function poolMap() {
+  const by = value("colour-by");
+  const traces = tracesOfMap(mapPoints(), by);
+  const names = clusterNames();
+  const annotations = by !== "cluster" ? [] : page.map.clusters.map(({ x, y }, k) => ({
+    x, y, text: label(names[k]), showarrow: false, bgcolor: colour("surface"), opacity: 0.9,
+    font: { size: 12, color: colour("text") }, borderpad: 2,
+  }));
   const bare = { showgrid: false, showline: false, showticklabels: false, fixedrange: coarse };
   const layout = look({
-    height: Math.min(620, Math.max(360, Math.round(innerHeight * 0.7))),
+    height: Math.min(620, Math.max(360, Math.round(innerHeight * 0.7))), annotations,
     margin: { l: 6, r: 6, t: 30, b: 6 }, dragmode: coarse ? false : "zoom", hovermode: "closest",
-    xaxis: bare, yaxis: { ...bare, scaleanchor: "x" },
+    showlegend: true, xaxis: bare, yaxis: { ...bare, scaleanchor: "x" },
   });
   return [traces, layout];
 }
@@ -194,7 +301,7 @@ function curves() {
   return [traces, layout];
 }
 
-const charts = { over, under, balance, map: poolMap, curves };
+const charts = { over, under, frequent, balance, map: poolMap, curves };
 const drawn = new Map();
 
 function drawChart(place) {
@@ -203,7 +310,7 @@ function drawChart(place) {
   Plotly.react(place, traces, layout, config);
   if (!drawn.has(place) && place.dataset.chart === "map") {
     place.on("plotly_click", ({ points }) => {
-      if (points[0].customdata !== undefined) openCard(points[0].customdata);
+      if (points[0].customdata != null) openCard(points[0].customdata);
     });
   }
   drawn.set(place, true);
@@ -222,4 +329,23 @@ function watchCharts() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 }
 
-addEventListener("DOMContentLoaded", watchCharts);
+/* Charts that were never in view are drawn too, and all of them in light colours. */
+function print(isOn) {
+  const root = document.documentElement;
+  printed.isOn = isOn;
+  if (isOn) printed.theme = root.dataset.theme;
+  if (isOn) root.dataset.theme = "light";
+  else if (printed.theme === undefined) delete root.dataset.theme;
+  else root.dataset.theme = printed.theme;
+  document.querySelectorAll(".chart").forEach((place) => {
+    if (isOn || drawn.has(place)) drawChart(place);
+  });
+  printCards(isOn);
+}
+
+addEventListener("beforeprint", () => print(true));
+addEventListener("afterprint", () => print(false));
+addEventListener("DOMContentLoaded", () => {
+  if (page.map) fillColours();
+  watchCharts();
+});
