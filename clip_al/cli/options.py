@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from clip_al.concepts.profiles import ConceptProfiles
     from clip_al.concepts.vocabulary import ConceptVocabulary
     from clip_al.encode.encoder import ClipEncoder
+    from clip_al.encode.kept_texts import KeptTexts
     from clip_al.encode.table import EmbeddingTable
 
 out = Console()
@@ -162,11 +163,16 @@ def make_encoder(
 
 def encoder_of(
     table: EmbeddingTable, model: str | None, pretrained: str | None, device: str | None = None
-) -> ClipEncoder:
-    """Return the encoder that made a table, or the one named in its place."""
+) -> KeptTexts:
+    """Return the encoder that made a table, or the one named in its place.
+
+    It encodes each text once, and loads the model only where one is new.
+    """
+    from clip_al.encode.kept_texts import KeptTexts
+
     if model is None:
         model, pretrained = _model_of(table)
-    return make_encoder(model, pretrained, device)
+    return KeptTexts(table, make_encoder(model, pretrained, device))
 
 
 def _model_of(table: EmbeddingTable) -> tuple[str, str | None]:

@@ -12,6 +12,7 @@ A table is a directory:
 ``progress.jsonl``  while it is being made: what is safely written
 ``lock``            while it is being made: held by the process that writes
 ``replacement.tmp`` while it is brought up to date: the table that will take its place
+``texts-….npz``     embeddings of words by the model of the table, see `kept_texts`
 ==================  =====================================================================
 
 No file holds a time of writing, so the same images and model give the same bytes. The index is

@@ -203,6 +203,7 @@ for name in (
     "TextPriorWarning",
     "SkippedImagesWarning",
     "CutTextsWarning",
+    "KeptTextsWarning",
     "LabelAgreementWarning",
     "LeftOutWarning",
 ):
