@@ -1,4 +1,4 @@
-"""The command ``embed``: a folder of images becomes a table of embeddings."""
+"""The command ``embed``: images, or embeddings that there are, become a table."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ from clip_al.cli.options import (
     Pretrained,
     SkipUnreadable,
     make_encoder,
+    note,
     print_json,
+    refuse_options,
     say,
 )
+from clip_al.errors import InvalidInputError, ModelMismatchError
 
 if TYPE_CHECKING:
+    from clip_al.encode.encoder import ClipEncoder
+    from clip_al.encode.table import EmbeddingTable
     from clip_al.encode.table_update import TableChanges
 
 EMBED_EXAMPLES = """
@@ -30,12 +35,73 @@ Examples:
   clip-al embed photos -o photos.table
   clip-al embed photos -o vit.table --model ViT-B-32 --pretrained laion2b_s34b_b79k
   torchrun --nproc-per-node 2 --no-python clip-al embed photos -o photos.table
+
+Embeddings that you have, of a CLIP model and of one without words:
+  clip-al embed --from clip.npz -o photos.table --model ViT-B-32 \\
+      --pretrained laion2b_s34b_b79k
+  clip-al embed photos --from dino.npy --ids files.txt -o dino.table --model-name dinov2
 """
+FILE = "With --from"
+FOR_IMAGES = {
+    "device": "--device",
+    "batch_size": "--batch-size",
+    "workers": "--workers",
+    "hash_content": "--hash-content",
+    "skip_unreadable": "--skip-unreadable",
+}
+FOR_FILE = {
+    "column": "--column",
+    "id_column": "--id-column",
+    "ids": "--ids",
+    "split": "--split",
+    "model_name": "--model-name",
+}
 
 
 def embed(
-    images: Annotated[Path, typer.Argument(help="A folder of images, searched recursively.")],
+    ctx: typer.Context,
     output: Annotated[Path, typer.Option("--output", "-o", help="The table's folder.")],
+    images: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(
+            help="A folder of images, searched recursively; with --from the folder that the ids "
+            "are paths in, or nothing."
+        ),
+    ] = None,
+    source: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--from",
+            help="Embeddings that there are: .npy, .npz, .parquet, .safetensors, or a folder of a "
+            "Hugging Face dataset. --model says which CLIP made them.",
+            rich_help_panel=FILE,
+        ),
+    ] = None,
+    column: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="What the file calls the embeddings.", rich_help_panel=FILE),
+    ] = None,
+    id_column: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="What the file calls the ids.", rich_help_panel=FILE),
+    ] = None,
+    ids: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="A file of ids in the order of the rows: one a line, CSV with `id`, or .npy.",
+            rich_help_panel=FILE,
+        ),
+    ] = None,
+    split: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Of a dataset that has several.", rich_help_panel=FILE),
+    ] = None,
+    model_name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="A name for a model that reads no words, such as dinov2.", rich_help_panel=FILE
+        ),
+    ] = None,
     model: Model = "mini",
     pretrained: Pretrained = None,
     device: Device = None,
@@ -58,7 +124,9 @@ def embed(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Encode a folder of images into a table. Interrupted? The same command continues.
+    """Encode images into a table, or take embeddings that there are (--from).
+
+    Interrupted? The same command continues.
 
     Run again later, it encodes what is new or changed in the folder and marks
     what is gone; ids and rows stay. What is damaged it encodes again.
@@ -71,6 +139,26 @@ def embed(
     from clip_al.encode.table_update import TableChanges
 
     rank = Rank.from_environment()
+    if source is not None:
+        refuse_options(ctx, FOR_IMAGES, "images that are encoded", "`--from`")
+        if rank is not None:
+            raise InvalidInputError(
+                "`--from` is for one process; got it under torchrun. Run `clip-al embed` alone."
+            )
+        encoder = _named_encoder(ctx, model, pretrained, model_name)
+        table, how = _take(
+            encoder, output, source, column=column, id_column=id_column, ids=ids, split=split,
+            images=images, model_id=model_name or "", dtype=dtype, overwrite=force,
+        )  # fmt: skip
+        note(source, how)
+        _tell(output, table, TableChanges(encoded=len(table)), as_json)
+        return
+    refuse_options(ctx, FOR_FILE, "`--from`", "images")
+    if images is None:
+        raise InvalidInputError(
+            "IMAGES, a folder, or `--from`, a file of embeddings, must be given; got neither. "
+            "Name one."
+        )
     device = device if rank is None else rank.device(device)
     encoder = make_encoder(model or "mini", pretrained, device, batch_size, workers)
     encoder.progress = rank is None or rank.local_rank == 0
@@ -86,21 +174,65 @@ def embed(
         overwrite=force,
         hash_content=hash_content,
     )
+    changes = None if table is None else table.changes or TableChanges()
+    _tell(output, table, changes, as_json)
+
+
+def _named_encoder(
+    ctx: typer.Context, model: str | None, pretrained: str | None, model_name: str | None
+) -> ClipEncoder | None:
+    """Return the encoder of the model that is said to have made embeddings; None where none is."""
+    typed = ctx.get_parameter_source("model")
+    if typed is None or typed.name != "COMMANDLINE" or model is None:
+        refuse_options(ctx, {"pretrained": "--pretrained"}, "`--model`", "`--from` alone")
+        return None
+    if model_name is not None:
+        raise InvalidInputError(
+            "One of `--model` (a CLIP, which reads words) and `--model-name` (any other) names "
+            "the model of `--from`; got both. Leave one out."
+        )
+    return make_encoder(model, pretrained)
+
+
+def _take(
+    encoder: ClipEncoder | None, output: Path, source: Path, **options: Any
+) -> tuple[EmbeddingTable, str]:
+    """Make a table of the embeddings in a file."""
+    from clip_al.integrations.embedding_files import table_from_file
+
+    if encoder is not None:
+        options["model_id"] = encoder.model_id
+        options["width"] = encoder.embedding_dim
+    try:
+        return table_from_file(output, source, **options)
+    except ModelMismatchError as exc:
+        raise ModelMismatchError(
+            f"{exc} Name the model that made them with `--model` and `--pretrained`, or a model "
+            "without words with `--model-name`."
+        ) from exc
+
+
+def _tell(
+    output: Path, table: EmbeddingTable | None, changes: TableChanges | None, as_json: bool
+) -> None:
+    """Say what there is now."""
     result: dict[str, Any] = {"table": output, "complete": table is not None}
-    if table is not None:
-        rows, width = table.shape
-        result |= {"images": rows, "width": width, "model": table.model_id}
-        changes = table.changes or TableChanges()
-        result |= changes._asdict()
+    if table is None or changes is None:
+        if as_json:
+            print_json(result)
+        else:
+            say(f"{output}: this share is done, others are not yet")
+        return
+    rows, width = table.shape
     if as_json:
-        print_json(result)
-    elif table is None:
-        say(f"{output}: this share is done, others are not yet")
-    else:
-        say(f"{output}: {rows:,} images × {width}, {table.model_id}")
-        told = _describe(changes, rows)
-        if told:
-            say(told)
+        print_json(
+            {**result, "images": rows, "width": width, "model": table.model_id, **changes._asdict()}
+        )
+        return
+    say(f"{output}: {rows:,} images × {width}, {table.model_id or 'of a model without a name'}")
+    told = _describe(changes, rows)
+    if told:
+        say(told)
 
 
 def _describe(changes: TableChanges, n_images: int) -> str:

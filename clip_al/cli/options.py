@@ -168,8 +168,13 @@ def encoder_of(
 
     It encodes each text once, and loads the model only where one is new.
     """
-    from clip_al.encode.kept_texts import KeptTexts
+    from clip_al.encode.kept_texts import WITHOUT_WORDS, KeptTexts
 
+    if not table.model_id:
+        raise InvalidInputError(
+            f"Words are encoded by the model that made the images' embeddings; the table "
+            f"{str(table.directory)!r} names none. {WITHOUT_WORDS}"
+        )
     if model is None:
         model, pretrained = _model_of(table)
     return KeptTexts(table, make_encoder(model, pretrained, device))

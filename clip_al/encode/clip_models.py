@@ -189,8 +189,10 @@ def model_label(model: str, pretrained: str | None) -> str:
     if model.startswith("local-dir:"):
         folder = Path(model.removeprefix("local-dir:")).expanduser()
         return f"local-dir:{folder.resolve().name}"
-    weights = str(pretrained)
-    return f"{model.replace('/', '-')}/{Path(weights).name if Path(weights).is_file() else weights}"
+    name = model.replace("/", "-")
+    if pretrained is None:
+        return name
+    return f"{name}/{Path(pretrained).name if Path(pretrained).is_file() else pretrained}"
 
 
 def _resolve(model: str, pretrained: str | None) -> tuple[str, str]:

@@ -23,12 +23,23 @@ from clip_al.atomic import write_bytes
 from clip_al.encode.clip_models import model_label
 from clip_al.encode.encoder import ClipEncoder
 from clip_al.encode.table import EmbeddingTable
-from clip_al.errors import CutTextsWarning, InvalidInputError, KeptTextsWarning
+from clip_al.errors import (
+    CutTextsWarning,
+    InvalidInputError,
+    KeptTextsWarning,
+    ModelMismatchError,
+)
 from clip_al.saved_files import SavedFile
 
 FORMAT, FORMAT_VERSION = "clip_al.texts", 1
 SAVED = SavedFile("clip-al", "Its texts are encoded again.")
 CONSTANTS = ("logit_scale", "logit_bias")
+WITHOUT_WORDS = (
+    "Without words work `select --budget` (with --probabilities or without), `report "
+    "--no-concepts` and `check`. Words need embeddings of a CLIP model, named when the table is "
+    "made: `clip-al embed --from FILE -o TABLE --model NAME --pretrained WEIGHTS`."
+)
+"""What to do with embeddings of a model that reads no texts."""
 _told: set[str] = set()
 """Folders of which was said that nothing can be kept in them."""
 
@@ -158,7 +169,18 @@ class KeptTexts:
 
     def _check(self) -> None:
         """Load the model, and raise unless it is the table's."""
-        self.table.check_model(self.encoder)
+        try:
+            self.table.check_model(self.encoder)
+        except ModelMismatchError:
+            raise
+        except InvalidInputError as exc:
+            if self.table.key["weights"] or not self._is_own:
+                raise
+            raise InvalidInputError(
+                f"Words are encoded by the model that made the images' embeddings; the table "
+                f"{str(self.table.directory)!r} has those of {self.table.model_id}, which cannot "
+                f"be loaded: {str(exc).rstrip('.')}. {WITHOUT_WORDS}"
+            ) from exc
         self._is_own = True
 
     def _encode(self, missing: list[str], fills: list[str], path: Path, known: KnownTexts) -> None:
