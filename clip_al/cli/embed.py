@@ -22,6 +22,7 @@ from clip_al.cli.options import (
     print_json,
     refuse_options,
     say,
+    say_if_toy,
 )
 from clip_al.errors import InvalidInputError, ModelMismatchError
 
@@ -39,7 +40,8 @@ Examples:
 Embeddings that you have, of a CLIP model and of one without words:
   clip-al embed --from clip.npz -o photos.table --model ViT-B-32 \\
       --pretrained laion2b_s34b_b79k
-  clip-al embed photos --from dino.npy --ids files.txt -o dino.table --model-name dinov2
+  clip-al embed photos --from dino.npy --ids files.txt -o dino.table \\
+      --model-name dinov2
 """
 FILE = "With --from"
 FOR_IMAGES = {
@@ -162,6 +164,8 @@ def embed(
     device = device if rank is None else rank.device(device)
     encoder = make_encoder(model or "mini", pretrained, device, batch_size, workers)
     encoder.progress = rank is None or rank.local_rank == 0
+    if encoder.progress:
+        say_if_toy(encoder)
     create: Callable[..., EmbeddingTable | None] = EmbeddingTable.create
     if rank is not None:
         create = partial(encode_shard, rank=rank.rank, world_size=rank.world_size)
