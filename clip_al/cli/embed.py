@@ -34,13 +34,14 @@ if TYPE_CHECKING:
 EMBED_EXAMPLES = """
 Examples:
   clip-al embed photos -o photos.table
+  clip-al embed files.txt -o listed.table
   clip-al embed photos -o vit.table --model ViT-B-32 --pretrained laion2b_s34b_b79k
   torchrun --nproc-per-node 2 --no-python clip-al embed photos -o photos.table
 
 Embeddings that you have, of a CLIP model and of one without words:
   clip-al embed --from clip.npz -o photos.table --model ViT-B-32 \\
       --pretrained laion2b_s34b_b79k
-  clip-al embed photos --from dino.npy --ids files.txt -o dino.table \\
+  clip-al embed --from dino.npy --ids files.txt -o dino.table \\
       --model-name dinov2
 """
 FILE = "With --from"
@@ -64,10 +65,10 @@ def embed(
     ctx: typer.Context,
     output: Annotated[Path, typer.Option("--output", "-o", help="The table's folder.")],
     images: Annotated[
-        Optional[Path],  # noqa: UP045
+        Optional[str],  # noqa: UP045
         typer.Argument(
-            help="A folder of images, searched recursively; with --from the folder that the ids "
-            "are paths in, or nothing."
+            help="A folder of images, searched recursively, or a CSV file of paths; with --from "
+            "the folder that the ids are paths in, or nothing."
         ),
     ] = None,
     source: Annotated[
@@ -169,10 +170,12 @@ def embed(
     create: Callable[..., EmbeddingTable | None] = EmbeddingTable.create
     if rank is not None:
         create = partial(encode_shard, rank=rank.rank, world_size=rank.world_size)
+    found, names = _find(images)
     table = create(
         output,
-        images,
+        found,
         encoder,
+        ids=names,
         dtype=dtype,
         errors="skip" if skip_unreadable else "raise",
         overwrite=force,
@@ -180,6 +183,17 @@ def embed(
     )
     changes = None if table is None else table.changes or TableChanges()
     _tell(output, table, changes, as_json)
+
+
+def _find(images: str) -> tuple[Any, list[str] | None]:
+    """Return images as tables take them, and their ids where these are others."""
+    from clip_al.handed_in.image_lists import LIST_ENDINGS, read_image_list
+
+    if images.lower().endswith(LIST_ENDINGS) and not Path(images).is_dir():
+        read = read_image_list(images)
+        note(images, read.how)
+        return read.paths, read.ids
+    return images, None
 
 
 def _named_encoder(

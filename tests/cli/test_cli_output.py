@@ -86,7 +86,8 @@ def made(encoded_once: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "suspects.csv").write_text(decided)
     (folder / "words.txt").write_text("round\nloop\nline\nzero\nthree\nsix\n")
     np.save(folder / "dino.npy", np.random.default_rng(1).normal(size=(N, 8)))
-    (folder / "files.txt").write_text("\n".join(line.split(",")[0] for line in lines[1:]))
+    files = [f"photos/{line.split(',')[0]}" for line in lines[1:]]
+    (folder / "files.txt").write_text("\n".join(files))
     np.save(folder / "predictions.npy", np.random.default_rng(0).dirichlet(np.ones(3), N))
     table = folder / "photos.table"
     for command in (
@@ -157,6 +158,8 @@ def test_examples_run(place: Path, name: str | None) -> None:
         elif "ViT-B-32" in arguments:  # needs a model hub
             COMMANDS[arguments[0]].make_context(arguments[0], arguments[1:])
             continue
+        if arguments[:2] == ["labels", "apply"]:  # what a person writes before
+            pd.read_csv("suspects.csv").assign(decision="right").to_csv("suspects.csv", index=False)
         result = run(*arguments)
         assert result.exit_code == 0, result.output
         n_run += 1
