@@ -67,8 +67,9 @@ def embed(
     images: Annotated[
         Optional[str],  # noqa: UP045
         typer.Argument(
-            help="A folder of images, searched recursively, or a CSV file of paths; with --from "
-            "the folder that the ids are paths in, or nothing."
+            help="A folder of images, searched recursively; a CSV file of paths; tar shards, as "
+            "'shards/*.tar'; or a URL, as s3://bucket/photos. With --from the folder that the "
+            "ids are paths in, or nothing."
         ),
     ] = None,
     source: Annotated[

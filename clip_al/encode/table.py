@@ -140,7 +140,8 @@ class EmbeddingTable:
             files that changed and rows that are damaged are encoded again in their place, and
             rows whose file is gone stay and are listed in `gone`. Ids and rows never move.
         images : folder, sequence, array or torch Dataset
-            As for `ClipEncoder.encode_images`.
+            As for `ClipEncoder.encode_images`; besides, ``"shards/*.tar"`` for tar shards, a URL
+            of a folder that fsspec reads, or a list of URLs.
         encoder : ClipEncoder
             The model; a continued table keeps the batch size that it was begun with.
         dtype : {"float32", "float16"}
