@@ -51,6 +51,7 @@ FOR_IMAGES = {
     "workers": "--workers",
     "hash_content": "--hash-content",
     "skip_unreadable": "--skip-unreadable",
+    "every": "--every",
 }
 FOR_FILE = {
     "column": "--column",
@@ -68,8 +69,15 @@ def embed(
         Optional[str],  # noqa: UP045
         typer.Argument(
             help="A folder of images, searched recursively; a CSV file of paths; tar shards, as "
-            "'shards/*.tar'; or a URL, as s3://bucket/photos. With --from the folder that the "
-            "ids are paths in, or nothing."
+            "'shards/*.tar'; a URL, as s3://bucket/photos; a video, with --every. With --from "
+            "the folder that the ids are paths in, or nothing."
+        ),
+    ] = None,
+    every: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            metavar="SECONDS",
+            help="IMAGES is a video, or a folder of some: take a frame every so many seconds.",
         ),
     ] = None,
     source: Annotated[
@@ -171,7 +179,7 @@ def embed(
     create: Callable[..., EmbeddingTable | None] = EmbeddingTable.create
     if rank is not None:
         create = partial(encode_shard, rank=rank.rank, world_size=rank.world_size)
-    found, names = _find(images)
+    found, names = _find(images, every)
     table = create(
         output,
         found,
@@ -186,10 +194,20 @@ def embed(
     _tell(output, table, changes, as_json)
 
 
-def _find(images: str) -> tuple[Any, list[str] | None]:
+def _find(images: str, every: float | None) -> tuple[Any, list[str] | None]:
     """Return images as tables take them, and their ids where these are others."""
+    from clip_al.encode.video import is_video, video_source
     from clip_al.handed_in.image_lists import LIST_ENDINGS, read_image_list
 
+    if every is not None:
+        frames = video_source(images, every)
+        note(images, f"{len(frames):,} frames, one every {every:g} s")
+        return frames, None
+    if is_video(images) and not Path(images).is_dir():
+        raise InvalidInputError(
+            f"`--every SECONDS` must come with a video, of which it takes frames; got {images} "
+            "without. Pass `--every 2`, for instance."
+        )
     if images.lower().endswith(LIST_ENDINGS) and not Path(images).is_dir():
         read = read_image_list(images)
         note(images, read.how)

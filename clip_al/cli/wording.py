@@ -55,6 +55,7 @@ OF_EMBED = {
     "id_column": "--id-column",
     "ids": "--ids",
     "split": "--split",
+    "every_s": "--every",
 }
 """Parameters that only `embed` has."""
 
