@@ -52,6 +52,7 @@ FOR_IMAGES = {
     "hash_content": "--hash-content",
     "skip_unreadable": "--skip-unreadable",
     "every": "--every",
+    "boxes": "--boxes",
 }
 FOR_FILE = {
     "column": "--column",
@@ -78,6 +79,13 @@ def embed(
         typer.Option(
             metavar="SECONDS",
             help="IMAGES is a video, or a folder of some: take a frame every so many seconds.",
+        ),
+    ] = None,
+    boxes: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="Cut these boxes out of the photos in IMAGES, each an image of its own: COCO's "
+            "JSON, or a folder of YOLO's text files.",
         ),
     ] = None,
     source: Annotated[
@@ -179,7 +187,7 @@ def embed(
     create: Callable[..., EmbeddingTable | None] = EmbeddingTable.create
     if rank is not None:
         create = partial(encode_shard, rank=rank.rank, world_size=rank.world_size)
-    found, names = _find(images, every)
+    found, names = _find(images, every, boxes)
     table = create(
         output,
         found,
@@ -194,11 +202,23 @@ def embed(
     _tell(output, table, changes, as_json)
 
 
-def _find(images: str, every: float | None) -> tuple[Any, list[str] | None]:
+def _find(images: str, every: float | None, boxes: Path | None) -> tuple[Any, list[str] | None]:
     """Return images as tables take them, and their ids where these are others."""
+    from clip_al.encode.crops import crop_source
+    from clip_al.encode.parents import parent_codes
     from clip_al.encode.video import is_video, video_source
     from clip_al.handed_in.image_lists import LIST_ENDINGS, read_image_list
 
+    if every is not None and boxes is not None:
+        raise InvalidInputError(
+            "One of `--every` (frames of videos) and `--boxes` (crops of photos) can be given; got "
+            "both. Leave one out."
+        )
+    if boxes is not None:
+        crops = crop_source(images, boxes)
+        n_photos = int(parent_codes(crops.ids).max()) + 1
+        note(boxes, f"{len(crops):,} boxes in {n_photos:,} photos, each an image")
+        return crops, None
     if every is not None:
         frames = video_source(images, every)
         note(images, f"{len(frames):,} frames, one every {every:g} s")

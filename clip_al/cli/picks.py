@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,22 +62,26 @@ class Query:
         Rows of the images that have labels.
     prob_nk : ndarray of shape (n, k) or None
         Predictions of all images of the table.
+    left_out : ndarray of shape (l,), int64
+        Further rows that are not picked.
     """
 
     table: EmbeddingTable
     budget: int
     known: NDArray[np.int64]
     prob_nk: NDArray[Any] | None
+    left_out: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     @property
     def pool(self) -> NDArray[np.int64]:
         """Rows of the images without a label that are still in their folder."""
-        return np.delete(np.arange(len(self.table)), np.union1d(self.known, self.table.gone))
+        taken = np.concatenate([self.known, self.table.gone, self.left_out])
+        return np.delete(np.arange(len(self.table)), np.unique(taken))
 
     @property
     def is_whole(self) -> bool:
         """Whether the pool is the table."""
-        return not (self.known.size or self.table.gone.size)
+        return not (self.known.size or self.table.gone.size or self.left_out.size)
 
     def pick_by_coverage(self, head: TrainedHead | None, random_state: int) -> NDArray[np.int64]:
         """Return rows of the table, best first."""

@@ -41,6 +41,7 @@ from clip_al.cli.options import (
     refuse_options,
     say,
 )
+from clip_al.cli.per_parent import pick_per_parent
 from clip_al.cli.picks import Query, head_query, print_picks, read_query
 from clip_al.cli.suspects import suspect_records, suspect_table
 from clip_al.errors import InvalidInputError
@@ -78,6 +79,7 @@ FOR_BUDGET = {
     "m": "-m",
     "candidate_factor": "--candidate-factor",
     "target": "--target",
+    "per_parent": "--per-parent",
 }
 FOR_CBD = {"candidate_factor": "--candidate-factor", "target": "--target"}
 FOR_EITHER = ("classes", "random_state")
@@ -160,6 +162,14 @@ def select(
             "all images') or uncertain (like those of the images that the model is unsure of).",
             rich_help_panel=LABEL,
             autocompletion=lambda: list(TARGETS),
+        ),
+    ] = None,
+    per_parent: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            help="Of a video's frames or a photo's crops pick at most so many, those with labels "
+            "counted.",
+            rich_help_panel=LABEL,
         ),
     ] = None,
     ratio: Annotated[
@@ -267,9 +277,13 @@ def select(
             if query.prob_nk is not None:
                 settings["candidate_factor"] = candidate_factor
             profiles = encode_profiles(table, vocabulary or "general", m, model, pretrained)
-            picks = query.pick_by_concepts(profiles, settings)
+            picks = pick_per_parent(
+                query, lambda part: part.pick_by_concepts(profiles, settings), per_parent
+            )
         else:
-            picks = query.pick_by_coverage(head, random_state)
+            picks = pick_per_parent(
+                query, lambda part: part.pick_by_coverage(head, random_state), per_parent
+            )
             profiles = None
             if vocabulary is not None:
                 profiles = encode_profiles(table, vocabulary, m, model, pretrained)

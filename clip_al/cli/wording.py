@@ -56,6 +56,7 @@ OF_EMBED = {
     "ids": "--ids",
     "split": "--split",
     "every_s": "--every",
+    "boxes": "--boxes",
 }
 """Parameters that only `embed` has."""
 
