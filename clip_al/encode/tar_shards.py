@@ -111,7 +111,7 @@ def _images_in(path: str) -> list[TarMember]:
                 if is_image and member.isreg() and not member.issparse():
                     at = (member.offset_data, member.size, int(member.mtime))
                     found.append(TarMember(path, name, *at))
-                archive.members = []  # type: ignore[assignment]  # a million would stay in memory
+                archive.members = []  # type: ignore[attr-defined]  # a million would stay in memory
     except (tarfile.TarError, EOFError) as exc:
         raise InvalidInputError(
             f"{path} must be a tar archive that is whole and not compressed, so that images can "
