@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from clip_al.cli.embed_sources import named_encoder, resolve_images, take_embeddings
 from clip_al.cli.options import (
     BatchSize,
     Device,
@@ -18,16 +19,14 @@ from clip_al.cli.options import (
     Pretrained,
     SkipUnreadable,
     make_encoder,
-    note,
     print_json,
     refuse_options,
     say,
     say_if_toy,
 )
-from clip_al.errors import InvalidInputError, ModelMismatchError
+from clip_al.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from clip_al.encode.encoder import ClipEncoder
     from clip_al.encode.table import EmbeddingTable
     from clip_al.encode.table_update import TableChanges
 
@@ -165,13 +164,12 @@ def embed(
             raise InvalidInputError(
                 "`--from` is for one process; got it under torchrun. Run `clip-al embed` alone."
             )
-        encoder = _named_encoder(ctx, model, pretrained, model_name)
-        table, how = _take(
-            encoder, output, source, column=column, id_column=id_column, ids=ids, split=split,
+        made_by = named_encoder(ctx, model, pretrained, model_name)
+        taken = take_embeddings(
+            made_by, output, source, column=column, id_column=id_column, ids=ids, split=split,
             images=images, model_id=model_name or "", dtype=dtype, overwrite=force,
         )  # fmt: skip
-        note(source, how)
-        _tell(output, table, TableChanges(encoded=len(table)), as_json)
+        _tell(output, taken, TableChanges(encoded=len(taken)), as_json)
         return
     refuse_options(ctx, FOR_FILE, "`--from`", "images")
     if images is None:
@@ -187,7 +185,7 @@ def embed(
     create: Callable[..., EmbeddingTable | None] = EmbeddingTable.create
     if rank is not None:
         create = partial(encode_shard, rank=rank.rank, world_size=rank.world_size)
-    found, names = _find(images, every, boxes)
+    found, names = resolve_images(images, every, boxes)
     table = create(
         output,
         found,
@@ -200,73 +198,6 @@ def embed(
     )
     changes = None if table is None else table.changes or TableChanges()
     _tell(output, table, changes, as_json)
-
-
-def _find(images: str, every: float | None, boxes: Path | None) -> tuple[Any, list[str] | None]:
-    """Return images as tables take them, and their ids where these are others."""
-    from clip_al.encode.crops import crop_source
-    from clip_al.encode.parents import parent_codes
-    from clip_al.encode.video import is_video, video_source
-    from clip_al.handed_in.image_lists import LIST_ENDINGS, read_image_list
-
-    if every is not None and boxes is not None:
-        raise InvalidInputError(
-            "One of `--every` (frames of videos) and `--boxes` (crops of photos) can be given; got "
-            "both. Leave one out."
-        )
-    if boxes is not None:
-        crops = crop_source(images, boxes)
-        n_photos = int(parent_codes(crops.ids).max()) + 1
-        note(boxes, f"{len(crops):,} boxes in {n_photos:,} photos, each an image")
-        return crops, None
-    if every is not None:
-        frames = video_source(images, every)
-        note(images, f"{len(frames):,} frames, one every {every:g} s")
-        return frames, None
-    if is_video(images) and not Path(images).is_dir():
-        raise InvalidInputError(
-            f"`--every SECONDS` must come with a video, of which it takes frames; got {images} "
-            "without. Pass `--every 2`, for instance."
-        )
-    if images.lower().endswith(LIST_ENDINGS) and not Path(images).is_dir():
-        read = read_image_list(images)
-        note(images, read.how)
-        return read.paths, read.ids
-    return images, None
-
-
-def _named_encoder(
-    ctx: typer.Context, model: str | None, pretrained: str | None, model_name: str | None
-) -> ClipEncoder | None:
-    """Return the encoder of the model that is said to have made embeddings; None where none is."""
-    typed = ctx.get_parameter_source("model")
-    if typed is None or typed.name != "COMMANDLINE" or model is None:
-        refuse_options(ctx, {"pretrained": "--pretrained"}, "`--model`", "`--from` alone")
-        return None
-    if model_name is not None:
-        raise InvalidInputError(
-            "One of `--model` (a CLIP, which reads words) and `--model-name` (any other) names "
-            "the model of `--from`; got both. Leave one out."
-        )
-    return make_encoder(model, pretrained)
-
-
-def _take(
-    encoder: ClipEncoder | None, output: Path, source: Path, **options: Any
-) -> tuple[EmbeddingTable, str]:
-    """Make a table of the embeddings in a file."""
-    from clip_al.integrations.embedding_files import table_from_file
-
-    if encoder is not None:
-        options["model_id"] = encoder.model_id
-        options["width"] = encoder.embedding_dim
-    try:
-        return table_from_file(output, source, **options)
-    except ModelMismatchError as exc:
-        raise ModelMismatchError(
-            f"{exc} Name the model that made them with `--model` and `--pretrained`, or a model "
-            "without words with `--model-name`."
-        ) from exc
 
 
 def _tell(

@@ -28,7 +28,7 @@ import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,21 @@ from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchErr
 
 REPLACED_MEANWHILE = 5
 """How often a table may be replaced while it is opened."""
+
+
+class KeyedEncoder(Protocol):
+    """What is asked of an encoder of the table's model; `ClipEncoder` has it."""
+
+    @property
+    def model_id(self) -> str:
+        """Model and weights."""
+
+    @property
+    def preprocessing(self) -> str:
+        """How images are brought to the model's input."""
+
+    def key(self) -> dict[str, str]:
+        """Return what embeddings depend on."""
 
 
 class EmbeddingTable:
@@ -429,7 +444,7 @@ class EmbeddingTable:
             )
         return np.array([self._positions[name] for name in wanted], dtype=np.int64)
 
-    def check_model(self, model: ClipEncoder | str) -> None:
+    def check_model(self, model: KeyedEncoder | str) -> None:
         """Raise ModelMismatchError unless an encoder, or a `model_id`, is the table's.
 
         An encoder is compared by its weights, so a local folder may be renamed, and by its
