@@ -78,6 +78,10 @@ class CutTextsWarning(UserWarning):
     """Texts differ only in what is beyond the model's context, so they have one embedding."""
 
 
+class KeptTextsWarning(UserWarning):
+    """Embeddings of texts that lie beside a table are unfit, or none can be kept there."""
+
+
 class LeftOutWarning(UserWarning):
     """A folder holds things that people take for images and that are not read."""
 

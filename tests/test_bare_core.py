@@ -25,9 +25,9 @@ ROOT = Path(__file__).parents[1]
 # What the extras bring, of what can be imported. Core packages bring Jinja2 too, so that
 # it is there without its extra; it is hidden all the same.
 HIDDEN = (
-    "accelerate", "apricot", "cleanlab", "datasets", "faiss", "fiftyone", "jinja2", "lightning",
-    "matplotlib", "modAL", "pillow_heif", "plotly", "pyarrow", "ray", "skactiveml", "skorch",
-    "submodlib", "torchdata", "transformers",
+    "accelerate", "apricot", "av", "cleanlab", "datasets", "faiss", "fiftyone", "gcsfs", "jinja2",
+    "lightning", "matplotlib", "modAL", "pillow_heif", "plotly", "pyarrow", "ray", "s3fs",
+    "skactiveml", "skorch", "submodlib", "torchdata", "transformers", "webdataset",
 )  # fmt: skip
 HIDE = f"""
 import sys

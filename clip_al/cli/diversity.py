@@ -68,9 +68,10 @@ def diversity(
     if as_json:
         print_json(result)
         return
-    measures = Table("measure", "value", title=f"Diversity of {counts.n:,} images")
+    title = f"Diversity of {counts.n:,} images: the higher, the more diverse"
+    measures = Table("measure", "value", title=title)
     for name, value in {
-        "concept-based diversity (CBD), in [0, 1]": f"{result['cbd']:.4f}",
+        "CBD: 0 all show the same concepts, 1 no two share one": f"{result['cbd']:.4f}",
         "entropy of concepts, nats": f"{result['entropy']:.3f}",
         "concepts seen": f"{result['concepts_seen']:,} of {profiles.n_concepts:,}",
         "spectral diversity, nats": f"{result['spectral_diversity']:.2f}",

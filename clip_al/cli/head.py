@@ -17,7 +17,7 @@ from clip_al.errors import TextPriorWarning
 from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
-    from clip_al.encode.encoder import ClipEncoder
+    from clip_al.encode.kept_texts import KeptTexts
     from clip_al.encode.table import EmbeddingTable
     from clip_al.label.head.classifier import ClipClassifier
 
@@ -48,14 +48,14 @@ class TrainedHead:
     names : list of str
         Of the classes, in the order of its columns.
     known : LabelledRows
-    encoder : ClipEncoder
+    encoder : KeptTexts
         Of the names.
     """
 
     classifier: ClipClassifier
     names: list[str]
     known: LabelledRows
-    encoder: ClipEncoder
+    encoder: KeptTexts
 
     @property
     def n_labels(self) -> int:

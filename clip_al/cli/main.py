@@ -39,17 +39,24 @@ from clip_al.cli.wording import in_own_words
 from clip_al.errors import ClipAlError
 
 START = """
-From a folder of images to a first batch to label, and to a report on it:
-  clip-al embed photos -o photos.table
-  clip-al select photos.table --budget 12 -o first.csv
+A day with clip-al: from a folder of photos to labels to what to train on.
+  clip-al embed photos -o photos.table --model ViT-B-32 --pretrained laion2b_s34b_b79k
+  clip-al select photos.table --budget 12 --classes classes.txt -o first.csv
   clip-al report first.csv --table photos.table -o first.html
-
-With the names of the classes, all labels, and with some labels, better ones:
+Look at the page, and write the class of each into labelled.csv (columns id, label).
+  clip-al select photos.table --budget 12 --classes classes.txt \\
+      --labelled labelled.csv -o next.csv
+Label these too; again, until it is enough. Then all images get a label:
   clip-al predict photos.table --classes classes.txt --labelled labelled.csv -o all.csv
+  clip-al suspects photos.table --labels all.csv -n 20 -o suspects.csv
+Write what is right into its column `decision`, and choose what to train on.
+  clip-al labels apply all.csv suspects.csv -o corrected.csv
+  clip-al select photos.table --ratio 0.5 --labels corrected.csv -o subset.json
 
-What to train on, once there are labels:
-  clip-al select photos.table --ratio 0.3 --labels labels.csv -o subset.json
-
+classes.txt has the name of a class in each line. Without --model, embed takes mini, a
+toy for digits and small pictures.
+"""
+END = """
 `clip-al COMMAND --help` has more examples. Results go to standard output, with
 --json as one object; progress and errors go to standard error. Exit status:
 0 done, 1 a mistake in clip_al itself, 2 bad input, 130 interrupted.
@@ -60,8 +67,9 @@ class _Group(TyperGroup):
     """Reports bad input in one message and without a traceback, whatever the command."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
+        typer.echo(START)  # first: what typer writes does not wait for the formatter
         super().format_help(ctx, formatter)
-        formatter.write(START.lstrip())
+        formatter.write(END.lstrip())
 
     def invoke(self, ctx: Any) -> Any:
         try:

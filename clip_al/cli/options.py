@@ -21,12 +21,14 @@ from typer.core import TyperCommand, TyperGroup
 from clip_al.arrays.checks import check_int
 from clip_al.cli.wording import in_own_words, of_the_system
 from clip_al.errors import ClipAlError, InvalidInputError, LeftOutWarning
+from clip_al.mini import REAL_MODEL, TOY, is_mini
 from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
     from clip_al.concepts.profiles import ConceptProfiles
     from clip_al.concepts.vocabulary import ConceptVocabulary
     from clip_al.encode.encoder import ClipEncoder
+    from clip_al.encode.kept_texts import KeptTexts
     from clip_al.encode.table import EmbeddingTable
 
 out = Console()
@@ -162,11 +164,21 @@ def make_encoder(
 
 def encoder_of(
     table: EmbeddingTable, model: str | None, pretrained: str | None, device: str | None = None
-) -> ClipEncoder:
-    """Return the encoder that made a table, or the one named in its place."""
+) -> KeptTexts:
+    """Return the encoder that made a table, or the one named in its place.
+
+    It encodes each text once, and loads the model only where one is new.
+    """
+    from clip_al.encode.kept_texts import WITHOUT_WORDS, KeptTexts
+
+    if not table.model_id:
+        raise InvalidInputError(
+            f"Words are encoded by the model that made the images' embeddings; the table "
+            f"{str(table.directory)!r} names none. {WITHOUT_WORDS}"
+        )
     if model is None:
         model, pretrained = _model_of(table)
-    return make_encoder(model, pretrained, device)
+    return KeptTexts(table, make_encoder(model, pretrained, device))
 
 
 def _model_of(table: EmbeddingTable) -> tuple[str, str | None]:
@@ -198,6 +210,7 @@ def open_or_embed(
     if (images_or_table / "meta.json").is_file():
         return open_table(images_or_table)
     directory = output.with_suffix(".embeddings")
+    say_if_toy(encoder)
     table = EmbeddingTable.create(
         directory, images_or_table, encoder, errors="skip" if skip_unreadable else "raise"
     )
@@ -252,6 +265,12 @@ def check_output(path: Path | None, force: bool) -> None:
 def note(source: object, how: str) -> None:
     """Print what was taken from a file to standard error."""
     err.print(f"{source}: {how}", markup=False, highlight=False, soft_wrap=True)
+
+
+def say_if_toy(encoder: ClipEncoder) -> None:
+    """Say on standard error that the small model is one, and how to get a real one."""
+    if is_mini(encoder.model):
+        err.print(f"{TOY} {REAL_MODEL}", markup=False, highlight=False, soft_wrap=True)
 
 
 def warn_of_gone(table: EmbeddingTable, what: str) -> None:

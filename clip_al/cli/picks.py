@@ -63,20 +63,20 @@ class Query:
         Rows of the images that have labels.
     prob_nk : ndarray of shape (n, k) or None
         Predictions of all images of the table.
-    copies : ndarray of shape (c,), int64
-        Rows of the images that are not picked, as near-copies of others.
+    left_out : ndarray of shape (l,), int64
+        Further rows that are not picked.
     """
 
     table: EmbeddingTable
     budget: int
     known: NDArray[np.int64]
     prob_nk: NDArray[Any] | None
-    copies: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    left_out: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     @property
     def pool(self) -> NDArray[np.int64]:
         """Rows of the images without a label that are still in their folder."""
-        taken = np.concatenate([self.known, self.table.gone, self.copies])
+        taken = np.concatenate([self.known, self.table.gone, self.left_out])
         return np.delete(np.arange(len(self.table)), np.unique(taken))
 
     def with_one_of_copies(self, threshold: float) -> Query:
@@ -94,12 +94,12 @@ class Query:
         copies = np.setdiff1d(pool, left)
         how = "" if found.is_exact else f"; {found.how_sure()}"
         note("--one-of-copies", f"{len(copies):,} near-copies left out{how}")
-        return replace(self, copies=copies)
+        return replace(self, left_out=np.union1d(self.left_out, copies))
 
     @property
     def is_whole(self) -> bool:
         """Whether the pool is the table."""
-        return not (self.known.size or self.table.gone.size or self.copies.size)
+        return not (self.known.size or self.table.gone.size or self.left_out.size)
 
     def pick_by_coverage(self, head: TrainedHead | None, random_state: int) -> NDArray[np.int64]:
         """Return rows of the table, best first."""

@@ -84,7 +84,10 @@ def predict(
     for row in result["counts"]:
         shown.add_row(escape(row["class"]), f"{row['images']:,}", f"{row['given']:,}")
     out.print(shown)
-    say(f"Wrote {len(table):,} rows to {output}; {result['unsure']:,} labels are below {LOW:.0%}.")
+    say(
+        f"Wrote {len(table):,} rows to {output}; {result['unsure']:,} of the predicted labels have "
+        f"a confidence below {LOW:.0%}: likelier wrong than right."
+    )
 
 
 @dataclass(frozen=True)

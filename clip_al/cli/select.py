@@ -41,6 +41,7 @@ from clip_al.cli.options import (
     refuse_options,
     say,
 )
+from clip_al.cli.per_parent import pick_per_parent
 from clip_al.cli.picks import Query, head_query, print_picks, read_query
 from clip_al.cli.suspects import suspect_records, suspect_table
 from clip_al.errors import InvalidInputError
@@ -79,6 +80,7 @@ FOR_BUDGET = {
     "candidate_factor": "--candidate-factor",
     "target": "--target",
     "one_of_copies": "--one-of-copies",
+    "per_parent": "--per-parent",
 }
 FOR_CBD = {"candidate_factor": "--candidate-factor", "target": "--target"}
 FOR_EITHER = ("classes", "random_state")
@@ -169,6 +171,14 @@ def select(
             metavar="THRESHOLD",
             help="Of near-copies pick one, and none of an image with a label: from this cosine on, "
             "as in `clip-al duplicates`.",
+            rich_help_panel=LABEL,
+        ),
+    ] = None,
+    per_parent: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            help="Of a video's frames or a photo's crops pick at most so many, those with labels "
+            "counted.",
             rich_help_panel=LABEL,
         ),
     ] = None,
@@ -279,9 +289,13 @@ def select(
             if query.prob_nk is not None:
                 settings["candidate_factor"] = candidate_factor
             profiles = encode_profiles(table, vocabulary or "general", m, model, pretrained)
-            picks = query.pick_by_concepts(profiles, settings)
+            picks = pick_per_parent(
+                query, lambda part: part.pick_by_concepts(profiles, settings), per_parent
+            )
         else:
-            picks = query.pick_by_coverage(head, random_state)
+            picks = pick_per_parent(
+                query, lambda part: part.pick_by_coverage(head, random_state), per_parent
+            )
             profiles = None
             if vocabulary is not None:
                 profiles = encode_profiles(table, vocabulary, m, model, pretrained)

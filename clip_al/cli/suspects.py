@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from clip_al.subset.selection_summaries import Suspect
 
 FOLDERS = "folders"
+SCORE = "score: how well the image fits the class it was given; the lowest first"
 
 
 SUSPECTS_EXAMPLES = """
@@ -74,7 +75,7 @@ def suspect_table(found: list[Suspect], n: int | None = None) -> Table:
     """Return suspects as a table to print; `n`, where there are more, is said in the title."""
     more = f", {len(found)} of {n:,}" if n is not None and n > len(found) else ""
     title = f"Likeliest mislabelled{more}"
-    table = Table("index", "id", "given", "likelier", "score", title=title)
+    table = Table("index", "id", "given", "likelier", "score", title=title, caption=SCORE)
     for suspect in found:
         cells = (suspect.index, suspect.id, suspect.given, suspect.likeliest)
         shown = ["–" if cell is None else escape(str(cell)) for cell in cells]

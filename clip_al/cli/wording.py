@@ -55,6 +55,17 @@ PARAMETERS = {
 }
 """Parameters of the library, as they are typed."""
 
+OF_EMBED = {
+    "directory": "--output",
+    "column": "--column",
+    "id_column": "--id-column",
+    "ids": "--ids",
+    "split": "--split",
+    "every_s": "--every",
+    "boxes": "--boxes",
+}
+"""Parameters that only `embed` has."""
+
 NO_TABLE = (
     r"`directory` must (?:hold a table of embeddings; found none in|be new, empty or a table of "
     r"embeddings;) '(.*?)'(?: holds other things)?\. (?:Name another directory\.|Make one with .*)"
@@ -120,8 +131,8 @@ def in_own_words(message: str, command: str | None = None) -> str:
 
 
 def _option(name: str, command: str | None) -> str:
-    if name == "directory" and command == "embed":
-        return "`--output`"
+    if command == "embed" and name in OF_EMBED:
+        return f"`{OF_EMBED[name]}`"
     option = PARAMETERS.get(name)
     if option is None:
         return f"`{name}`"

@@ -176,6 +176,25 @@ def _check_precision(precision: str | None, device: torch.device) -> str:
     return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
 
 
+def model_label(model: str, pretrained: str | None) -> str:
+    """Return what tables call a model, without a look at whether it is there.
+
+    Examples
+    --------
+    >>> model_label("ViT-B/32", "openai"), model_label("local-dir:models/mine", None)
+    ('ViT-B-32/openai', 'local-dir:mine')
+    """
+    if model == "mini" or model.startswith("hf-hub:"):
+        return model
+    if model.startswith("local-dir:"):
+        folder = Path(model.removeprefix("local-dir:")).expanduser()
+        return f"local-dir:{folder.resolve().name}"
+    name = model.replace("/", "-")
+    if pretrained is None:
+        return name
+    return f"{name}/{Path(pretrained).name if Path(pretrained).is_file() else pretrained}"
+
+
 def _resolve(model: str, pretrained: str | None) -> tuple[str, str]:
     """Return the name that open_clip loads and the label that tables carry."""
     if not isinstance(model, str):
@@ -199,7 +218,7 @@ def _resolve(model: str, pretrained: str | None) -> tuple[str, str]:
             "A local model must be a folder with open_clip_config.json and "
             f"open_clip_model.safetensors; {str(folder)!r} has not both. {remedy}"
         )
-    return f"local-dir:{folder}", "mini" if mini else f"local-dir:{folder.resolve().name}"
+    return f"local-dir:{folder}", model_label(model, None)
 
 
 def _resolve_open_clip(model: str, pretrained: str | None) -> tuple[str, str]:
@@ -216,7 +235,7 @@ def _resolve_open_clip(model: str, pretrained: str | None) -> tuple[str, str]:
         )
     tags = open_clip.list_pretrained_tags_by_model(name)
     if pretrained is not None and Path(pretrained).is_file():
-        return name, f"{name}/{Path(pretrained).name}"
+        return name, model_label(name, pretrained)
     if pretrained is None or not open_clip.is_pretrained_cfg(name, pretrained):
         more = f", … ({len(tags)} in all)" if len(tags) > N_TAGS else ""
         known = f"one of {', '.join(tags[:N_TAGS])}{more}" if tags else "a checkpoint file"
@@ -224,7 +243,7 @@ def _resolve_open_clip(model: str, pretrained: str | None) -> tuple[str, str]:
             f"`pretrained` must name the weights of {name}, {known}; got {pretrained!r}. "
             "Random weights would give embeddings without meaning."
         )
-    return name, f"{name}/{pretrained}"
+    return name, model_label(name, pretrained)
 
 
 def _create(name: str, pretrained: str | None, device: torch.device) -> tuple[dict[str, Any], Any]:

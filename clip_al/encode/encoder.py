@@ -338,7 +338,7 @@ class ClipEncoder:
             return 0 if none else check_count(self.n_workers, "n_workers", MOST_WORKERS)
         # Elsewhere than on Linux a worker is a fresh process, which runs an unguarded script
         # a second time and takes seconds to start: only on request.
-        if source.kind != "paths" or len(source) < MIN_IMAGES_FOR_WORKERS:
+        if not source.is_named or len(source) < MIN_IMAGES_FOR_WORKERS:
             return 0
         if not sys.platform.startswith("linux"):
             return 0

@@ -22,6 +22,12 @@ IMAGE_EXTENSIONS = (
 )  # fmt: skip
 """Endings, in any case, of the files that a folder is searched for."""
 
+VIDEO_EXTENSIONS = (
+    ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts",
+    ".webm", ".wmv",
+)  # fmt: skip
+"""Endings of videos, of which `video` takes frames."""
+
 LINKED, CLOSED, NO_ENDING = "linked folder", "closed folder", "without an ending"
 _ENDINGS = {
     'HEIC photos are read with pillow-heif: `pip install "clip_al[heif]"`.': HEIF_EXTENSIONS,
@@ -29,14 +35,9 @@ _ENDINGS = {
         ".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".kdc", ".nef", ".nrw", ".orf", ".pef",
         ".raf", ".raw", ".rw2", ".sr2", ".srw", ".x3f",
     ),
-    "Videos: write their frames as files first, for instance with "
-    "`ffmpeg -i VIDEO -vf fps=1 frame_%05d.jpg`.": (
-        ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts",
-        ".webm", ".wmv",
-    ),
-    "Archives: unpack them.": (
-        ".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip", ".zst",
-    ),
+    "Videos: `clip-al embed --every 2` takes a frame every 2 seconds.": VIDEO_EXTENSIONS,
+    "Tar shards: `clip-al embed 'FOLDER/*.tar'` reads them as they are.": (".tar",),
+    "Archives: unpack them.": (".7z", ".bz2", ".gz", ".rar", ".tgz", ".xz", ".zip", ".zst"),
     "Other images: convert them to PNG or JPEG.": (
         ".ai", ".cur", ".dcm", ".dds", ".dib", ".eps", ".exr", ".fits", ".hdr", ".heics", ".icns",
         ".ico", ".j2k", ".jp2k", ".jpe", ".jxl", ".pcx", ".pdf", ".pnm", ".psd", ".qoi", ".svg",

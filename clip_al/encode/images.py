@@ -16,7 +16,7 @@ import stat
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,16 @@ class Fingerprint(NamedTuple):
     sha256: str
 
 
+class StoredImage(Protocol):
+    """One image in something larger, which knows how to read it; `str` of it names it."""
+
+    def read(self) -> Any:
+        """Return the image as the bytes of a file, or opened."""
+
+    def fingerprint(self, *, hash_content: bool) -> Fingerprint:
+        """Return what tells whether it is the same one as at another time."""
+
+
 @dataclass
 class ImageSource:
     """Images of known number, read one at a time by position.
@@ -51,9 +61,11 @@ class ImageSource:
     Parameters
     ----------
     items : sized and indexable
-        Paths, PIL images, arrays, tensors, or tuples that begin with one of these.
-    kind : {"paths", "memory", "dataset"}
-        Files to be opened, objects already in memory, or a torch Dataset.
+        Paths, PIL images, arrays, tensors, or tuples that begin with one of these; or
+        `StoredImage`.
+    kind : {"paths", "memory", "dataset", "stored"}
+        Files to be opened, objects already in memory, a torch Dataset, or parts of archives,
+        files behind a URL and the like.
     root : str
         Absolute folder that the recorded paths are relative to; empty without paths.
     ids : list of str
@@ -74,11 +86,21 @@ class ImageSource:
 
     def name(self, index: int) -> str:
         """Return how messages call an image: its path, or ``image 3``."""
-        return str(self.items[index]) if self.kind == "paths" else f"image {index}"
+        return str(self.items[index]) if self.is_named else f"image {index}"
+
+    @property
+    def is_named(self) -> bool:
+        """Whether images are known by where they are, and not by their position alone."""
+        return self.kind in ("paths", "stored")
 
     def load(self, index: int) -> Image.Image:
         """Read one image as RGB; whatever a decoder raises is passed on."""
-        return to_rgb(self.items[index])
+        item = self.items[index]
+        if self.kind == "stored":
+            if isinstance(item, str):  # where it was that is gone
+                raise FileNotFoundError(item)
+            item = item.read()
+        return to_rgb(item)
 
     def describe_failure(self, index: int, exc: Exception) -> str:
         """Return in a few words why image `index` could not be read."""
@@ -91,6 +113,9 @@ class ImageSource:
         memory: SHA-256 of their pixels. Items of a Dataset: nothing unless `hash_content`,
         because that would read each one twice.
         """
+        if self.kind == "stored":
+            found: Fingerprint = self.items[index].fingerprint(hash_content=hash_content)
+            return found
         if self.kind != "paths":
             if self.kind == "dataset" and not hash_content:
                 return Fingerprint("", "", "", "")

@@ -12,6 +12,7 @@ A table is a directory:
 ``progress.jsonl``  while it is being made: what is safely written
 ``lock``            while it is being made: held by the process that writes
 ``replacement.tmp`` while it is brought up to date: the table that will take its place
+``texts-….npz``     embeddings of words by the model of the table, see `kept_texts`
 ==================  =====================================================================
 
 No file holds a time of writing, so the same images and model give the same bytes. The index is
@@ -27,7 +28,7 @@ import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,21 @@ from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchErr
 
 REPLACED_MEANWHILE = 5
 """How often a table may be replaced while it is opened."""
+
+
+class KeyedEncoder(Protocol):
+    """What is asked of an encoder of the table's model; `ClipEncoder` has it."""
+
+    @property
+    def model_id(self) -> str:
+        """Model and weights."""
+
+    @property
+    def preprocessing(self) -> str:
+        """How images are brought to the model's input."""
+
+    def key(self) -> dict[str, str]:
+        """Return what embeddings depend on."""
 
 
 class EmbeddingTable:
@@ -139,7 +155,8 @@ class EmbeddingTable:
             files that changed and rows that are damaged are encoded again in their place, and
             rows whose file is gone stay and are listed in `gone`. Ids and rows never move.
         images : folder, sequence, array or torch Dataset
-            As for `ClipEncoder.encode_images`.
+            As for `ClipEncoder.encode_images`; besides, ``"shards/*.tar"`` for tar shards, a URL
+            of a folder that fsspec reads, or a list of URLs.
         encoder : ClipEncoder
             The model; a continued table keeps the batch size that it was begun with.
         dtype : {"float32", "float16"}
@@ -427,7 +444,7 @@ class EmbeddingTable:
             )
         return np.array([self._positions[name] for name in wanted], dtype=np.int64)
 
-    def check_model(self, model: ClipEncoder | str) -> None:
+    def check_model(self, model: KeyedEncoder | str) -> None:
         """Raise ModelMismatchError unless an encoder, or a `model_id`, is the table's.
 
         An encoder is compared by its weights, so a local folder may be renamed, and by its

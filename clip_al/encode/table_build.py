@@ -161,7 +161,7 @@ def _in_stored_order(
     rest = [i for i, entry in enumerate(entries) if entry[0] not in known]
     listed = kept + [entries[i] for i in rest]
     items += [source.items[i] for i in rest]
-    whole = ImageSource(items, "paths", source.root, [entry[0] for entry in listed])
+    whole = ImageSource(items, source.kind, source.root, [entry[0] for entry in listed])
     return whole, listed
 
 

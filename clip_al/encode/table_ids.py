@@ -7,7 +7,8 @@ from numbers import Integral
 from typing import Any
 
 from clip_al.arrays.given import listed
-from clip_al.encode.images import ImageSource, image_source
+from clip_al.encode.images import ImageSource
+from clip_al.encode.sources import find_source
 from clip_al.errors import InvalidInputError, InvalidTypeError
 
 MAX_ID = 100_000
@@ -16,7 +17,7 @@ MAX_ID = 100_000
 
 def named_source(images: Any, ids: Sequence[str] | None) -> ImageSource:
     """Return images, or a source of them, under the names that the rows of a table get."""
-    source = images if isinstance(images, ImageSource) else image_source(images)
+    source = find_source(images)
     source.ids = check_ids(source.ids if ids is None else ids, len(source))
     check_unique(source.ids)
     return source

@@ -126,7 +126,7 @@ class TableUpdate:
         meta = {name: value for name, value in found.items() if name != "gone"}
         meta |= {"root": source.root, **({"gone": gone} if gone else {})}
         whole = ImageSource(
-            items if source.kind == "paths" else source.items,
+            items if source.is_named else source.items,
             source.kind,
             source.root,
             [entry[0] for entry in listed],
@@ -200,7 +200,7 @@ class TableUpdate:
 
 def item_of(source: ImageSource, entry: Entry) -> str:
     """Return where an image was that is no longer there."""
-    return os.path.join(source.root, entry[1])  # noqa: PTH118
+    return entry[0] if source.kind == "stored" else os.path.join(source.root, entry[1])  # noqa: PTH118
 
 
 def check_order(
@@ -220,7 +220,7 @@ def check_order(
     first = entries[: len(stored)]
     fits = [entry[0] for entry in stored] == [entry[0] for entry in first]
     skips = [(a, b) for a, b, row in zip(stored, first, rows, strict=False) if row < 0]
-    if source.kind != "paths" or not fits or any(a != b for a, b in skips):
+    if not source.is_named or not fits or any(a != b for a, b in skips):
         raise changed_images(folder, stored, entries)
 
 

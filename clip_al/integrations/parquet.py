@@ -6,15 +6,11 @@ pyarrow is imported on first use.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from clip_al.arrays.blocks import unit_block
-from clip_al.arrays.checks import check_embeddings
+from clip_al.encode.row_file import row_file
 from clip_al.encode.table import EmbeddingTable
 from clip_al.encode.table_files import read_meta
 from clip_al.errors import InvalidInputError
@@ -69,7 +65,7 @@ def table_from_parquet(
     One pass over the files. Memory: a few batches of 8,192 rows, and the ids; never a whole
     column, however large its row group. Disk: 4 n d bytes beside `directory` while it runs.
     """
-    folder, files = Path(os.path.abspath(directory)), _parquet_files(source)  # noqa: PTH100
+    folder, files = Path(os.path.abspath(directory)), parquet_files(source)  # noqa: PTH100
     if read_meta(folder) is not None and not table.get("overwrite", False):
         raise InvalidInputError(
             f"`directory` must be new or empty; {str(folder)!r} holds a table. Name another, or "
@@ -77,30 +73,25 @@ def table_from_parquet(
         )
     extra = [name for name in (id_column, path_column) if name is not None]
     found: dict[str, list[Any]] = {name: [] for name in extra}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as scratch:
-        rows_file, shape = Path(scratch) / "rows.f4", (0, 0)
-        with rows_file.open("wb") as file:
-            for batch in _batches(files, [column, *extra]):
-                rows = list_rows(batch.column(column), column)
-                check_embeddings(rows, column, width=shape[1] or None)
-                unit = unit_block(rows, slice(0, len(rows))) if normalize else rows
-                file.write(np.ascontiguousarray(unit, dtype=np.float32).data)
-                shape = shape[0] + len(rows), rows.shape[1]
-                for name, values in found.items():
-                    values += batch.column(name).to_pylist()
-        if shape[0] == 0:
-            raise InvalidInputError("`source` must hold at least one row; got none. Pass others.")
+
+    def blocks() -> Iterator[Any]:
+        for batch in parquet_batches(files, [column, *extra]):
+            yield list_rows(batch.column(column), column)
+            for name, values in found.items():
+                values += batch.column(name).to_pylist()
+
+    with row_file(folder, blocks(), column, normalize=normalize) as file:
         return EmbeddingTable.from_array(
             folder,
-            np.memmap(rows_file, dtype=np.float32, mode="r", shape=shape),
+            file.rows,
             None if id_column is None else found[id_column],
             paths=None if path_column is None else found[path_column],
             **table,
         )
 
 
-def _parquet_files(source: Any) -> list[Path]:
+def parquet_files(source: Any) -> list[Path]:
+    """Return the files that are meant: one, several, or all of a folder."""
     given = [source] if isinstance(source, str | os.PathLike) else list(source)
     files: list[Path] = []
     for path in map(Path, given):
@@ -113,7 +104,7 @@ def _parquet_files(source: Any) -> list[Path]:
     return files
 
 
-def _batches(files: Sequence[Path], columns: Sequence[str]) -> Iterator[Any]:
+def parquet_batches(files: Sequence[Path], columns: Sequence[str]) -> Iterator[Any]:
     """Yield the rows of files in order, a batch at a time."""
     parquet = pyarrow_module("parquet")
     for path in files:

@@ -85,6 +85,9 @@ def made(encoded_once: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     decided = f"index,id,given,decision\n0,{lines[1]},right\n"
     (folder / "suspects.csv").write_text(decided)
     (folder / "words.txt").write_text("round\nloop\nline\nzero\nthree\nsix\n")
+    np.save(folder / "dino.npy", np.random.default_rng(1).normal(size=(N, 8)))
+    files = [f"photos/{line.split(',')[0]}" for line in lines[1:]]
+    (folder / "files.txt").write_text("\n".join(files))
     np.save(folder / "predictions.npy", np.random.default_rng(0).dirichlet(np.ones(3), N))
     table = folder / "photos.table"
     for command in (
@@ -131,7 +134,10 @@ def test_help_ends_with_examples_to_copy(name: str) -> None:
 
 def test_help_of_all_says_how_to_begin_and_what_the_exit_status_means() -> None:
     shown = run("--help").stdout
-    assert "clip-al embed photos -o photos.table" in shown
+    day = [shown.index(f"clip-al {name} ") for name in ("embed", "report", "predict", "suspects")]
+    assert day == sorted(day)
+    assert day[-1] < shown.index("Usage:")
+    assert "clip-al labels apply all.csv suspects.csv -o corrected.csv" in shown
     assert "0 done, 1 a mistake in clip_al itself, 2 bad input, 130 interrupted." in shown
     assert run("--version").stdout == f"clip-al {clip_al.__version__}\n"
 
@@ -152,6 +158,8 @@ def test_examples_run(place: Path, name: str | None) -> None:
         elif "ViT-B-32" in arguments:  # needs a model hub
             COMMANDS[arguments[0]].make_context(arguments[0], arguments[1:])
             continue
+        if arguments[:2] == ["labels", "apply"]:  # what a person writes before
+            pd.read_csv("suspects.csv").assign(decision="right").to_csv("suspects.csv", index=False)
         result = run(*arguments)
         assert result.exit_code == 0, result.output
         n_run += 1
@@ -163,6 +171,22 @@ def test_the_demos_examples_are_understood() -> None:
         for _, command, *arguments in examples(COMMANDS[name].epilog):
             assert command == name
             COMMANDS[name].make_context(name, arguments)
+
+
+def test_the_toy_is_called_one_on_stderr_and_at_the_head_of_the_page(place: Path) -> None:
+    result = run("embed", "photos", "-o", "photos.table", "--json")
+    assert "mini is a toy for trying out" in result.stderr
+    assert "--model ViT-B-32 --pretrained laion2b_s34b_b79k" in result.stderr
+    assert "toy" not in result.stdout
+    run("report", "first.csv", "--table", "photos.table", "--no-concepts", "-o", "first.html")
+    page = Path("first.html").read_text()
+    head = page[: page.index("</header>")]
+    assert "mini is a toy for trying out" in head
+    other = ("--model-name", "other/model")
+    assert run("embed", "--from", "photos.table/embeddings.npy", "-o", "o", *other).exit_code == 0
+    Path("picks.csv").write_text("id\n0\n1\n")
+    run("report", "picks.csv", "--table", "o", "--no-concepts", "-o", "other.html")
+    assert "toy" not in Path("other.html").read_text().partition("</header>")[0]
 
 
 # Completion

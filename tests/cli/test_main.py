@@ -305,7 +305,8 @@ def test_a_table_of_another_model_is_refused(place: Path, tmp_path: Path) -> Non
     EmbeddingTable.from_array(tmp_path / "table", Z, list("abcde"), model_id="other@12345678")
     result = run("concepts", tmp_path / "table", "--model", "mini", *vocabulary(place))
     assert result.exit_code == 2
-    assert "must be encoded by one model; got other@12345678 and mini@" in flat(result)
+    assert "Both must come from one model;" in flat(result)
+    assert "was made by other@12345678, got mini@" in flat(result)
 
 
 @pytest.mark.slow

@@ -51,7 +51,7 @@ def test_what_is_left_out_is_said_with_what_to_do(folder):
     message = str(caught[0].message)
     assert message.startswith(f"In {str(folder)!r} left out: 3 .heic, 1 .cr2, 1 .gz, 1 .heif, ")
     for part in (
-        "1 linked folder", "1 file without an ending", '`pip install "clip_al[heif]"`', "ffmpeg",
+        "1 linked folder", "1 file without an ending", '`pip install "clip_al[heif]"`', "--every 2",
         "Archives: unpack them.", "Raw photos: develop",
     ):  # fmt: skip
         assert part in message

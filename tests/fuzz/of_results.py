@@ -220,6 +220,7 @@ for name in (
     "TextPriorWarning",
     "SkippedImagesWarning",
     "CutTextsWarning",
+    "KeptTextsWarning",
     "LabelAgreementWarning",
     "LeftOutWarning",
 ):

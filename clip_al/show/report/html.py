@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from clip_al import __version__
 from clip_al.errors import missing_extra
+from clip_al.mini import REAL_MODEL, TOY, is_mini
 from clip_al.score.agreement import share_of_wrong
 from clip_al.show.report.data import CHOSEN, MAX_CLASS_ROWS, MAX_CONCEPT_ROWS, SUSPECT, Shown
 from clip_al.subset.selection import Selection
@@ -61,6 +62,7 @@ def about_selection(
         "has_labels": selection.labels is not None,
         "change": change,
         "model": asked.get("model"),
+        "toy": f"{TOY} {REAL_MODEL}" if is_mini(asked.get("model")) else "",
         "seed": asked.get("random_state"),
         "label_noise": noise,
         "confused": confused[:N_PAIRS],
