@@ -28,10 +28,9 @@ from clip_al.cli.options import (
     say,
     warn_of_gone,
 )
-from clip_al.errors import ClipAlError, InvalidInputError
+from clip_al.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from clip_al.encode.encoder import ClipEncoder
     from clip_al.encode.table import EmbeddingTable
     from clip_al.find.search import Found
 
@@ -100,7 +99,10 @@ def search(
     query = [*(texts or []), *(_example(name, opened, "--like") for name in like or [])]
     minus = [*(without or []), *(_example(name, opened, "--unlike") for name in unlike or [])]
     needs_model = any(not isinstance(entry, int) for entry in (*query, *minus))
-    encoder = _encoder(opened, model, pretrained, device) if needs_model else None
+    encoder = None
+    if needs_model:
+        encoder = encoder_of(opened, model, pretrained, device)
+        encoder.progress = False
     found = find(opened, query, minus=minus, encoder=encoder, n=n, within=searched)
     if output is not None:
         write_found(output, found, ids=opened.ids, paths=opened.paths, overwrite=force)
@@ -154,26 +156,6 @@ def _example(name: str, table: EmbeddingTable, option: str) -> int | Path:
         f"`{option}` must be an image of the table (its id, path or unique file name), or an image "
         f"file; {name} is neither.{hint} Check the name."
     )
-
-
-def _encoder(
-    table: EmbeddingTable, model: str | None, pretrained: str | None, device: str | None
-) -> ClipEncoder:
-    """Return the model that made the table, loaded, or say that it cannot be had."""
-    encoder = encoder_of(table, model, pretrained, device)
-    encoder.progress = False
-    try:
-        encoder.model_id  # noqa: B018  loads it
-    except ClipAlError as exc:
-        if model is not None:
-            raise
-        raise InvalidInputError(
-            "Words and image files must be encoded by the model that made the table, "
-            f"{table.model_id}, which cannot be loaded. Search by images of the table (`--like` "
-            f"with an id), or pass `--model` where it has another name here. What it says: {exc}"
-        ) from exc
-    table.check_model(encoder)
-    return encoder
 
 
 def _as_table(found: Found, ids: NDArray[Any]) -> Table:

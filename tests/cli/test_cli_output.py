@@ -207,7 +207,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("line", "offered"),
     [
         ("clip-al sel", ["select"]),
-        ("clip-al select --preset ", ["default", "paper"]),
+        ("clip-al select --preset ", ["default", "short", "paper"]),
         ("clip-al select --preset pa", ["paper"]),
         ("clip-al select --class-balance ", ["none", "proportional", "equal"]),
         ("clip-al embed --dtype float1", ["float16"]),

@@ -136,8 +136,8 @@ def test_words_need_the_model_of_the_table(tmp_path):
     result = run("search", tmp_path / "t", "red")
     assert result.exit_code == 2
     said = flat(result)
-    assert "must be encoded by the model that made the table, dino-base" in said
-    assert "`--like` with an id" in said
+    assert "has those of dino-base, which cannot be loaded" in said
+    assert "`search --like` with an id" in said
     assert run("search", tmp_path / "t", "--like", "c", "-n", 1).exit_code == 0
     other = run("search", tmp_path / "t", "red", "--model", "mini")
     assert other.exit_code == 2
