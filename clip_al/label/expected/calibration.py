@@ -26,6 +26,7 @@ EXTRA_LABELS = 50.0
 typical of their classes, say less of the pool than as many drawn at random."""
 LEAST_ODDS = 1e-4
 LEVEL = 0.95
+SMALLEST_VARIANCE = 1e-12  # below it the beta distribution's own rounding is larger
 
 
 class Calibration(NamedTuple):
@@ -105,7 +106,7 @@ def beta_interval(mean: float, variance: float) -> tuple[float, float]:
     >>> round(low, 3), round(high, 3)
     (0.834, 0.951)
     """
-    if not 0 < mean < 1 or variance <= 0:
+    if not 0 < mean < 1 or variance < SMALLEST_VARIANCE:
         return mean, mean
     size = max(mean * (1 - mean) / variance - 1, 1e-3)
     tails = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)

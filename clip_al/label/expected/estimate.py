@@ -153,6 +153,11 @@ def expected_accuracy(
     return conclude(evidence, counts, np.bincount(code_l, minlength=len(names)), names, worth, goal)
 
 
+def is_enough(labels_k: NDArray[np.int64]) -> bool:
+    """Say whether so many labels of each class can be held out from one another."""
+    return bool(labels_k.sum() >= LEAST_LABELS and (labels_k >= 2).sum() >= 2)
+
+
 def conclude(
     evidence: Evidence,
     counts: Counts,
@@ -273,11 +278,11 @@ def _check_labelled(
             f"`y` must hold labels of `head.classes_`; got {odd!r}. Fit the head to these labels."
         )
     code_l = np.array([place[label] for label in labels.tolist()], dtype=np.int64)
-    twice = int((np.bincount(code_l, minlength=len(classes)) >= 2).sum())
-    if len(known) < LEAST_LABELS or twice < 2:
+    labels_k = np.bincount(code_l, minlength=len(classes))
+    if not is_enough(labels_k):
         raise InvalidInputError(
             f"`labelled` must hold at least {LEAST_LABELS} images, and two of each of two classes; "
-            f"got {len(known)}, and two of {twice}. Label more."
+            f"got {len(known)}, and two of {int((labels_k >= 2).sum())}. Label more."
         )
     names = classes.tolist() if class_names is None else listed(class_names, "class_names")
     if len(names) != len(classes):

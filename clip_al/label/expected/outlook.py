@@ -35,14 +35,17 @@ class ClassOutlook:
     @property
     def lacks_labels(self) -> bool:
         """Fewer than 5 labels, or less than half of its images are found."""
-        seldom_found = self.n_expected >= NONE_LEFT and self.recall < LOW_RECALL
-        return self.n_labels < FEW_LABELS or seldom_found
+        return self.n_labels < FEW_LABELS or self._is_missed
+
+    @property
+    def _is_missed(self) -> bool:
+        return self.n_expected >= NONE_LEFT and self.recall < LOW_RECALL
 
     def __str__(self) -> str:
         left = f"about {self.n_expected:,.0f} more among the images without a label"
         if self.n_expected < NONE_LEFT:
             left = "no more seen in the pool"
-        found = f", of which {self.recall:.0%} are found" if self.recall < LOW_RECALL else ""
+        found = f", of which {self.recall:.0%} are found" if self._is_missed else ""
         labels = "1 label" if self.n_labels == 1 else f"{self.n_labels:,} labels"
         return f"{self.label}: {labels}, {left}{found}"
 
