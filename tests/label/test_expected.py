@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -200,12 +201,26 @@ def test_what_is_refused(pool, case):
         expected_accuracy(head, Z, **arguments)
 
 
+def test_embeddings_that_are_refused(pool):
+    Z, y, labelled, head = pool
+    for row in (labelled[3], np.setdiff1d(np.arange(len(Z)), labelled)[-1]):
+        broken = Z.copy()
+        broken[row, 1] = np.nan
+        with pytest.raises(InvalidInputError, match=f"`Z` must be finite; row {row} holds"):
+            expected_accuracy(head, broken, labelled, y[labelled])
+    with pytest.raises(InvalidInputError, match="`Z` must have 2 columns; got 3"):
+        expected_accuracy(head, np.c_[Z, Z[:, 0]], labelled, y[labelled])
+
+
 def test_heads_that_are_refused(pool):
     Z, y, labelled, _ = pool
     with pytest.raises(InvalidInputError, match="must be fitted"):
         expected_accuracy(LogisticRegression(), Z, labelled, y[labelled])
     with pytest.raises(InvalidTypeError, match="predict_proba"):
         expected_accuracy(object(), Z, labelled, y[labelled])
+    frozen = SimpleNamespace(predict_proba=lambda Z: Z, classes_=[0, 1])
+    with pytest.raises(InvalidTypeError, match="get_params"):
+        expected_accuracy(frozen, Z, labelled, y[labelled])
     with pytest.raises(InvalidInputError, match="multi_label=True"):
         expected_accuracy(ClipClassifier(multi_label=True), Z, labelled, y[labelled])
 
@@ -251,7 +266,7 @@ def test_the_slope_is_the_derivative():
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_an_interval_of_a_share_is_within_0_and_1(mean, variance):
     low, high = beta_interval(mean, variance)
-    assert 0 <= low <= high <= 1
+    assert 0 <= low <= mean <= high <= 1
 
 
 def test_a_wide_interval_by_the_beta_distribution():
@@ -324,8 +339,8 @@ def test_classes_that_lack_labels_in_words():
 def test_many_lacking_classes_are_counted(pool):
     Z, y, labelled, head = pool
     found = expected_accuracy(head, Z, labelled, y[labelled])
-    many = tuple(ClassOutlook(f"c{i}", i, 3.0, 0.9) for i in (4, 1, 3, 2, 0, 9))
-    lines = dataclasses.replace(found, classes=many).lines(2)
+    many = tuple(ClassOutlook(f"c{i}", i % 5, 3.0, 0.9) for i in (4, 1, 3, 2, 0, 5, 6, 7))
+    lines = dataclasses.replace(found, classes=many).lines()
     assert lines[1].startswith("Lacking labels: c0: 0 labels, ")
     assert lines[1].endswith("; and 3 more classes.")
     assert len(lines) == 4

@@ -111,4 +111,4 @@ def beta_interval(mean: float, variance: float) -> tuple[float, float]:
     size = max(mean * (1 - mean) / variance - 1, 1e-3)
     tails = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
     low, high = (float(beta.ppf(q, mean * size, (1 - mean) * size)) for q in tails)
-    return low, high
+    return min(low, mean), max(high, mean)  # near 0 and 1 the mean may be beyond

@@ -17,7 +17,7 @@ from clip_al.arrays.checks import (
 )
 from clip_al.arrays.given import labels_of, listed, method_of
 from clip_al.arrays.types import Embeddings
-from clip_al.errors import InvalidInputError
+from clip_al.errors import InvalidInputError, not_finite
 from clip_al.label.expected.calibration import (
     Calibration,
     beta_interval,
@@ -132,7 +132,10 @@ def expected_accuracy(
     goal = target_accuracy
     if goal is not None:
         goal = check_number(goal, "target_accuracy", above=0.0, high=1.0)
-    image_emb_nd = check_embeddings(Z, "Z", finite=False)
+    _check_head(head)
+    image_emb_nd = check_embeddings(
+        Z, "Z", width=getattr(head, "n_features_in_", None), finite=False
+    )
     known, code_l, names = _check_labelled(head, len(image_emb_nd), labelled, y, class_names)
     rest = _check_rest(unlabelled, known, len(image_emb_nd))
     asked = None
@@ -144,9 +147,9 @@ def expected_accuracy(
     sample = _draw(rest, len(names), seed)
     evidence = gather(
         head,
-        (image_emb_nd[known], code_l),
-        image_emb_nd[sample],
-        None if asked is None else image_emb_nd[asked],
+        (_rows(image_emb_nd, known), code_l),
+        _rows(image_emb_nd, sample),
+        None if asked is None else _rows(image_emb_nd, asked),
         seed,
     )
     counts = Counts(len(known), len(rest), n_more)
@@ -247,23 +250,36 @@ def _draw(rest: NDArray[np.int64], n_classes: int, seed: int | None) -> NDArray[
     return np.sort(np.random.default_rng(seed).choice(rest, most, replace=False))
 
 
-def _check_labelled(
-    head: Any, n: int, labelled: ArrayLike, y: ArrayLike, class_names: Sequence[str] | None
-) -> tuple[NDArray[np.int64], NDArray[np.int64], list[Any]]:
-    """Return which images are labelled, their class numbers, and what the classes are called."""
-    method_of(head, "predict_proba", "head", "Pass a `ClipClassifier`.")
+def _rows(image_emb_nd: Any, rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Return some rows of the pool, finite ones."""
+    emb_rd: NDArray[Any] = np.asarray(image_emb_nd[rows])
+    bad = np.flatnonzero(~np.isfinite(emb_rd).all(axis=1))
+    if bad.size:
+        raise not_finite("Z", rows[bad].tolist())
+    return emb_rd
+
+
+def _check_head(head: Any) -> None:
+    """Raise unless a head is fitted, gives one label an image, and can be copied."""
+    for method in ("predict_proba", "get_params"):
+        method_of(head, method, "head", "Pass a `ClipClassifier`.")
     if getattr(head, "multi_label", False):
         raise InvalidInputError(
             "`head` must give one label an image; got multi_label=True, where right and wrong are "
             "of each label by itself. Measure it on labels of your own that are held out."
         )
-    classes = getattr(head, "classes_", None)
-    if classes is None:
+    if getattr(head, "classes_", None) is None:
         raise InvalidInputError(
             f"`head` must be fitted to the labelled images; a {type(head).__name__} without "
             "`classes_` is not. Call `fit` first."
         )
-    classes = np.asarray(classes)
+
+
+def _check_labelled(
+    head: Any, n: int, labelled: ArrayLike, y: ArrayLike, class_names: Sequence[str] | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64], list[Any]]:
+    """Return which images are labelled, their class numbers, and what the classes are called."""
+    classes = np.asarray(head.classes_)
     known = check_indices(labelled, n, "labelled")
     labels = labels_of(y, "y")
     if labels.shape != known.shape:

@@ -7,6 +7,7 @@ from typing import Any
 
 FEW_LABELS = 5
 LOW_RECALL = 0.5
+MOST_NAMED = 5
 NONE_LEFT = 0.5
 """Fewer expected images than this are none."""
 
@@ -120,8 +121,8 @@ class ExpectedAccuracy:
         found = [outlook for outlook in self.classes if outlook.lacks_labels]
         return tuple(sorted(found, key=lambda outlook: outlook.n_labels))
 
-    def lines(self, n_classes: int = 5) -> list[str]:
-        """Return all of it in plain words, at most `n_classes` of the lacking classes."""
+    def lines(self) -> list[str]:
+        """Return all of it in plain words, at most five of the classes that lack labels."""
         promise = self.promise
         said = [
             f"Expected accuracy: {percent(self.accuracy, self.interval)} of all "
@@ -131,9 +132,9 @@ class ExpectedAccuracy:
         ]
         lacking = self.lacking
         if lacking:
-            rest = len(lacking) - n_classes
+            rest = len(lacking) - MOST_NAMED
             more = f"; and {rest:,} more classes" if rest > 0 else ""
-            said.append(f"Lacking labels: {'; '.join(map(str, lacking[:n_classes]))}{more}.")
+            said.append(f"Lacking labels: {'; '.join(map(str, lacking[:MOST_NAMED]))}{more}.")
         low, high = promise.interval
         said.append(
             f"{promise.n_more:,} more labels promise {100 * promise.gain:.1f} points "
