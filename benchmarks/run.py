@@ -48,7 +48,7 @@ EXPERIMENTS = (
     "cost",
     "stability",
 )
-APART = ("real", "heads", "naming", "regimes", "label_noise")
+APART = ("real", "heads", "expected_accuracy", "naming", "regimes", "label_noise")
 """Experiments that `all` leaves out."""
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS: dict[Size, Path] = {

@@ -10,7 +10,7 @@ images to embeddings  `ClipEncoder`, `EmbeddingTable`, `encode_shard`, `DeviceEm
 concepts              `ConceptVocabulary`, `ConceptProfiles`, `ConceptStatistics`
 diversity             `concept_diversity`, `ConceptCounts`, `geometric_diversity`
 near-copies, search   `near_duplicates`, `NearDuplicates`, `Leak`, `search`, `Found`
-classifier            `ClipClassifier`
+classifier            `ClipClassifier`, `expected_accuracy`, `ExpectedAccuracy`
 what to label         `UncertaintyCoverageSampling`, `CBDMarginSampling`, `CBDSampling`,
                       `AlignmentDiversitySampling`,
                       `pick_by_geometric_diversity`, `PickExplanation`
@@ -50,6 +50,8 @@ _PUBLIC = {
     "search": "find.search",
     "Found": "find.search",
     "ClipClassifier": "label.head.classifier",
+    "expected_accuracy": "label.expected.estimate",
+    "ExpectedAccuracy": "label.expected.outlook",
     "UncertaintyCoverageSampling": "label.coverage_sampling",
     "CBDMarginSampling": "label.concept_sampling",
     "CBDSampling": "label.concept_sampling",
@@ -106,6 +108,7 @@ __all__ = [
     "DeviceEmbeddings",
     "DistributedSelectedSubsetSampler",
     "EmbeddingTable",
+    "ExpectedAccuracy",
     "Found",
     "LabelConfusion",
     "LabelNoise",
@@ -124,6 +127,7 @@ __all__ = [
     "encode_shard",
     "errors",
     "estimate_label_noise",
+    "expected_accuracy",
     "files",
     "geometric_diversity",
     "near_duplicates",
@@ -157,6 +161,8 @@ if TYPE_CHECKING:
     from clip_al.label.alignment_sampling import AlignmentDiversitySampling
     from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling
     from clip_al.label.coverage_sampling import UncertaintyCoverageSampling
+    from clip_al.label.expected.estimate import expected_accuracy
+    from clip_al.label.expected.outlook import ExpectedAccuracy
     from clip_al.label.explain import PickExplanation
     from clip_al.label.greedy import pick_by_geometric_diversity
     from clip_al.label.head.classifier import ClipClassifier

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from clip_al.atomic import write_frame
+from clip_al.cli.expected import expect, expected_record, print_expected
 from clip_al.cli.head import TrainedHead, train_head
 from clip_al.cli.options import (
     Force,
@@ -68,7 +69,8 @@ def predict(
     The file has the columns id, path, label, confidence and source. Images that have a
     label keep it (source is given); the others get the likeliest class (source is
     predicted). The confidence is the head's probability of the label in the file: a low
-    one of a given label speaks against that label.
+    one of a given label speaks against that label. From 20 labels on, the accuracy to
+    expect is shown, and what 50 more labels promise.
     """
     check_output(output, force)
     table = open_table(table_path)
@@ -76,7 +78,8 @@ def predict(
     head = train_head(table, classes, labelled, model, pretrained, random_state)
     labels = _label(head, table)
     write_frame(output, _frame(head, table, labels), overwrite=force)
-    result = _summary(head, labels)
+    found = expect(head, table, np.flatnonzero(~labels.given_n), random_state)
+    result = {**_summary(head, labels), **expected_record(found)}
     if as_json:
         print_json({**result, "output": output})
         return
@@ -88,6 +91,7 @@ def predict(
         f"Wrote {len(table):,} rows to {output}; {result['unsure']:,} of the predicted labels have "
         f"a confidence below {LOW:.0%}: likelier wrong than right."
     )
+    print_expected(found, as_json)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from clip_al.arrays.checks import check_choice
+from clip_al.arrays.checks import check_choice, check_number
+from clip_al.cli.expected import expect, expected_record, print_expected
 from clip_al.cli.head import TrainedHead, train_head
 from clip_al.cli.labels import (
     FOR_LABELS,
@@ -81,7 +82,10 @@ FOR_BUDGET = {
     "target": "--target",
     "one_of_copies": "--one-of-copies",
     "per_parent": "--per-parent",
+    "worth": "--worth",
+    "target_accuracy": "--target-accuracy",
 }
+FOR_HEAD = {"worth": "--worth", "target_accuracy": "--target-accuracy"}
 FOR_CBD = {"candidate_factor": "--candidate-factor", "target": "--target"}
 FOR_EITHER = ("classes", "random_state")
 FOR_RATIO = {
@@ -182,6 +186,22 @@ def select(
             rich_help_panel=LABEL,
         ),
     ] = None,
+    worth: Annotated[
+        float,
+        typer.Option(
+            help="With --classes: what the picks must promise to be worth labelling, as a share of "
+            "all labels; 0.01 is one point. Below it, stop.",
+            rich_help_panel=LABEL,
+        ),
+    ] = 0.01,
+    target_accuracy: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            help="With --classes: stop where at least this share of all labels is right, by the "
+            "lower limit of its 95 % interval; such as 0.95.",
+            rich_help_panel=LABEL,
+        ),
+    ] = None,
     ratio: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(help="Share of the images to choose, in (0, 1].", rich_help_panel=TRAIN),
@@ -258,7 +278,8 @@ def select(
     and class names, is unsure of and that stand for many others like them; with
     --probabilities, a model of your own takes its place. The file has the columns
     rank, index, id and path; margin with a model; concepts and added_concepts with
-    --vocabulary or --strategy cbd.
+    --vocabulary or --strategy cbd. From 20 labels on, the head's expected accuracy is
+    shown, what labelling the picks promises, and whether to go on or stop.
 
     With --ratio the images are those whose labels look right and, with --alpha, that
     differ from others of their class; the labels may hold mistakes.
@@ -273,6 +294,7 @@ def select(
     if budget is not None:
         refuse_options(ctx, FOR_RATIO, "`--ratio`", "`--budget`")
         _check_strategy(ctx, strategy, vocabulary, probabilities, classes, target)
+        _check_goal(ctx, classes, worth, target_accuracy)
         table = open_or_embed(images_or_table, output, encoder, skip_unreadable)
         head: TrainedHead | None = None
         said: dict[str, Any] = {}
@@ -282,6 +304,7 @@ def select(
             head = train_head(table, classes, labelled, model, pretrained, random_state)
             query = head_query(head, table, budget, strategy)
             said = {"labels": head.n_labels, "classes": len(head.names)}
+        rest = query.pool  # near-copies get a label, too
         if one_of_copies is not None:
             query = query.with_one_of_copies(one_of_copies)
         if strategy == "cbd":
@@ -300,7 +323,13 @@ def select(
             if vocabulary is not None:
                 profiles = encode_profiles(table, vocabulary, m, model, pretrained)
         result = query.write(picks, profiles, output, force)
-        print_picks({"strategy": strategy, **said, **result, "output": output}, as_json)
+        found = expect(
+            head, table, rest, random_state,
+            picks=picks, worth=worth, target_accuracy=target_accuracy,
+        )  # fmt: skip
+        said |= {**result, **expected_record(found), "output": output}
+        print_picks({"strategy": strategy, **said}, as_json)
+        print_expected(found, as_json)
         return
     refuse_options(ctx, FOR_BUDGET, "`--budget`", "`--ratio`")
     _check_subset(ratio, labels, output, all_images, force)
@@ -347,6 +376,17 @@ def _check_strategy(
     refuse_options(ctx, FOR_CBD, "`--strategy cbd`", "`--strategy coverage`")
     if vocabulary is None:
         refuse_options(ctx, {"m": "-m"}, "`--vocabulary` or `--strategy cbd`", "neither")
+
+
+def _check_goal(
+    ctx: typer.Context, classes: Path | None, worth: float, target_accuracy: float | None
+) -> None:
+    """Raise where what labels must be worth is out of range, or nothing will look at it."""
+    if classes is None:
+        refuse_options(ctx, FOR_HEAD, "`--classes`", "none")
+    check_number(worth, "--worth", low=0.0, below=1.0)
+    if target_accuracy is not None:
+        check_number(target_accuracy, "--target-accuracy", above=0.0, high=1.0)
 
 
 def _summary(selection: Selection) -> dict[str, Any]:

@@ -29,6 +29,8 @@ PARAMETERS = {
     "n_workers": "--workers",
     "model": "--model",
     "pretrained": "--pretrained",
+    "worth": "--worth",
+    "target_accuracy": "--target-accuracy",
     "probabilities": "--probabilities",
     "labelled": "--labelled",
     "indices": "--indices",

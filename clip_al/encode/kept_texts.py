@@ -37,7 +37,8 @@ CONSTANTS = ("logit_scale", "logit_bias")
 WITHOUT_WORDS = (
     "Without words work `select --budget` (with --probabilities or without), `search --like` with "
     "an id, `duplicates`, `report --no-concepts` and `check`. Words need embeddings of a CLIP "
-    "model, named when the table is made: `clip-al embed --from FILE -o TABLE --model NAME --pretrained WEIGHTS`."
+    "model, named when the table is made: `clip-al embed --from FILE -o TABLE --model NAME "
+    "--pretrained WEIGHTS`."
 )
 """What to do with embeddings of a model that reads no texts."""
 _told: set[str] = set()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from sklearn.naive_bayes import GaussianNB
 
 import clip_al
+from clip_al.label.expected.outlook import ClassOutlook, Promise
 from tests.fuzz import calls
 from tests.fuzz.calls import Call
-from tests.fuzz.register import SMALL, function, method, rows, size, some, target
+from tests.fuzz.register import SMALL, function, method, of, rows, size, some, target
 from tests.fuzz.world import NAMES, D, N, V
 
 # Which images to label
@@ -231,3 +233,59 @@ for called in ("decision_function", "predict_proba", "predict"):
         lambda w, rng: {"Z": w.Z[: size(rng)].copy()},
         calls.array(),
     )
+
+
+# The accuracy to expect
+
+
+def expected(w, rng):
+    return {
+        "head": GaussianNB().fit(w.Z[:24], w.y[:24]),
+        "Z": w.Z.copy(),
+        "labelled": np.arange(24),
+        "y": w.y[:24].copy(),
+        **some(
+            rng,
+            n_more=5,
+            picks=np.arange(24, 30),
+            unlabelled=np.arange(24, N),
+            worth=0.02,
+            target_accuracy=0.9,
+            class_names=list(NAMES),
+            random_state=3,
+        ),
+    }
+
+
+def shares(found):
+    """Check that all shares are in [0, 1], and their intervals hold them."""
+    for share, (low, high) in (
+        (found.accuracy, found.interval),
+        (found.unlabelled_accuracy, found.unlabelled_interval),
+        (found.promise.gain, found.promise.interval),
+    ):
+        assert 0 <= low <= share <= high <= 1
+    assert len(str(found)) > 100
+
+
+function("expected_accuracy", clip_al.expected_accuracy, expected, shares)
+EXPECTED = {
+    "n_labelled": 24,
+    "n_unlabelled": 16,
+    "accuracy": 0.9,
+    "interval": (0.8, 0.95),
+    "unlabelled_accuracy": 0.85,
+    "unlabelled_interval": (0.7, 0.93),
+    "held_out": 0.6,
+    "classes": (ClassOutlook("ant", 3, 5.0, 0.9),),
+    "promise": Promise(5, 0.02, (0.01, 0.03), 0.01),
+    "stop": False,
+    "reason": "5 more labels promise 2.0 points.",
+}
+function("ExpectedAccuracy", clip_al.ExpectedAccuracy, lambda w, rng: dict(EXPECTED), weight=1)
+of(
+    "ExpectedAccuracy.lines",
+    lambda w: clip_al.ExpectedAccuracy(**EXPECTED),
+    lambda w, rng: {},
+    weight=1,
+)
