@@ -90,7 +90,7 @@ def _path_column(cells: TextTable, file: Path) -> tuple[TextTable, int]:
     if at is not None and len(cells) and _is_there(cells.columns[at][0], file):
         return cells, at
     raise InvalidInputError(
-        f"{file} must have a column of paths, such as 'path' or 'filename'; got "
+        f"{file} must say where images are, in a column `path` or `filename`; got "
         f"{cells.described()}. Rename one."
     )
 

@@ -47,7 +47,7 @@ COMMANDS = """
 embed nowhere -o t
   IMAGES must be a folder of images; got 'nowhere', no such folder.
 embed labels.csv -o t
-  labels.csv must have a column of paths, such as 'path' or 'filename'; got
+  labels.csv must say where images are, in a column `path` or `filename`; got `id` ('cat/1.jpg')
 embed photos -o classes.txt
   `--output` must be new, empty or a table of embeddings
 embed photos -o t --dtype float8

@@ -59,7 +59,7 @@ def test_urls_and_absolute_paths_stay_as_they_are(photos: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("label,score\ncat,1\n", "must have a column of paths, such as .path."),
+        ("label,score\ncat,1\n", "must say where images are, in a column `path`"),
         ("path,label\na/1.jpg,cat\n,dog\n", "must give each image a path; row 2 has none"),
         ("path\n", "it has no row"),
         ("path\na/1.jpg\ns3://bucket/1.jpg\n", "must name files or URLs alone; got both"),
