@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+BUSY_MS = 120_000  # on a machine that has more to do, 5 MB of charts take long to read
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic",
     "--no-first-run",
@@ -36,6 +37,7 @@ def open_page(browser):
         if before is not None:
             context.add_init_script(before)
         page = context.new_page()
+        page.set_default_timeout(BUSY_MS)
         page.on("console", lambda message: troubles.append(message.text))
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("dialog", lambda dialog: (troubles.append(dialog.message), dialog.dismiss()))
