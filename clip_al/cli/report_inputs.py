@@ -49,7 +49,8 @@ def read_selection(
     labels, classes : optional
         Of all images, as `read_labels` takes them; for a .csv.
     """
-    from clip_al.handed_in.read import read_likelier, read_picks
+    from clip_al.handed_in.decisions import read_likelier
+    from clip_al.handed_in.read import read_picks
     from clip_al.subset.selection import Selection
 
     suffix = path.suffix.lower()

@@ -151,7 +151,7 @@ def search(
     >>> search(Z, 0, n=2).indices
     array([0, 1])
     >>> search(Z, np.array([1.0, 0.1]), minus=2, n=1, within=[1, 2])
-    Found(1 of 2 images, similarity 0.675 to 0.675)
+    Found(1 of 2 images, similarity 0.518 to 0.518)
     """
     image_emb_nd = check_embeddings(Z, "Z", finite=False)
     n = check_int(n, "n")

@@ -276,3 +276,27 @@ def _with_column(
     if not any(names):  # there was no header
         names = tuple("label" if i == at else "id" for i in range(len(names)))
     return TextTable(cells.source, names, columns, cells.notes, cells.form, cells.separator)
+
+
+def read_likelier(path: str | os.PathLike[str], classes: Sequence[str]) -> NDArray[np.int64] | None:
+    """Return the number of the class in the column ``likelier`` of a file of suspects, if any.
+
+    Raises
+    ------
+    InvalidInputError
+        Where it is none of the classes.
+    """
+    cells = read_table(path)
+    column = cells.find("likelier")
+    if column is None:
+        return None
+    number = {name: i for i, name in enumerate(classes)}
+    names = [as_latin(cell) for cell in cells.columns[column]]
+    unknown = next((name for name in names if name not in number), None)
+    if unknown is not None:
+        raise InvalidInputError(
+            f"The column `likelier` of {path} must hold classes of the labels; {unknown!r} is "
+            "none. Pass the labels that the suspects are of, and `--classes FILE` where a class "
+            "has no label."
+        )
+    return np.array([number[name] for name in names], dtype=np.int64)

@@ -10,7 +10,7 @@ one that is asked for, or in a .npy file. Each function also returns how it read
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -479,30 +479,6 @@ def read_picks(
     others = [name for name in cells.names if name and name not in (*TEXT_COLUMNS, *POSITIONS)]
     numbers = {name: numbers_of(rows[name].to_numpy()) for name in others}
     return read, picks, {name: x for name, x in numbers.items() if not np.isnan(x).any()}
-
-
-def read_likelier(path: str | os.PathLike[str], classes: Sequence[str]) -> NDArray[np.int64] | None:
-    """Return the number of the class in the column ``likelier`` of a file of suspects, if any.
-
-    Raises
-    ------
-    InvalidInputError
-        Where it is none of the classes.
-    """
-    cells = read_table(path)
-    column = cells.find("likelier")
-    if column is None:
-        return None
-    number = {name: i for i, name in enumerate(classes)}
-    names = [as_latin(cell) for cell in cells.columns[column]]
-    unknown = next((name for name in names if name not in number), None)
-    if unknown is not None:
-        raise InvalidInputError(
-            f"The column `likelier` of {path} must hold classes of the labels; {unknown!r} is "
-            "none. Pass the labels that the suspects are of, and `--classes FILE` where a class "
-            "has no label."
-        )
-    return np.array([number[name] for name in names], dtype=np.int64)
 
 
 def load_npy(path: str | Path) -> NDArray[Any]:

@@ -140,11 +140,13 @@ def check_scores(scores: Mapping[str, Any], n: int) -> dict[str, NDArray[Any]]:
                 f"`scores[{name!r}]` must be one number for each of the {n} images; got shape "
                 f"{array.shape} and dtype {array.dtype}. Score all images, chosen or not."
             )
-        whole = array.dtype.kind in "iu"
-        # One byte order, so that a fingerprint is the same everywhere.
-        checked[str(name)] = frozen(
-            array.astype(np.int64 if whole else array.dtype.newbyteorder("<"))
-        )
+        # One byte order, so that a fingerprint is the same everywhere; extended floats have none.
+        dtype = array.dtype.newbyteorder("<")
+        if array.dtype.kind in "iu":
+            dtype = np.dtype(np.int64)
+        elif array.dtype.itemsize > 8:
+            dtype = np.dtype(np.float64)
+        checked[str(name)] = frozen(array.astype(dtype))
     if "likeliest" in checked and checked["likeliest"].dtype != np.int64:
         raise InvalidTypeError(
             "`scores['likeliest']` must hold class numbers; got dtype "

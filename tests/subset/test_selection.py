@@ -177,3 +177,12 @@ def test_from_indices_takes_any_order_a_mask_and_names():
 def test_indices_that_are_none_are_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         Selection(*arguments)
+
+
+def test_extended_floats_are_kept_as_doubles():
+    scores = np.array([0.1, 0.2, 0.3], dtype=np.longdouble)
+    selection = Selection([1], 3, scores={"sas": scores})
+    assert selection.scores["sas"].dtype == np.float64
+    assert (
+        selection.fingerprint == Selection([1], 3, scores={"sas": scores.astype(float)}).fingerprint
+    )

@@ -676,7 +676,12 @@ def test_choosing_before_a_fit(T, method):
         ({"ratio": 0}, {}, InvalidInputError, "`ratio` must be in (0, 1]"),
         ({"ratio": np.nan}, {}, InvalidInputError, "`ratio` must be finite"),
         ({"ratio": "x"}, {}, InvalidTypeError, "`ratio` must be a number"),
-        ({"preset": "papre"}, {}, InvalidInputError, "`preset` must be one of 'default', 'paper'"),
+        (
+            {"preset": "papre"},
+            {},
+            InvalidInputError,
+            "`preset` must be one of 'default', 'short', 'paper'",
+        ),
         ({"alignment": "dot"}, {}, InvalidInputError, "`alignment` must be one of"),
         ({"scale": "log"}, {}, InvalidInputError, "`scale` must be one of"),
         ({"solver": "adam"}, {}, InvalidInputError, "`solver` must be one of"),
