@@ -35,7 +35,7 @@ from benchmarks.training.subsets import (
     train_accuracy,
 )
 from clip_al import ClipSelector, SelectionOptimizer
-from clip_al.score.scaling import standardize_scores
+from clip_al.score.scaling import credible_first
 from clip_al.subset.selection import Selection
 from clip_al.subset.selector import PRESETS
 from clip_al.subset.solvers import descend
@@ -321,13 +321,20 @@ def fitted(preset: str, adapter: Any, text_weight: Any, task: TrainingTask) -> C
 
 
 def terms_of(cell: Cell, task: TrainingTask) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return SAS and SDS (n,) as a preset adds them: scaled, and weighted where it does that."""
+    """Return SAS and SDS (n,) as a preset adds them: scaled, weighted, wrong labels last."""
     selector = fitted(cell["preset"], cell["adapter"], cell["text_weight"], task)
     scores, settings = selector.selection_.scores, selector.selection_.settings
-    sas_n, sds_n = (
-        standardize_scores(scores[name], task.given_n, settings["scale"]) for name in ("sas", "sds")
+    sas_n, sds_n = credible_first(
+        scores["sas"],
+        scores["sds"],
+        scores["label_probability"],
+        task.given_n,
+        scale=settings["scale"],
+        noise_aware=settings["noise_aware"],
+        min_label_probability=settings["min_label_probability"],
     )
-    return sas_n, sds_n * scores["label_probability"] if settings["noise_aware"] else sds_n
+    assert sds_n is not None  # `fitted` asks for it
+    return sas_n, sds_n
 
 
 def select(
