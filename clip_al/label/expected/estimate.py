@@ -190,6 +190,9 @@ def conclude(
     ahead = promise(pool, fit, counts, evidence.of_halves, odds_b)
     of_rest = float(1 - pool.doubt_n.mean())
     low, high = beta_interval(of_rest, _variance(pool, fit, counts.unlabelled))
+    n = counts.unlabelled  # so many images: the share is one of 0, 1/n, …, 1
+    low, high = np.floor(low * n) / n, np.ceil(high * n) / n
+    low, high = float(min(low, of_rest)), float(max(high, of_rest))
     share = [(counts.labelled + counts.unlabelled * a) / counts.all for a in (of_rest, low, high)]
     stop, reason = _decide(share[1], ahead, worth, target)
     return ExpectedAccuracy(
