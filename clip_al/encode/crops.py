@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from clip_al.encode.folders import find_images
-from clip_al.encode.images import Fingerprint, ImageSource, describe_failure
+from clip_al.encode.images import Fingerprint, ImageSource, describe_failure, digest_of
 from clip_al.encode.parents import crop_id
 from clip_al.encode.pixels import open_image, to_rgb
-from clip_al.errors import InvalidInputError
+from clip_al.errors import InvalidInputError, LeftOutWarning
 
 Box = tuple[int, int, int, int]
 """Left, top, width and height in pixels of the upright photo."""
@@ -47,7 +48,7 @@ class Crop:
 
     def read(self) -> Image.Image:
         """Return what is in the box; what of it is outside of the photo is left out."""
-        photo = to_rgb(os.path.join(self.root, self.photo))  # noqa: PTH118
+        photo = _photo(*_state(os.path.join(self.root, self.photo)))  # noqa: PTH118
         left, top, width, height = self.box
         inside = (
             max(0, left), max(0, top), min(photo.width, left + width),
@@ -61,15 +62,24 @@ class Crop:
 
     def fingerprint(self, *, hash_content: bool) -> Fingerprint:
         """Return what tells whether its photo is the same one."""
-        path = Path(self.root, self.photo)
         try:
-            status = path.stat()
-            if hash_content:
-                sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-                return Fingerprint(self.photo, str(status.st_size), "", sha256)
+            path, size, mtime_ns = _state(os.path.join(self.root, self.photo))  # noqa: PTH118
+            if hash_content and os.path.isfile(path):  # noqa: PTH113  reading a pipe could wait
+                return Fingerprint(self.photo, str(size), "", digest_of(path, size, mtime_ns))
         except OSError:  # the encoder will name it with its reason
             return Fingerprint(self.photo, "", "", "")
-        return Fingerprint(self.photo, str(status.st_size), str(status.st_mtime_ns), "")
+        return Fingerprint(self.photo, str(size), str(mtime_ns), "")
+
+
+def _state(path: str) -> tuple[str, int, int]:
+    status = os.stat(path)  # noqa: PTH116
+    return path, status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=2)
+def _photo(path: str, _size: int, _mtime_ns: int) -> Image.Image:
+    """Return a photo; its boxes follow one another, so that it is decoded once."""
+    return to_rgb(path)
 
 
 def crop_source(photos: str | os.PathLike[str], boxes: str | os.PathLike[str]) -> ImageSource:
@@ -95,6 +105,11 @@ def crop_source(photos: str | os.PathLike[str], boxes: str | os.PathLike[str]) -
     InvalidInputError
         Where there are no such files, they hold no box, or one is not of four finite numbers
         with a width and a height.
+
+    Warns
+    -----
+    LeftOutWarning
+        Where text files of boxes belong to no photo.
     """
     root, file = Path(os.path.abspath(photos)), Path(boxes)  # noqa: PTH100
     if not root.is_dir():
@@ -124,7 +139,8 @@ def _of_coco(file: Path) -> list[tuple[str, Box]]:
         read = json.loads(file.read_bytes())
         names = {image["id"]: str(image["file_name"]) for image in read["images"]}
         rows = [(entry["image_id"], entry["bbox"]) for entry in read["annotations"]]
-    except (ValueError, KeyError, TypeError) as exc:
+        {image for image, _ in rows}
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise InvalidInputError(
             f"{file} must be COCO's JSON, with `images` (`id`, `file_name`) and `annotations` "
             f"(`image_id`, `bbox`); {type(exc).__name__}: {exc}. Correct it."
@@ -142,17 +158,31 @@ def _of_coco(file: Path) -> list[tuple[str, Box]]:
 
 def _of_yolo(root: Path, folder: Path) -> list[tuple[str, Box]]:
     found = []
+    unused = {path for path in folder.rglob("*.txt") if path.name != "classes.txt"}
+    n_files = len(unused)
     for photo in find_images(root).names:
         file = folder / Path(photo).with_suffix(".txt")
         if not file.is_file():
             continue
-        lines = [line.split() for line in file.read_text(encoding="utf-8").splitlines()]
+        unused.discard(file)
+        try:
+            text = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as exc:
+            raise InvalidInputError(f"{file} must be text in UTF-8; {exc}. Save it so.") from exc
+        lines = [line.split() for line in text.splitlines()]
         shares = list(_shares(lines, file))
         if shares:
             width, height = _upright_size(root / photo)
             for x, y, w, h in shares:
                 corner = ((x - w / 2) * width, (y - h / 2) * height, w * width, h * height)
                 found.append((photo, _in_pixels(corner, str(file))))
+    if unused:
+        warnings.warn(
+            f"{len(unused):,} of the {n_files:,} text files in {str(folder)!r} belong to no photo "
+            f"of {str(root)!r}, as {min(unused)}; their boxes are left out. A file of boxes has "
+            "the path of its photo, with the ending .txt.",
+            LeftOutWarning, stacklevel=4,
+        )  # fmt: skip
     return found
 
 

@@ -16,6 +16,7 @@ import stat
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -298,6 +299,13 @@ def _file_hash(file: Any) -> str:
     while chunk := file.read(2**20):
         digest.update(chunk)
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def digest_of(path: str, _size: int, _mtime_ns: int) -> str:
+    """Return the SHA-256 of a file of several images, read once for all that follow one another."""
+    with open(path, "rb") as file:
+        return _file_hash(file)
 
 
 def _pixel_hash(source: ImageSource, index: int) -> str:

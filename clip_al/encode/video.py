@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from clip_al.encode.folders import VIDEO_EXTENSIONS
-from clip_al.encode.images import Fingerprint, ImageSource
+from clip_al.encode.images import Fingerprint, ImageSource, digest_of
 from clip_al.encode.parents import frame_id
 from clip_al.errors import InvalidInputError, InvalidTypeError, missing_extra
 
@@ -58,7 +57,8 @@ class VideoFrame:
     def fingerprint(self, *, hash_content: bool) -> Fingerprint:
         """Return what tells whether it is of the same file; it has no path of its own."""
         if hash_content:
-            return Fingerprint("", str(self.size), "", _digest(self.path))
+            digest = digest_of(self.path, self.size, self.mtime_ns)
+            return Fingerprint("", str(self.size), "", digest)
         return Fingerprint("", str(self.size), str(self.mtime_ns), "")
 
 
@@ -142,14 +142,6 @@ def _upright(frame: Any) -> Image.Image:
     image: Image.Image = frame.to_image()
     angle = round(frame.rotation / 90.0) * 90  # counterclockwise, as Pillow counts
     return image.rotate(angle, expand=True) if angle % 360 else image
-
-
-def _digest(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:  # noqa: PTH123
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def av_module() -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clip_al.encode.folders import image_extensions
 from clip_al.errors import InvalidInputError
 from clip_al.handed_in.rows import notes_of
 from clip_al.handed_in.tables import TextTable, is_missing, read_table
@@ -84,7 +85,7 @@ def _path_column(cells: TextTable, file: Path) -> tuple[TextTable, int]:
     if len(cells.names) == 1:
         # A header of another name than those known, or the first of the paths.
         header = cells.names[0]
-        is_path = _is_there(header, file) or "://" in header or not len(cells)
+        is_path = _is_there(header, file) or _looks_like_a_path(header) or not len(cells)
         return (cells.with_first_line() if is_path else cells), 0
     at = cells.find("id", "image_id")
     if at is not None and len(cells) and _is_there(cells.columns[at][0], file):
@@ -93,6 +94,10 @@ def _path_column(cells: TextTable, file: Path) -> tuple[TextTable, int]:
         f"{file} must say where images are, in a column `path` or `filename`; got "
         f"{cells.described()}. Rename one."
     )
+
+
+def _looks_like_a_path(header: str) -> bool:
+    return "://" in header or Path(header).suffix.lower() in image_extensions()
 
 
 def _is_there(path: str, file: Path) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from clip_al.atomic import as_path
 from clip_al.encode.row_file import row_file
 from clip_al.encode.table import EmbeddingTable
 from clip_al.encode.table_files import read_meta
-from clip_al.errors import InvalidInputError, ModelMismatchError, missing_extra
+from clip_al.errors import InvalidInputError, LeftOutWarning, ModelMismatchError, missing_extra
 from clip_al.handed_in.match import ID_NAMES
 from clip_al.handed_in.read import load_npy
 from clip_al.handed_in.tables import read_table
@@ -183,13 +184,14 @@ def open_rows(path: Path, column: str | None, id_column: str | None, split: str 
 def _of_npz(path: Path, column: str | None, id_column: str | None) -> RowsRead:
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {}
+            arrays, objects = {}, []
             for name in file.files:
                 try:
                     arrays[name] = file[name]
                 except ValueError:  # an array of objects: reading it would run code of the file
                     if name in (column, id_column):
                         raise
+                    objects.append(name)
     except (ValueError, OSError, EOFError, KeyError) as exc:
         raise InvalidInputError(
             f"{path} must be arrays of numbers and strings as `numpy.savez` writes them; {exc}. "
@@ -197,6 +199,12 @@ def _of_npz(path: Path, column: str | None, id_column: str | None) -> RowsRead:
         ) from exc
     except Exception as exc:  # zipfile and zlib raise their own
         raise InvalidInputError(f"{path} cannot be read: {exc}. Copy it again.") from exc
+    if objects:
+        warnings.warn(
+            f"In {path} left out: {', '.join(objects)}, of Python objects, which could run code. "
+            "To have ids, save them as `np.array(ids, dtype=str)`.",
+            LeftOutWarning, stacklevel=4,
+        )  # fmt: skip
     return _of_arrays(arrays, path, column, id_column)
 
 
@@ -223,7 +231,7 @@ def _of_safetensors(path: Path, column: str | None, id_column: str | None) -> Ro
 def _json_list(text: str) -> list[str] | None:
     try:
         listed = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     texts = isinstance(listed, list) and all(isinstance(value, str | int) for value in listed)
     return [str(value) for value in listed] if texts and listed else None

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from clip_al import EmbeddingTable
+from clip_al.encode import crops, images
 from clip_al.encode.crops import crop_source
 from clip_al.encode.parents import parent_of
-from clip_al.errors import InvalidInputError, UnreadableImageError
+from clip_al.errors import InvalidInputError, LeftOutWarning, UnreadableImageError
 from tests.command_line import flat, run
 
 WIDTH, HEIGHT = 40, 30
@@ -162,3 +164,49 @@ def test_the_command_cuts_boxes_out(photos, tmp_path):
     result = run("embed", photos, "--boxes", boxes, "--every", 2, "-o", tmp_path / "u")
     assert result.exit_code == 2
     assert "One of `--every` (frames of videos) and `--boxes`" in flat(result)
+
+
+def test_a_photo_is_decoded_and_read_once_for_all_its_boxes(photos, tmp_path, monkeypatch):
+    boxes = {"a/1.png": [(x, 0, 5, 5) for x in range(20)]}
+    source = crop_source(photos, write_coco(tmp_path / "boxes.json", boxes))
+    decoded, hashed = [], []
+    to_rgb, file_hash = crops.to_rgb, images._file_hash
+    monkeypatch.setattr(crops, "to_rgb", lambda path: decoded.append(path) or to_rgb(path))
+    monkeypatch.setattr(images, "_file_hash", lambda file: hashed.append(1) or file_hash(file))
+    for index in range(len(source)):
+        source.load(index)
+        source.fingerprint(index, hash_content=True)
+    assert (len(decoded), len(hashed)) == (1, 1)
+
+
+def test_a_photo_that_has_changed_is_decoded_again(photos, tmp_path):
+    source = crop_source(photos, write_coco(tmp_path / "boxes.json"))
+    before = source.fingerprint(0, hash_content=True)
+    assert np.asarray(source.load(0)).max() > 0
+    Image.new("RGB", (WIDTH, HEIGHT)).save(photos / "a" / "1.png")
+    assert np.asarray(source.load(0)).max() == 0
+    assert source.fingerprint(0, hash_content=True) != before
+
+
+def test_files_of_boxes_without_a_photo_are_named(photos, tmp_path):
+    folder = write_yolo(tmp_path / "labels", {**BOXES, "train/b.png": [(0, 0, 5, 5)]})
+    (folder / "classes.txt").write_text("cat\ndog\n")  # as labelling tools write beside them
+    with pytest.warns(LeftOutWarning, match=r"1 of the 3 text files .*train.b\.txt; their boxes"):
+        source = crop_source(photos, folder)
+    assert source.ids == IDS
+    (folder / "train" / "b.txt").unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LeftOutWarning)
+        assert crop_source(photos, folder).ids == IDS
+
+
+def test_files_that_are_no_boxes_are_named(photos, tmp_path):
+    folder = write_yolo(tmp_path / "labels")
+    (folder / "b.txt").write_bytes(b"\xff\xfe3 0.5")
+    with pytest.raises(InvalidInputError, match="must be text in UTF-8"):
+        crop_source(photos, folder)
+    named = [{"id": 1, "file_name": "b.png"}]
+    for entry in ({"image_id": [1], "bbox": [0, 0, 1, 1]}, 3):
+        (tmp_path / "c.json").write_text(json.dumps({"images": named, "annotations": [entry]}))
+        with pytest.raises(InvalidInputError, match="must be COCO's JSON"):
+            crop_source(photos, tmp_path / "c.json")

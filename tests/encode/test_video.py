@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from clip_al import EmbeddingTable
+from clip_al.encode import images
 from clip_al.encode.parents import parent_codes
 from clip_al.encode.video import video_source
 from clip_al.errors import InvalidInputError, MissingDependencyError
@@ -90,6 +91,14 @@ def test_a_table_of_a_folder_of_videos_follows_it(tmp_path, encoder):
     write_video(folder / "a.mp4", seconds=1)
     grown = EmbeddingTable.create(tmp_path / "t", video_source(folder, 1), encoder)
     assert grown.ids.tolist() == [*table.ids, "a.mp4#t=0"]
+
+
+def test_a_video_is_hashed_once_for_all_its_frames(tmp_path, monkeypatch):
+    source = video_source(write_video(tmp_path / "clip.mp4"), 0.5)
+    read, file_hash = [], images._file_hash
+    monkeypatch.setattr(images, "_file_hash", lambda file: read.append(1) or file_hash(file))
+    found = {source.fingerprint(i, hash_content=True) for i in range(len(source))}
+    assert (len(source), len(found), len(read)) == (10, 1, 1)
 
 
 def test_the_command_takes_a_video(clip, tmp_path):

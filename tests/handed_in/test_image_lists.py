@@ -48,6 +48,11 @@ def test_paths_are_relative_to_the_file_or_to_where_one_is(
     assert f"relative to {photos}" in read.how
 
 
+def test_a_first_path_of_an_image_that_is_gone_is_no_header(photos: Path) -> None:
+    (photos / "list.txt").write_text("a/gone.JPG\na/1.jpg\n")
+    assert read_image_list(photos / "list.txt").ids == ["a/gone.JPG", "a/1.jpg"]
+
+
 def test_urls_and_absolute_paths_stay_as_they_are(photos: Path) -> None:
     file = photos / "list.txt"
     file.write_text("s3://bucket/1.jpg\ns3://bucket/2.jpg\n")

@@ -14,7 +14,12 @@ import torch
 from safetensors.torch import save_file
 
 from clip_al.encode.table import EmbeddingTable
-from clip_al.errors import InvalidInputError, MissingDependencyError, ModelMismatchError
+from clip_al.errors import (
+    InvalidInputError,
+    LeftOutWarning,
+    MissingDependencyError,
+    ModelMismatchError,
+)
 from clip_al.integrations.embedding_files import table_from_file
 
 N, D = 50, 6
@@ -209,6 +214,9 @@ def test_other_files_are_refused(tmp_path, rows):
     np.savez(tmp_path / "o.npz", a=rows, ids=np.array(IDS, dtype=object))
     with pytest.raises(InvalidInputError, match="Save ids as"):
         table_from_file(tmp_path / "t", tmp_path / "o.npz", id_column="ids")
+    with pytest.warns(LeftOutWarning, match=r"left out: ids, of Python objects.*dtype=str"):
+        _, how = table_from_file(tmp_path / "o", tmp_path / "o.npz")
+    assert "ids are the numbers of the rows" in how
     np.save(tmp_path / "e.npy", rows)
     (tmp_path / "ids.txt").write_text("a\nb\nc\n")
     with pytest.raises(InvalidInputError, match="each of the 50 rows, in their order; got 3"):
