@@ -281,7 +281,7 @@ def select(
     --vocabulary or --strategy cbd. From 20 labels on, the head's expected accuracy is
     shown, what labelling the picks promises, and whether to go on or stop.
 
-    With --ratio the images are those whose labels look right and, with --alpha, that
+    With --ratio the images are those whose labels look right and, by --alpha, that
     differ from others of their class; the labels may hold mistakes.
     """
     if (budget is None) == (ratio is None):

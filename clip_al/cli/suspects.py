@@ -145,7 +145,10 @@ def suspects(
                 "selection (.json) in place of the table."
             )
         refuse_options(ctx, {"table_path": "--table"}, "a selection", "a table, which has paths")
-        selector = make_selector(preset, adapter, cross_fit, random_state, ratio=1.0, device=device)
+        selector = make_selector(
+            preset, adapter, cross_fit, random_state,
+            ratio=1.0, alpha=0.0, device=device,  # suspects do not go by diversity
+        )  # fmt: skip
         table = open_table(selection_or_table)
         selection = fit_selection(selector, table, labels, classes, None, model, pretrained)
         paths: Any = table.paths

@@ -75,6 +75,26 @@ def neighbors_for_sds(n_neighbors: float | None, alpha: float | str) -> float | 
     return n_neighbors
 
 
+def check_exact_up_to(
+    exact_up_to: object, n_neighbors: float | None, *, compared: int | None = COMPARED
+) -> int | None:
+    """Return up to which size SDS compares all pairs of a class; None is any size.
+
+    "auto" is `compared`, and any size where `n_neighbors` is a count: to look one up in a larger
+    class takes faiss.
+
+    Examples
+    --------
+    >>> check_exact_up_to("auto", 0.1), check_exact_up_to("auto", 5), check_exact_up_to(None, 0.1)
+    (2000, None, None)
+    """
+    if exact_up_to is None:
+        return None
+    if isinstance(exact_up_to, str) and exact_up_to == "auto":
+        return None if isinstance(n_neighbors, numbers.Integral) else compared
+    return check_int(exact_up_to, "exact_up_to", smallest=2)
+
+
 def semantic_alignment_scores(
     Z: Embeddings,
     y: ArrayLike,

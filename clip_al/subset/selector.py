@@ -8,7 +8,6 @@ embeddings, labels ──adapter──▶ adapted space ──▶ label probabil
 
 from __future__ import annotations
 
-import numbers
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +26,12 @@ from clip_al.arrays.labels import Names, encode_labels, ordered_names
 from clip_al.arrays.types import Embeddings, TextEncoder
 from clip_al.errors import InvalidTypeError, LabelAgreementWarning
 from clip_al.score.agreement import Agreement, check_agreement, disagreement
-from clip_al.score.alignment_diversity import ALIGNMENTS, COMPARED, neighbors_for_sds
+from clip_al.score.alignment_diversity import (
+    ALIGNMENTS,
+    COMPARED,
+    check_exact_up_to,
+    neighbors_for_sds,
+)
 from clip_al.score.class_vectors import best_text_weight, check_text_weight, unit_class_embeddings
 from clip_al.score.label_noise.confusion import LabelConfusion
 from clip_al.score.label_noise.estimate import NOISE_MODELS
@@ -84,6 +88,8 @@ RECORDED = (
     "alignment", "scale", "noise_aware", "min_label_probability", "n_neighbors", "exact_up_to",
 )  # fmt: skip
 """Settings that a selection keeps, beside those of the optimizer."""
+COMPARED_BY: Mapping[str, int | None] = {"default": COMPARED, "short": COMPARED, "paper": None}
+"""With how many of its class an image is compared, of presets; None is all."""
 TEMPLATES = {
     "default": "a photo of a {}", "short": "a photo of a {}", "paper": "A photo of {}",
 }  # fmt: skip
@@ -465,18 +471,12 @@ class ClipSelector(BaseEstimator):
             )
         check_text_weight(settings["text_weight"])
         check_number(settings["min_label_probability"], "min_label_probability", low=0.0, high=1.0)
-        settings["exact_up_to"] = self._exact_up_to(settings["n_neighbors"])
+        settings["exact_up_to"] = check_exact_up_to(
+            self.exact_up_to, settings["n_neighbors"], compared=COMPARED_BY[self.preset]
+        )
         if self.random_state is not None:
             check_int(self.random_state, "random_state", smallest=0)
         return settings
-
-    def _exact_up_to(self, n_neighbors: float | None) -> int | None:
-        if self.exact_up_to is None:
-            return None
-        if self.exact_up_to == "auto":
-            exact = self.preset == "paper" or isinstance(n_neighbors, numbers.Integral)
-            return None if exact else COMPARED
-        return check_int(self.exact_up_to, "exact_up_to", smallest=2)
 
     def _class_source(self) -> tuple[Any, Any]:
         """Return class embeddings as given or encoded, and their encoder or model's id."""

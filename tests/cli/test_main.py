@@ -627,6 +627,19 @@ def test_labels_need_the_model_of_the_table(tmp_path: Path) -> None:
     assert "was made by other@1, got mini@" in flat(result)
 
 
+def test_suspects_measure_no_diversity(
+    digits_place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr("clip_al.score.labelled_images.sample_diversity_scores", refuse)
+    out = tmp_path / "suspects.csv"
+    result = run("suspects", digits_place / "table", "--labels", "folders", "-o", out)
+    assert result.exit_code == 0, result.output
+    assert set(MISPLACED) <= set(pd.read_csv(out)["id"])
+
+
 def test_suspects_of_a_selection_and_of_a_table(digits_place: Path, tmp_path: Path) -> None:
     made = run(
         "select", digits_place / "table", "--ratio", 0.3, "--labels", "folders",

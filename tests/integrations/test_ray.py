@@ -334,6 +334,7 @@ SETTINGS = {
     "SDS beside it": {"alpha": 0.0, "n_neighbors": 0.1},
     "none last": {"min_label_probability": 0.0},
     "no SDS": {"alpha": 0.0},
+    "a count, as an array has it": {"n_neighbors": np.int64(4)},
 }
 
 

@@ -49,7 +49,7 @@ from clip_al.integrations.ray.runs import (
 from clip_al.integrations.ray.threshold import repeated_ids
 from clip_al.label.concept_sampling import UNCERTAINTIES
 from clip_al.label.query_inputs import count_labelled, target_vector
-from clip_al.score.alignment_diversity import ALIGNMENTS, COMPARED, neighbors_for_sds
+from clip_al.score.alignment_diversity import ALIGNMENTS, check_exact_up_to, neighbors_for_sds
 from clip_al.score.class_vectors import unit_class_embeddings
 from clip_al.score.label_noise.confusion import LabelConfusion
 from clip_al.score.label_noise.estimate import NOISE_MODELS, estimate_label_noise
@@ -264,7 +264,7 @@ def score(
     alignment: str = "contrastive",
     noise_aware: bool = True,
     n_neighbors: float | None = None,
-    exact_up_to: int | None = COMPARED,
+    exact_up_to: int | str | None = "auto",
     scale: str = "class",
     min_label_probability: float = 0.98,
     alpha: float = 0.3,
@@ -286,9 +286,7 @@ def score(
     alignment, noise_aware, n_neighbors
         As for `ClipSelector`: SDS is measured where `n_neighbors` is given or `alpha` is not 0.
         Where it is not, the embeddings are not shuffled.
-    exact_up_to : int, optional
-        SDS of larger classes is approximated, see `sample_diversity_scores`; None is exact.
-    min_label_probability
+    exact_up_to, min_label_probability
         As for `ClipSelector`.
     alpha : float
         Weight of SDS: the ratio that you will select, as scores know none.
@@ -311,7 +309,7 @@ def score(
         `label_probability` (that it is right), `likeliest` (class), `sds` (where it is measured)
         and `total`, which `select` goes by. To rounding those of `ClipSelector` with
         ``text_weight=1`` and no or the same fitted adapter, up to 20,000 images or with the same
-        `noise`, where no class has more images than `exact_up_to`.
+        `noise`, where no class is larger than `exact_up_to`.
 
     Raises
     ------
@@ -367,16 +365,9 @@ def score(
         min_label_probability=check_number(
             min_label_probability, "min_label_probability", low=0.0, high=1.0
         ),
-        exact_up_to=_checked_exact_up_to(exact_up_to, n_neighbors),
+        exact_up_to=check_exact_up_to(exact_up_to, n_neighbors),
     )
     return map_groups(aligned, "label", len(text_emb_kd), rate)
-
-
-def _checked_exact_up_to(exact_up_to: int | None, n_neighbors: float | None) -> int | None:
-    """Return up to which size classes are compared in whole; a count asks for all of them."""
-    if exact_up_to is None or (exact_up_to == COMPARED and isinstance(n_neighbors, int)):
-        return None
-    return check_int(exact_up_to, "exact_up_to", smallest=2)
 
 
 def label_noise(
