@@ -77,6 +77,11 @@ function(
     lambda w, rng: {"n_neighbors": 0.3, "alpha": 0.5},
 )
 function(
+    "scores.check_exact_up_to",
+    scores.check_exact_up_to,
+    lambda w, rng: {"exact_up_to": 4, "n_neighbors": 0.3, **some(rng, compared=9)},
+)
+function(
     "neighbors.neighbour_count",
     neighbors.neighbour_count,
     lambda w, rng: {"n_neighbors": 3, "n_members": 9, **some(rng, group="class a")},
