@@ -69,6 +69,7 @@ REPORTED = (
     ("satellite", False, 50, 50, 4),
 )  # fmt: skip
 FURTHER = ((10, 10, 7), (0, 20, 6), (50, 50, 5))
+MORE_SPLITS = {("fashion colours", False, 50, 50, 5): 100}  # those of `MORE_SPLITS_OF`
 FIRST_SEED = 1000  # apart from every seed that a choice looked at
 
 
@@ -79,7 +80,9 @@ def cells(size: Size) -> list[Cell]:
     for pool in further_pools():
         settings += [(f"{pool}.npz", tail, *labels) for tail in (False, True) for labels in FURTHER]
     found = []
-    for pool, tail, first, budget, rounds in settings:
+    for setting in settings:
+        pool, tail, first, budget, rounds = setting
+        more = 0 if size == "quick" else MORE_SPLITS.get(setting, 0)
         methods = [*FAST, *(SLOW if pool == "cifar" and size != "quick" else ())]
         methods += [WITH_NAMES] if first == 0 and pool == "cifar" else []
         found += [
@@ -87,7 +90,7 @@ def cells(size: Size) -> list[Cell]:
                 "pool": pool, "long_tailed": tail, "first": first, "budget": budget,
                 "rounds": rounds, "method": method, "seed": FIRST_SEED + seed,
             }
-            for seed in range(n_splits)
+            for seed in range(max(n_splits, more))
             for method in methods
         ]  # fmt: skip
     # Split by split, so that an interrupted run has all settings.

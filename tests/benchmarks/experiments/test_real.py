@@ -105,6 +105,30 @@ def test_the_page_shows_paired_differences(tmp_path):
     assert "own, 4 + 3" in text
 
 
+def test_further_splits_of_a_setting_are_shown_apart(tmp_path):
+    setting = {"pool": "fashion colours", "long_tailed": False, "first": 50, "budget": 50}
+    leads = {"fashion colours": [0.0, 0.01, -0.01, 0.02, 0.02, 0.02], "food": [0.1, 0.1, 0.1]}
+    records = pd.DataFrame(
+        {
+            **cell(method, **{**setting, "pool": pool}, seed=seed),
+            "accuracies": [0.5],
+            "accuracy": 0.5 + (lead if method == real.OURS else 0.0),
+            "late": 0.5,
+        }
+        for pool, each in leads.items()
+        for seed, lead in enumerate(each)
+        for method in (real.OURS, "margin", "Uncertainty Herding")
+    )
+    page = Page(tmp_path, "real", "Real")
+    real.render(records, page)
+    text = page.write().read_text()
+    assert "3 paired splits (fashion colours, 50 + 50: 6)" in text
+    assert "the first 3 splits gave +0.0 ± 2.5" in text
+    assert "these alone give +2.0 ± 0.0" in text
+    found = [c for c in real.cells("standard") if c["pool"] == "fashion colours"]
+    assert len({c["seed"] for c in found}) == 100
+
+
 def test_the_first_batch_is_shown_where_nothing_was_labelled():
     records = pd.DataFrame(
         {
