@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al.arrays.blocks import map_blocks
+from clip_al.arrays.blocks import map_blocks, one_blas_thread
 from clip_al.score.label_noise.kernel import accumulate
 
 N_BINS = 20
@@ -217,13 +217,14 @@ class Likelihood:
         """Return the fit of the highest density found from a start."""
         from scipy.optimize import minimize
 
-        for _ in range(rounds):
-            self.look(x)
-            found = minimize(
-                self.cost, x, jac=True, method="L-BFGS-B", bounds=self.bounds(),
-                options={"maxiter": steps},
-            )  # fmt: skip
-            x = found.x
+        with one_blas_thread():  # set once, not in each of some seventy evaluations
+            for _ in range(rounds):
+                self.look(x)
+                found = minimize(
+                    self.cost, x, jac=True, method="L-BFGS-B", bounds=self.bounds(),
+                    options={"maxiter": steps},
+                )  # fmt: skip
+                x = found.x
         return Fit(
             self.scale_f * x[self.parts[0]], x[self.parts[1]], self.rates(x), self.margin_b,
             self.excess(x), self.kappa, -float(found.fun) * self.s, x,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_al.arrays.blocks import block_rows, map_blocks
+from clip_al.arrays.blocks import block_rows, map_blocks, one_blas_thread
 from clip_al.arrays.checks import check_int, check_number
 from clip_al.arrays.device import host
 from clip_al.arrays.given import array_of
@@ -171,7 +171,8 @@ def _likeliest(difference_sk: NDArray[np.float32]) -> LabelNoise:
     # on either side of CLIP's own temperature find the better one.
     bounds = [tuple(np.log(TEMPERATURES)), UNIFORM_LOGITS]
     starts = [(np.log(temperature), -2.0) for temperature in (0.01, 0.07)]
-    found = [minimize(cost, x, jac=True, method="L-BFGS-B", bounds=bounds) for x in starts]
+    with one_blas_thread():
+        found = [minimize(cost, x, jac=True, method="L-BFGS-B", bounds=bounds) for x in starts]
     best = min(found, key=lambda result: float(result.fun)).x
     return LabelNoise(float(np.exp(best[0])), float(1 / (1 + np.exp(-best[1]))), n_classes)
 
