@@ -35,8 +35,8 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "ClipEncoder": "encode.encoder",
-    "EmbeddingTable": "encode.table",
-    "encode_shard": "encode.table_shards",
+    "EmbeddingTable": "table.embedding_table",
+    "encode_shard": "table.shards",
     "DeviceEmbeddings": "arrays.device",
     "ConceptVocabulary": "concepts.vocabulary",
     "ConceptProfiles": "concepts.profiles",
@@ -150,8 +150,6 @@ if TYPE_CHECKING:
     from clip_al.concepts.profiles import ConceptProfiles, ConceptStatistics
     from clip_al.concepts.vocabulary import ConceptVocabulary
     from clip_al.encode.encoder import ClipEncoder
-    from clip_al.encode.table import EmbeddingTable
-    from clip_al.encode.table_shards import encode_shard
     from clip_al.errors import ClipAlError
     from clip_al.find.copy_groups import Leak, NearDuplicates
     from clip_al.find.near_duplicates import near_duplicates
@@ -180,6 +178,8 @@ if TYPE_CHECKING:
     from clip_al.subset.selection import Selection
     from clip_al.subset.selection_summaries import Comparison, SelectionReport, Suspect
     from clip_al.subset.selector import ClipSelector
+    from clip_al.table.embedding_table import EmbeddingTable
+    from clip_al.table.shards import encode_shard
 
 
 def __getattr__(name: str) -> Any:

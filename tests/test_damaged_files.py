@@ -1,7 +1,7 @@
 """200 damaged files and states, drawn by a seed: each is noticed by our error, or does no harm.
 
 `test_saved_files` flips every place of a file one by one; here several things go wrong at once, as
-on disks and in the hands of people. Tables of embeddings are in `encode/test_table`.
+on disks and in the hands of people. Tables of embeddings are in `tests/table`.
 """
 
 from __future__ import annotations

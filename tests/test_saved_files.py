@@ -20,9 +20,9 @@ import pytest
 from clip_al.adapt.adapter import DatasetAdapter
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.concepts.vocabulary import ConceptVocabulary
-from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
 from clip_al.show.report.write import write_report
+from clip_al.table.embedding_table import EmbeddingTable
 from tests.subset.selections import make as make_selection
 
 

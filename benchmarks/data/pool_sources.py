@@ -18,10 +18,10 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from benchmarks.data.cifar import ARCHIVE, CACHE, CLASSES, cifar_root
-from clip_al.encode.folders import list_images
-from clip_al.encode.images import describe_failure
-from clip_al.encode.pixels import to_rgb
 from clip_al.errors import InvalidInputError, UnreadableImageError
+from clip_al.images.folders import list_images
+from clip_al.images.pixels import to_rgb
+from clip_al.images.sources import describe_failure
 
 CIFAR_SPLITS = {"cifar10": (2500, 5000), "cifar10-seen": (0, 2500)}
 """Which training images of each class: those that the mini model never saw, and the others."""

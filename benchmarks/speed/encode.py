@@ -43,7 +43,7 @@ from benchmarks.harness.environment import (
 from clip_al import ClipEncoder
 from clip_al.encode.clip_models import LoadedClip
 from clip_al.encode.encoder import pixel_loader
-from clip_al.encode.images import image_source
+from clip_al.images.sources import image_source
 
 SIZE = (500, 375)
 BARE = "bare model"

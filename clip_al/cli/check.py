@@ -21,7 +21,7 @@ def check(table: TablePath, as_json: Json = False) -> None:
 
     `clip-al embed` with the same folder encodes what is damaged, and only that.
     """
-    from clip_al.encode.table_checksums import check_table
+    from clip_al.table.checksums import check_table
 
     found = check_table(table)
     fine = found["complete"] and not found["damaged"]

@@ -27,8 +27,8 @@ from clip_al.cli.options import (
 from clip_al.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from clip_al.encode.table import EmbeddingTable
-    from clip_al.encode.table_update import TableChanges
+    from clip_al.table.embedding_table import EmbeddingTable
+    from clip_al.table.update import TableChanges
 
 EMBED_EXAMPLES = """
 Examples:
@@ -153,9 +153,9 @@ def embed(
     Under torchrun each process encodes its share, and the last to finish
     makes the table.
     """
-    from clip_al.encode.table import EmbeddingTable
-    from clip_al.encode.table_shards import Rank, encode_shard
-    from clip_al.encode.table_update import TableChanges
+    from clip_al.table.embedding_table import EmbeddingTable
+    from clip_al.table.shards import Rank, encode_shard
+    from clip_al.table.update import TableChanges
 
     rank = Rank.from_environment()
     if source is not None:

@@ -12,17 +12,17 @@ from clip_al.errors import InvalidInputError, ModelMismatchError
 
 if TYPE_CHECKING:
     from clip_al.encode.encoder import ClipEncoder
-    from clip_al.encode.table import EmbeddingTable
+    from clip_al.table.embedding_table import EmbeddingTable
 
 
 def resolve_images(
     images: str, every: float | None, boxes: Path | None
 ) -> tuple[Any, list[str] | None]:
     """Return images as tables take them, and their ids where these are others."""
-    from clip_al.encode.crops import crop_source
-    from clip_al.encode.parents import parent_codes
-    from clip_al.encode.video import is_video, video_source
     from clip_al.handed_in.image_lists import LIST_ENDINGS, read_image_list
+    from clip_al.images.crops import crop_source
+    from clip_al.images.parents import parent_codes
+    from clip_al.images.video import is_video, video_source
 
     if every is not None and boxes is not None:
         raise InvalidInputError(

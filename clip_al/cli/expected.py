@@ -13,8 +13,8 @@ from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
     from clip_al.cli.head import TrainedHead
-    from clip_al.encode.table import EmbeddingTable
     from clip_al.label.expected.outlook import ExpectedAccuracy
+    from clip_al.table.embedding_table import EmbeddingTable
 
 
 def expect(

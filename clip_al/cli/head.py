@@ -17,9 +17,9 @@ from clip_al.errors import TextPriorWarning
 from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
-    from clip_al.encode.kept_texts import KeptTexts
-    from clip_al.encode.table import EmbeddingTable
     from clip_al.label.head.classifier import ClipClassifier
+    from clip_al.table.embedding_table import EmbeddingTable
+    from clip_al.table.kept_texts import KeptTexts
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from clip_al.errors import InvalidInputError
 from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
-    from clip_al.encode.table import EmbeddingTable
     from clip_al.subset.selection import Selection
     from clip_al.subset.selector import ClipSelector
+    from clip_al.table.embedding_table import EmbeddingTable
 
 TRAIN = "With labels"
 MAX_PAIRS = 5

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from clip_al.concepts.profiles import ConceptProfiles
     from clip_al.concepts.vocabulary import ConceptVocabulary
     from clip_al.encode.encoder import ClipEncoder
-    from clip_al.encode.kept_texts import KeptTexts
-    from clip_al.encode.table import EmbeddingTable
+    from clip_al.table.embedding_table import EmbeddingTable
+    from clip_al.table.kept_texts import KeptTexts
 
 out = Console()
 err = Console(stderr=True)
@@ -169,7 +169,7 @@ def encoder_of(
 
     It encodes each text once, and loads the model only where one is new.
     """
-    from clip_al.encode.kept_texts import WITHOUT_WORDS, KeptTexts
+    from clip_al.table.kept_texts import WITHOUT_WORDS, KeptTexts
 
     if not table.model_id:
         raise InvalidInputError(
@@ -193,7 +193,7 @@ def _model_of(table: EmbeddingTable) -> tuple[str, str | None]:
 
 def open_table(path: Path) -> EmbeddingTable:
     """Open a finished table."""
-    from clip_al.encode.table import EmbeddingTable
+    from clip_al.table.embedding_table import EmbeddingTable
 
     return EmbeddingTable.open(path)
 
@@ -205,7 +205,7 @@ def open_or_embed(
 
     It stays there, so that an interrupted run loses nothing.
     """
-    from clip_al.encode.table import EmbeddingTable
+    from clip_al.table.embedding_table import EmbeddingTable
 
     if (images_or_table / "meta.json").is_file():
         return open_table(images_or_table)

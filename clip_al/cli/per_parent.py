@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from clip_al.arrays.checks import check_int
 from clip_al.cli.picks import Query
-from clip_al.encode.parents import parent_codes
 from clip_al.errors import InvalidInputError
+from clip_al.images.parents import parent_codes
 
 
 def pick_per_parent(

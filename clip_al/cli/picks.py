@@ -17,10 +17,10 @@ from clip_al.progress import progress_bar
 if TYPE_CHECKING:
     from clip_al.cli.head import TrainedHead
     from clip_al.concepts.profiles import ConceptProfiles
-    from clip_al.encode.table import EmbeddingTable
     from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling
     from clip_al.label.coverage_sampling import UncertaintyCoverageSampling
     from clip_al.label.explain import PickExplanation
+    from clip_al.table.embedding_table import EmbeddingTable
 
 
 def check_some_are_left(known: NDArray[np.int64], table: EmbeddingTable) -> None:

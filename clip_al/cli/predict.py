@@ -34,7 +34,7 @@ from clip_al.progress import progress_bar
 if TYPE_CHECKING:
     import pandas as pd
 
-    from clip_al.encode.table import EmbeddingTable
+    from clip_al.table.embedding_table import EmbeddingTable
 
 PREDICT_EXAMPLES = """
 By the names of the classes alone, and with labels, however few:

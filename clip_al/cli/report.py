@@ -121,11 +121,11 @@ def report(
     labels.csv; with labels, they decide on them, which it saves as decisions.csv for
     `clip-al labels apply`.
     """
-    from clip_al.encode.table import EmbeddingTable
     from clip_al.handed_in.read import read_class_names
     from clip_al.show.learning_curves import read_rounds
     from clip_al.show.report.map import METHODS
     from clip_al.show.report.write import write_report
+    from clip_al.table.embedding_table import EmbeddingTable
 
     check_output(output, force)
     check_choice(map_method, METHODS, "--map")

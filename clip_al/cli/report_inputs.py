@@ -14,9 +14,9 @@ from clip_al.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from clip_al.concepts.profiles import ConceptProfiles
-    from clip_al.encode.table import EmbeddingTable
     from clip_al.label.explain import PickExplanation
     from clip_al.subset.selection import Selection
+    from clip_al.table.embedding_table import EmbeddingTable
 
 
 @dataclass

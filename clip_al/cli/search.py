@@ -31,8 +31,8 @@ from clip_al.cli.options import (
 from clip_al.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from clip_al.encode.table import EmbeddingTable
     from clip_al.find.search import Found
+    from clip_al.table.embedding_table import EmbeddingTable
 
 SEARCH_EXAMPLES = """
 Examples:

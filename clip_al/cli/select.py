@@ -49,8 +49,8 @@ from clip_al.errors import InvalidInputError
 from clip_al.subset.quotas import RULES
 
 if TYPE_CHECKING:
-    from clip_al.encode.table import EmbeddingTable
     from clip_al.subset.selection import Selection
+    from clip_al.table.embedding_table import EmbeddingTable
 
 STRATEGIES = ("coverage", "cbd")
 TARGETS = ("uniform", "pool", "uncertain")

@@ -42,9 +42,9 @@ from clip_al.errors import InvalidInputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from clip_al.encode.table import EmbeddingTable
     from clip_al.subset.selection import Selection
     from clip_al.subset.selection_summaries import Suspect
+    from clip_al.table.embedding_table import EmbeddingTable
 
 FOLDERS = "folders"
 SCORE = "score: how well the image fits the class it was given; the lowest first"

@@ -1,1 +1,1 @@
-"""Encode: images and texts become unit-length embeddings; the table on disk and its shards."""
+"""Encode: a CLIP model makes unit-length embeddings of images and texts."""

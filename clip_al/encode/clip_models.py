@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from clip_al.arrays.checks import check_choice
 from clip_al.arrays.device import check_device
-from clip_al.encode.pixels import READING, crop_extreme
 from clip_al.errors import InvalidInputError, InvalidTypeError
+from clip_al.images.pixels import READING, crop_extreme
 from clip_al.mini import MODEL_DIR
 from clip_al.progress import progress_bar
 

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from clip_al.arrays.checks import check_choice, check_count, check_int
 from clip_al.arrays.given import check_flag, listed
 from clip_al.encode.clip_models import LoadedClip
-from clip_al.encode.images import ImageSource, image_source
 from clip_al.errors import (
     CutTextsWarning,
     InvalidInputError,
@@ -28,6 +27,7 @@ from clip_al.errors import (
     UnreadableImageError,
     describe_failures,
 )
+from clip_al.images.sources import ImageSource, image_source
 from clip_al.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class ClipEncoder:
     and copies and pickles leave it behind. Same input, batch size and machine give the same
     bytes. Preprocessing is the model's own (resize, crop, scale), applied to the image as RGB:
     photos are turned upright by their EXIF orientation, transparency is dropped; see
-    `clip_al.encode.pixels.to_rgb`.
+    `clip_al.images.pixels.to_rgb`.
 
     Examples
     --------
@@ -183,7 +183,7 @@ class ClipEncoder:
         Parameters
         ----------
         images : folder, sequence, array or torch Dataset
-            See `clip_al.encode.images.image_source`: a folder (searched recursively, sorted),
+            See `clip_al.images.sources.image_source`: a folder (searched recursively, sorted),
             paths, PIL images, arrays of shape (H, W[, C]), one array of shape (n, H, W[, C]), or a
             Dataset whose items are such images or tuples that begin with one.
         errors : {"raise", "skip"}

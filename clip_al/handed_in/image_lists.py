@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from clip_al.encode.folders import image_extensions
 from clip_al.errors import InvalidInputError
 from clip_al.handed_in.rows import notes_of
 from clip_al.handed_in.tables import TextTable, is_missing, read_table
+from clip_al.images.folders import image_extensions
 
 PATH_NAMES = (
     "path", "filepath", "file_path", "image_path", "url", "filename", "file_name", "file", "image",

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from clip_al.arrays.checks import check_indices, check_probabilities
 from clip_al.arrays.given import check_flag, check_kind
 from clip_al.atomic import as_path
-from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
 from clip_al.handed_in.class_names import encode_given, names_in_file, warn_of_similar
 from clip_al.handed_in.match import (
@@ -54,6 +53,7 @@ from clip_al.handed_in.tables import (
     short,
 )
 from clip_al.label.explain import PickExplanation
+from clip_al.table.embedding_table import EmbeddingTable
 
 FOLDERS = "folders"
 """In place of a file of labels: each image has the name of the folder that it is in."""

@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 
 from clip_al.arrays.blocks import block_rows
 from clip_al.atomic import as_path
-from clip_al.encode.row_file import row_file
-from clip_al.encode.table import EmbeddingTable
-from clip_al.encode.table_files import read_meta
 from clip_al.errors import InvalidInputError, LeftOutWarning, ModelMismatchError, missing_extra
 from clip_al.handed_in.match import ID_NAMES
 from clip_al.handed_in.read import load_npy
 from clip_al.handed_in.tables import read_table
 from clip_al.integrations.frames import list_rows, pyarrow_module
 from clip_al.integrations.parquet import parquet_batches, parquet_files
+from clip_al.table.embedding_table import EmbeddingTable
+from clip_al.table.files import read_meta
+from clip_al.table.row_file import row_file
 
 BATCH_ROWS = 8192
 EMBEDDING_NAMES = (

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al.encode.encoder import ClipEncoder
-from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError, InvalidTypeError, missing_extra
+from clip_al.table.embedding_table import EmbeddingTable
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from clip_al.encode.row_file import row_file
-from clip_al.encode.table import EmbeddingTable
-from clip_al.encode.table_files import read_meta
 from clip_al.errors import InvalidInputError
 from clip_al.integrations.frames import check_columns, list_rows, pyarrow_module
+from clip_al.table.embedding_table import EmbeddingTable
+from clip_al.table.files import read_meta
+from clip_al.table.row_file import row_file
 
 BATCH_ROWS = 8192
 BUFFER_BYTES = 2**20

@@ -40,7 +40,7 @@ from clip_al.subset.quotas import Rule, check_rule
 from clip_al.subset.selection_checks import check_alpha
 
 if TYPE_CHECKING:
-    from clip_al.encode.table import EmbeddingTable
+    from clip_al.table.embedding_table import EmbeddingTable
 
 
 class AlignmentDiversitySampling(BaseEstimator):

@@ -42,7 +42,7 @@ from clip_al.label.query_inputs import (
 )
 
 if TYPE_CHECKING:
-    from clip_al.encode.table import EmbeddingTable
+    from clip_al.table.embedding_table import EmbeddingTable
 
 # Each as a score that is low for the images to label first.
 UNCERTAINTIES = {

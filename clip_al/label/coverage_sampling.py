@@ -34,7 +34,7 @@ from clip_al.label.query_inputs import (
 )
 
 if TYPE_CHECKING:
-    from clip_al.encode.table import EmbeddingTable
+    from clip_al.table.embedding_table import EmbeddingTable
 
 LOGIT_SCALE = 100.0
 """By which CLIP as published multiplies cosines before the softmax; SigLIP by some 117."""

@@ -19,7 +19,7 @@ from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.errors import InvalidInputError, InvalidTypeError
 
 if TYPE_CHECKING:
-    from clip_al.encode.table import EmbeddingTable
+    from clip_al.table.embedding_table import EmbeddingTable
 
 Labelled: TypeAlias = "ConceptProfiles | ConceptCounts | Embeddings | None"
 """What is labelled: its profiles, counts of its concepts, or its embeddings."""

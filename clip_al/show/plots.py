@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from clip_al.arrays.checks import check_choice, check_int
 from clip_al.arrays.given import check_kind
 from clip_al.concepts.profiles import ConceptProfiles
-from clip_al.encode.images import ImageSource, image_source
 from clip_al.errors import InvalidInputError, UnreadableImageError, missing_extra
+from clip_al.images.sources import ImageSource, image_source
 from clip_al.show.learning_curves import read_rounds
 from clip_al.show.plot_inputs import one_line, positions_of, titles_of
 from clip_al.subset.selection import Selection

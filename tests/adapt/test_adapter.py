@@ -17,8 +17,8 @@ from clip_al.adapt import adapter as module
 from clip_al.adapt.adapter import DatasetAdapter
 from clip_al.adapt.cross_fit import CrossFitAdapter
 from clip_al.adapt.losses import LOSSES
-from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError, InvalidTypeError
+from clip_al.table.embedding_table import EmbeddingTable
 from tests.adapt.adapters import D, K, N, make, same, shifted
 from tests.helpers import exactly
 from tests.reference import contents

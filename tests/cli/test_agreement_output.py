@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import LabelAgreementWarning
+from clip_al.table.embedding_table import EmbeddingTable
 from tests.command_line import flat, run
 
 WORDS = ("zero", "one", "two", "three")

@@ -26,10 +26,10 @@ from clip_al.cli.demo import LABEL_FILES, TRAIN_FILES
 from clip_al.cli.main import app
 from clip_al.cli.options import print_json
 from clip_al.encode.encoder import ClipEncoder
-from clip_al.encode.table import EmbeddingTable
 from clip_al.label.query_inputs import TARGETS
 from clip_al.subset.selection import Selection
 from clip_al.subset.selector import PRESETS
+from clip_al.table.embedding_table import EmbeddingTable
 from tests.command_line import run
 
 GROUP = typer.main.get_command(app)

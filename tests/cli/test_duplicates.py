@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clip_al.encode.table import EmbeddingTable
 from clip_al.find.near_duplicates import near_duplicates
+from clip_al.table.embedding_table import EmbeddingTable
 from tests.command_line import flat, run
 from tests.reference import random_unit
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from clip_al.encode.encoder import ClipEncoder
-from clip_al.encode.table import EmbeddingTable
 from clip_al.label.coverage_sampling import UncertaintyCoverageSampling
+from clip_al.table.embedding_table import EmbeddingTable
 from tests.command_line import flat, run
 
 N = 40

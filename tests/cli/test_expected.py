@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from clip_al.cli.main import app
 from clip_al.encode.encoder import ClipEncoder
-from clip_al.encode.table import EmbeddingTable
+from clip_al.table.embedding_table import EmbeddingTable
 
 NAMES = ["digit zero", "digit one", "digit two", "digit three", "digit four"]
 N = 200

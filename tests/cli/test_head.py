@@ -15,12 +15,12 @@ from clip_al.cli.main import app
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.encode.encoder import ClipEncoder
-from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import TextPriorWarning
 from clip_al.label.concept_sampling import CBDMarginSampling
 from clip_al.label.coverage_sampling import UncertaintyCoverageSampling
 from clip_al.label.head.classifier import ClipClassifier
 from clip_al.label.uncertainty import margin
+from clip_al.table.embedding_table import EmbeddingTable
 
 NAMES = ["digit zero", "digit one", "digit two", "digit three", "digit four"]
 N = 200

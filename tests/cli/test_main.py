@@ -18,11 +18,11 @@ from sklearn.datasets import load_digits
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.concepts.vocabulary import DEFAULT_TEMPLATES, ConceptVocabulary
 from clip_al.encode.encoder import ClipEncoder
-from clip_al.encode.table import EmbeddingTable
 from clip_al.label.concept_sampling import CBDMarginSampling, CBDSampling
 from clip_al.label.coverage_sampling import UncertaintyCoverageSampling
 from clip_al.subset.selection import Selection
 from clip_al.subset.selector import ClipSelector
+from clip_al.table.embedding_table import EmbeddingTable
 from tests.command_line import flat, run
 
 N_IMAGES = 24

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from clip_al.encode.encoder import ClipEncoder
-from clip_al.encode.parents import parent_of
-from clip_al.encode.table import EmbeddingTable
+from clip_al.images.parents import parent_of
+from clip_al.table.embedding_table import EmbeddingTable
 from tests.command_line import flat, run
 
 N_VIDEOS, N_FRAMES = 6, 10

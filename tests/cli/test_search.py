@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from clip_al.encode.table import EmbeddingTable
 from clip_al.find.search import search
 from clip_al.subset.selection import Selection
+from clip_al.table.embedding_table import EmbeddingTable
 from tests.command_line import flat, run
 from tests.reference import random_unit
 

@@ -12,8 +12,8 @@ from sklearn.datasets import load_digits
 
 from clip_al.encode.clip_models import LoadedClip
 from clip_al.encode.encoder import ClipEncoder
-from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import KeptTextsWarning
+from clip_al.table.embedding_table import EmbeddingTable
 from tests.command_line import flat, run
 
 NAMES = ["zero", "one", "two"]

@@ -15,8 +15,8 @@ from typer.testing import Result
 import clip_al.cli.options
 from clip_al.cli.main import app
 from clip_al.cli.wording import PARAMETERS, in_own_words, of_the_system
-from clip_al.encode.table import EmbeddingTable
 from clip_al.subset.selection import Selection
+from clip_al.table.embedding_table import EmbeddingTable
 from tests.command_line import run
 
 PYTHON = re.compile(

@@ -22,10 +22,10 @@ from clip_al.arrays.blocks import unit_block
 from clip_al.cli.main import app
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.concepts.vocabulary import DEFAULT_TEMPLATES, ConceptVocabulary
-from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import ModelMismatchError
 from clip_al.label.coverage_sampling import UncertaintyCoverageSampling, zero_shot
 from clip_al.label.head.classifier import ClipClassifier
+from clip_al.table.embedding_table import EmbeddingTable
 from tests.encode.checkpoints import (
     CLIP_SCALE,
     SIGLIP_BIAS,

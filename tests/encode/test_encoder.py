@@ -19,7 +19,6 @@ from torch.utils.data import Dataset
 
 import clip_al.encode.clip_models as models_module
 from clip_al import ClipEncoder
-from clip_al.encode.images import image_source
 from clip_al.errors import (
     CutTextsWarning,
     InvalidInputError,
@@ -27,7 +26,8 @@ from clip_al.errors import (
     SkippedImagesWarning,
     UnreadableImageError,
 )
-from tests.encode.tiny_clip import MERGES, write_tiny_clip
+from clip_al.images.sources import image_source
+from tests.tiny_clip import MERGES, write_tiny_clip
 
 
 @pytest.fixture(scope="module")

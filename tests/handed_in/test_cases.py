@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError, SimilarNamesWarning
 from clip_al.handed_in.read import (
     read_class_names,
@@ -26,6 +25,7 @@ from clip_al.handed_in.read import (
     read_picks,
     read_probabilities,
 )
+from clip_al.table.embedding_table import EmbeddingTable
 
 IDS = [f"{name}/{i}.jpg" for name in ("cat", "dog") for i in range(1, 7)]
 BACKWARDS = IDS[::-1]

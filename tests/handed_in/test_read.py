@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
 from clip_al.handed_in.read import (
     LabelsRead,
@@ -18,6 +17,7 @@ from clip_al.handed_in.read import (
     read_labels,
     read_probabilities,
 )
+from clip_al.table.embedding_table import EmbeddingTable
 
 IDS = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
 EXPECTED = [1, 0, 1, 1]  # dog, cat, dog, dog

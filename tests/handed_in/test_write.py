@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
 from clip_al.handed_in.read import read_indices, read_labels, read_picks
 from clip_al.handed_in.write import suspect_frame, write_picks, write_subset, write_suspects
 from clip_al.label.explain import PickExplanation
 from clip_al.subset.selection import Selection
+from clip_al.table.embedding_table import EmbeddingTable
 
 IDS = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
 EXPECTED = [1, 0, 1, 1]  # dog, cat, dog, dog

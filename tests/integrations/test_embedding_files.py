@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import (
     InvalidInputError,
     LeftOutWarning,
@@ -21,6 +20,7 @@ from clip_al.errors import (
     ModelMismatchError,
 )
 from clip_al.integrations.embedding_files import table_from_file
+from clip_al.table.embedding_table import EmbeddingTable
 
 N, D = 50, 6
 IDS = [f"p{i:02d}.jpg" for i in range(N)]

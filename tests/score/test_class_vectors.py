@@ -7,7 +7,6 @@ import re
 import numpy as np
 import pytest
 
-from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError, InvalidTypeError, ModelMismatchError
 from clip_al.score.class_vectors import (
     TEXT_WEIGHTS,
@@ -17,6 +16,7 @@ from clip_al.score.class_vectors import (
     check_text_weight,
     unit_class_embeddings,
 )
+from clip_al.table.embedding_table import EmbeddingTable
 from tests.reference import contents, random_unit
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
 from clip_al.handed_in.decisions import apply_decisions
 from clip_al.handed_in.read import read_labelled
 from clip_al.show.report.marking import check_marking, describe_marking
 from clip_al.show.report.write import write_report
 from clip_al.subset.selection import Selection
+from clip_al.table.embedding_table import EmbeddingTable
 from tests.command_line import flat, run
 from tests.show.report_inputs import N_IMAGES, digit_selection, digits, hostile_ids, write_images
 

@@ -16,8 +16,6 @@ from PIL import Image
 
 from clip_al.concepts.profiles import ConceptProfiles
 from clip_al.concepts.vocabulary import ConceptVocabulary
-from clip_al.encode.images import image_source
-from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import (
     InvalidInputError,
     InvalidTypeError,
@@ -25,6 +23,7 @@ from clip_al.errors import (
     SkippedImagesWarning,
     UnreadableImageError,
 )
+from clip_al.images.sources import image_source
 from clip_al.label.concept_sampling import CBDSampling
 from clip_al.label.explain import explain_picks
 from clip_al.show.report.data import (
@@ -41,6 +40,7 @@ from clip_al.show.report.shares import describe_coverage
 from clip_al.show.report.thumbnails import SIZES, make_thumbnails
 from clip_al.show.report.write import write_report
 from clip_al.subset.selection import Selection
+from clip_al.table.embedding_table import EmbeddingTable
 from tests.command_line import flat, run
 from tests.show.report_inputs import (
     CLASSES,

@@ -25,13 +25,13 @@ from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import ConceptProfiles, ConceptStatistics, concept_directions
 from clip_al.concepts.vocabulary import ConceptVocabulary
 from clip_al.encode.encoder import ClipEncoder
-from clip_al.encode.pixels import open_image
 from clip_al.errors import (
     InvalidInputError,
     SkippedImagesWarning,
     UnreadableImageError,
     describe_failures,
 )
+from clip_al.images.pixels import open_image
 from clip_al.integrations.ray.threshold import Bounds, Extent, Keys, sort_keys
 from clip_al.label.concept_sampling import UNCERTAINTIES
 from clip_al.label.greedy import pick_diverse

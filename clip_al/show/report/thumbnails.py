@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clip_al.arrays.checks import check_choice
-from clip_al.encode.images import ImageSource, image_source
-from clip_al.encode.pixels import open_image, to_rgb
 from clip_al.errors import (
     InvalidInputError,
     SkippedImagesWarning,
     UnreadableImageError,
     describe_failures,
 )
+from clip_al.images.pixels import open_image, to_rgb
+from clip_al.images.sources import ImageSource, image_source
 
 MAX_BYTES = 15_000_000
 """Of all pictures before base64, which makes 20 MB of them."""

@@ -1,0 +1,1 @@
+"""Table: the embeddings on disk, with their ids; built, followed, checked and repaired."""
