@@ -22,7 +22,7 @@ from sklearn.preprocessing import normalize
 
 from benchmarks.baselines.tasks import TrainingTask
 from benchmarks.experiments.ablation_page import PRINTED_THETA, render
-from benchmarks.harness.cells import Cell, Experiment, Options, Size, Values
+from benchmarks.harness.cells import BRIEF, Cell, Experiment, Options, Size, Values
 from benchmarks.training.subsets import (
     Condition,
     Proxy,
@@ -365,6 +365,7 @@ def cost_s(cell: Cell) -> float:
 EXPERIMENT = Experiment(
     name="ablation",
     title="Parts of the selection: adapter, terms, texts, descent",
+    regime=BRIEF,
     cells=cells,
     run=run,
     render=render,

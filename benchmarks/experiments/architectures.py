@@ -20,7 +20,7 @@ from benchmarks.experiments.subset_pages import (
     prepare,
     verdict_table,
 )
-from benchmarks.harness.cells import Cell, Experiment, Size
+from benchmarks.harness.cells import BRIEF, Cell, Experiment, Size
 from benchmarks.harness.pages import Page, spread_table
 from benchmarks.harness.paired import compare
 from benchmarks.training.subsets import ALL, FULL, QUICK, run_cell, spelled_out
@@ -126,6 +126,7 @@ def gain_plot(records: pd.DataFrame) -> Figure:
 EXPERIMENT = Experiment(
     name="architectures",
     title="Other networks trained on the same subsets",
+    regime=BRIEF,
     cells=cells,
     run=run_cell,
     render=render,

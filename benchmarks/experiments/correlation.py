@@ -44,7 +44,7 @@ from benchmarks.experiments.correlation_page import (
     render,
     yardstick_name,
 )
-from benchmarks.harness.cells import Cell, Experiment, Options, Size, Values
+from benchmarks.harness.cells import UNTRAINED, Cell, Experiment, Options, Size, Values
 from benchmarks.harness.environment import time_in_turns
 from clip_al import ConceptProfiles, concept_diversity, geometric_diversity
 from clip_al.concepts.diversity import spectral_diversity
@@ -210,6 +210,7 @@ def cost_s(cell: Cell) -> float:
 EXPERIMENT = Experiment(
     name="correlation",
     title="Concept-Based Diversity against Geometric Diversity",
+    regime=UNTRAINED,
     cells=cells,
     run=run,
     render=render,

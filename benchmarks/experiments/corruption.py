@@ -17,7 +17,7 @@ from benchmarks.experiments.subset_pages import (
     prepare,
     verdict_table,
 )
-from benchmarks.harness.cells import Cell, Experiment, Size
+from benchmarks.harness.cells import BRIEF, Cell, Experiment, Size
 from benchmarks.harness.pages import Page, line_plot, spread_table
 from benchmarks.training.subsets import FULL, QUICK, run_cell, spelled_out
 
@@ -113,6 +113,7 @@ def _render_plots(table: pd.DataFrame, page: Page) -> None:
 EXPERIMENT = Experiment(
     name="corruption",
     title="Corrupted images",
+    regime=BRIEF,
     cells=cells,
     run=run_cell,
     render=render,

@@ -21,7 +21,7 @@ from benchmarks.data.pools import embed_images, load_pool
 from benchmarks.data.vocabularies import GENERAL, vocabulary_of
 from benchmarks.experiments.cost_page import CHOOSE, ENCODE, LABEL, RATIO, render
 from benchmarks.experiments.cost_timing import timed, timed_choice, warm_up
-from benchmarks.harness.cells import Cell, Experiment, Options, Size, Values
+from benchmarks.harness.cells import BRIEF, Cell, Experiment, Options, Size, Values
 from benchmarks.training.networks import Network, make_network
 from benchmarks.training.subsets import (
     ALL,
@@ -292,6 +292,7 @@ def cost_s(cell: Cell) -> float:
 EXPERIMENT = Experiment(
     name="cost",
     title="What a choice costs, and what it is worth",
+    regime=BRIEF,
     cells=cells,
     run=run,
     render=render,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from benchmarks.data.class_text_pools import load_text_pool
 from benchmarks.data.pools import embed_images, encoder_of, load_pool
 from benchmarks.data.real_clip import load_real_pool
-from benchmarks.harness.cells import Cell, Experiment, Options, Size, Values
+from benchmarks.harness.cells import ON_EMBEDDINGS, Cell, Experiment, Options, Size, Values
 from benchmarks.harness.pages import Page
 from clip_al import ClipClassifier, UncertaintyCoverageSampling
 from clip_al.errors import TextPriorWarning
@@ -327,6 +327,7 @@ def _stop(run: pd.DataFrame, gains: pd.Series, worth: float) -> tuple[float, flo
 EXPERIMENT = Experiment(
     name="expected_accuracy",
     title="The accuracy to expect",
+    regime=ON_EMBEDDINGS,
     cells=cells,
     run=run,
     render=render,

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.baselines.tasks import Indices
 from benchmarks.baselines.to_label import TO_LABEL
 from benchmarks.experiments.fine_tuning_page import render
-from benchmarks.harness.cells import Cell, Experiment, Options, Size, Values
+from benchmarks.harness.cells import FINE_TUNED, Cell, Experiment, Options, Size, Values
 from benchmarks.training.labelling import (
     ALONE,
     BLIND,
@@ -209,6 +209,7 @@ def cost_s(cell: Cell) -> float:
 EXPERIMENT = Experiment(
     name="fine_tuning",
     title="Fine-tuning a network on what was picked",
+    regime=FINE_TUNED,
     cells=cells,
     run=run,
     render=render,

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, TensorDataset
 
 from benchmarks.data.pools import Pool, embed_images
-from benchmarks.harness.cells import Cell, Experiment, Options, Size, Values
+from benchmarks.harness.cells import FINE_TUNED, Cell, Experiment, Options, Size, Values
 from benchmarks.harness.pages import Page, comparison_table, line_plot, spread_table
 from benchmarks.training.labelling import (
     OURS,
@@ -286,6 +286,7 @@ def cost_s(cell: Cell) -> float:
 EXPERIMENT = Experiment(
     name="forgetting",
     title="What fine-tuning forgets",
+    regime=FINE_TUNED,
     cells=cells,
     run=run,
     render=render,

@@ -23,7 +23,7 @@ from benchmarks.baselines.heads import (
     tuned_logistic_regression,
 )
 from benchmarks.data.class_text_pools import TEXT_POOLS, TextPool, load_text_pool
-from benchmarks.harness.cells import Cell, Experiment, Options, Size, Values
+from benchmarks.harness.cells import ON_EMBEDDINGS, Cell, Experiment, Options, Size, Values
 from benchmarks.harness.pages import Page, spread
 from clip_al import ClipClassifier
 from clip_al.errors import TextPriorWarning
@@ -208,6 +208,7 @@ def interval(gaps: NDArray[Any]) -> str:
 EXPERIMENT = Experiment(
     name="heads",
     title="Heads on CLIP embeddings",
+    regime=ON_EMBEDDINGS,
     cells=cells,
     run=run,
     render=render,

@@ -29,7 +29,15 @@ from benchmarks.data.cifar import CLASSES, data_folder
 from benchmarks.data.label_flips import flip_labels
 from benchmarks.data.pools import _draw, embed_classes, embed_images, load_pool
 from benchmarks.data.real_clip import load_real_pool
-from benchmarks.harness.cells import Cell, Experiment, Options, Size, UnavailableError, Values
+from benchmarks.harness.cells import (
+    UNTRAINED,
+    Cell,
+    Experiment,
+    Options,
+    Size,
+    UnavailableError,
+    Values,
+)
 from benchmarks.harness.pages import Page, spread_table
 from clip_al import ClipEncoder
 from clip_al.score.alignment_diversity import label_log_probabilities
@@ -356,6 +364,7 @@ def cost_s(cell: Cell) -> float:
 EXPERIMENT = Experiment(
     name="label_noise",
     title="How wrong the labels are",
+    regime=UNTRAINED,
     cells=cells,
     run=run,
     render=render,

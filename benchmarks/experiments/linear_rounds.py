@@ -37,7 +37,7 @@ from benchmarks.data.vocabularies import (
     vocabulary_of,
 )
 from benchmarks.experiments.linear_rounds_page import BASELINES, render
-from benchmarks.harness.cells import Cell, Experiment, Options, Size, Values
+from benchmarks.harness.cells import ON_EMBEDDINGS, Cell, Experiment, Options, Size, Values
 from benchmarks.training.labelling import OURS, RANDOM_WORDS, spelled_out
 from clip_al import (
     AlignmentDiversitySampling,
@@ -302,6 +302,7 @@ def cost_s(cell: Cell) -> float:
 EXPERIMENT = Experiment(
     name="linear_rounds",
     title="Labelling in rounds: a linear head on CLIP embeddings",
+    regime=ON_EMBEDDINGS,
     cells=cells,
     run=run,
     render=render,

@@ -24,7 +24,15 @@ from sklearn.preprocessing import normalize
 
 from benchmarks.data.cifar import data_folder
 from benchmarks.data.real_clip import load_real_pool
-from benchmarks.harness.cells import Cell, Experiment, Options, Size, UnavailableError, Values
+from benchmarks.harness.cells import (
+    UNTRAINED,
+    Cell,
+    Experiment,
+    Options,
+    Size,
+    UnavailableError,
+    Values,
+)
 from benchmarks.harness.pages import Page
 from clip_al import ConceptProfiles, ConceptVocabulary
 from clip_al.concepts.profiles import SIMILARITIES
@@ -280,6 +288,7 @@ def _percent(rows: pd.DataFrame, titles: dict[str, str]) -> pd.DataFrame:
 EXPERIMENT = Experiment(
     name="naming",
     title="What profiles name",
+    regime=UNTRAINED,
     cells=cells,
     run=run,
     render=render,

@@ -16,7 +16,7 @@ import pandas as pd
 
 from benchmarks.baselines.tasks import Indices
 from benchmarks.baselines.to_train import TO_TRAIN
-from benchmarks.harness.cells import Cell, Experiment, Options, Size, Values
+from benchmarks.harness.cells import UNTRAINED, Cell, Experiment, Options, Size, Values
 from benchmarks.harness.pages import Page, comparison_table, line_plot, spread_table
 from benchmarks.training.subsets import (
     OURS,
@@ -266,6 +266,7 @@ def cost_s(cell: Cell) -> float:
 EXPERIMENT = Experiment(
     name="noise_left",
     title="Wrong labels left in the subset",
+    regime=UNTRAINED,
     cells=cells,
     run=run,
     render=render,

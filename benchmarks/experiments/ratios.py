@@ -22,7 +22,7 @@ from benchmarks.experiments.subset_pages import (
     prepare,
     verdict_table,
 )
-from benchmarks.harness.cells import Cell, Experiment, Size
+from benchmarks.harness.cells import BRIEF, Cell, Experiment, Size
 from benchmarks.harness.pages import Page, line_plot, spread_table
 from benchmarks.training.subsets import ALL, FULL, OURS, QUICK, run_cell, spelled_out
 
@@ -189,6 +189,7 @@ def _render_differences(part: pd.DataFrame, page: Page) -> None:
 EXPERIMENT = Experiment(
     name="ratios",
     title="Accuracy against the share of images kept",
+    regime=BRIEF,
     cells=cells,
     run=run_cell,
     render=render,

@@ -32,7 +32,15 @@ from benchmarks.data.real_clip import (
     split,
 )
 from benchmarks.experiments.real_page import render
-from benchmarks.harness.cells import Cell, Experiment, Options, Size, UnavailableError, Values
+from benchmarks.harness.cells import (
+    ON_EMBEDDINGS,
+    Cell,
+    Experiment,
+    Options,
+    Size,
+    UnavailableError,
+    Values,
+)
 from clip_al import CBDMarginSampling, ConceptVocabulary
 from clip_al.label.coverage_sampling import UncertaintyCoverageSampling
 from clip_al.label.uncertainty import margin
@@ -233,6 +241,7 @@ def _directions(d: int) -> NDArray[np.float32]:
 EXPERIMENT = Experiment(
     name="real",
     title="Labelling in rounds on genuine CLIP embeddings",
+    regime=ON_EMBEDDINGS,
     cells=cells,
     run=run,
     render=render,

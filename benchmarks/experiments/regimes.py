@@ -284,6 +284,7 @@ def _interval(gain: NDArray[np.float64]) -> str:
 EXPERIMENT = Experiment(
     name="regimes",
     title="What to train on, by what is trained",
+    regime="each of those that the page names",
     cells=cells,
     run=run,
     render=render,

@@ -14,7 +14,7 @@ import pandas as pd
 from benchmarks.data.vocabularies import CONTROL, CONTROL_AGAIN, GENERAL, GENOME
 from benchmarks.experiments.stability_picks import FACTOR, Batches, Strategy, pick_overlap
 from benchmarks.experiments.stability_views import Setting, View, overlaps
-from benchmarks.harness.cells import Cell, Experiment, Options, Size, Values
+from benchmarks.harness.cells import UNTRAINED, Cell, Experiment, Options, Size, Values
 from benchmarks.harness.pages import Page, line_plot, spread
 from benchmarks.training.subsets import OURS, Condition, fields_of, spelled_out
 
@@ -207,6 +207,7 @@ def cost_s(cell: Cell) -> float:
 EXPERIMENT = Experiment(
     name="stability",
     title="Stability of the selection",
+    regime=UNTRAINED,
     cells=cells,
     run=run,
     render=render,

@@ -68,6 +68,15 @@ class Options:
         return self.model if self.pretrained is None else f"{self.model}/{self.pretrained}"
 
 
+UNTRAINED = "nothing is trained on what is chosen"
+ON_EMBEDDINGS = "a classifier on the embeddings, to the end"
+FINE_TUNED = "a network, fine-tuned for some dozens of batches in each round"
+BRIEF = (
+    "a network from random weights, for a few hundred batches without augmentation: far from the "
+    "end, where the easiest images win"
+)
+
+
 @dataclass(frozen=True)
 class Experiment:
     """What is measured, at which sizes, and how the outcome is shown.
@@ -78,6 +87,9 @@ class Experiment:
         Name of the module in `benchmarks.experiments` and of the page.
     title : str
         Heading of the page.
+    regime : str
+        What is trained on what is chosen, and how far: a subset that is best for one training
+        is not for another.
     cells : callable
         Size → cells, those that share state next to each other.
     run : callable
@@ -93,6 +105,7 @@ class Experiment:
 
     name: str
     title: str
+    regime: str
     cells: Callable[[Size], list[Cell]]
     run: Callable[[Cell, Options], Values]
     render: Callable[[pd.DataFrame, Page], None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import types
 
+import pandas as pd
 import pytest
 
 from benchmarks import run
@@ -23,7 +24,8 @@ def toy(monkeypatch):
         page.text(f"The mean is {records['score'].mean():.2f}.")
 
     experiment = Experiment(
-        "toy", "A toy", lambda size: [{"seed": s} for s in range(2 if size == "quick" else 4)],
+        "toy", "A toy", "nothing",
+        lambda size: [{"seed": s} for s in range(2 if size == "quick" else 4)],
         measure, render,
     )  # fmt: skip
     name = "benchmarks.experiments.toy"
@@ -43,7 +45,23 @@ def test_a_page_is_made_of_what_was_run(toy, tmp_path):
     assert "# A toy\n\nThe mean is 0.05." in text
     assert "`python -m benchmarks.run toy --quick`" in text
     assert "2 of 2 cells" in text
+    assert "What is trained: nothing.\n" in text
     assert "Incomplete" not in text
+
+
+def test_what_all_images_give_is_said_by_condition():
+    records = pd.DataFrame(
+        {
+            "method": ["all", "all", "all", "random"],
+            "network": ["resnet", "resnet", "vit", "vit"],
+            "noise": [0.0, 0.0, 0.2, 0.2],
+            "accuracy": [0.5, 0.6, 0.4, 0.1],
+        }
+    )
+    said = run.on_all_images(records)
+    assert "resnet, 0 % of the labels wrong: 55.0 %; vit, 20 % of the labels wrong: 40.0 %." in said
+    assert run.on_all_images(records[records["method"] == "random"]) == ""
+    assert run.on_all_images(records[["noise"]]) == ""
 
 
 def test_a_larger_size_runs_what_is_missing_only(toy, tmp_path):

@@ -27,7 +27,7 @@ CELLS = [{"method": m, "seed": s} for s in (0, 1) for m in ("a", "b")]
 
 
 def make(run, cells=CELLS):
-    return Experiment("toy", "Toy", lambda size: cells, run, lambda records, page: None)
+    return Experiment("toy", "Toy", "nothing", lambda size: cells, run, lambda records, page: None)
 
 
 @pytest.fixture
