@@ -254,14 +254,12 @@ def report_failures(folder: Path, source: ImageSource, unread: Failures, errors:
 
 
 def _levels_to_caller() -> int:
-    """Return how far up the first caller outside of the making of tables is."""
+    """Return how far up the first caller outside of this package is."""
     import inspect
 
-    ours = {"table_build.py", "table.py", "table_shards.py"}
     here = Path(__file__).parent
     for level, frame in enumerate(inspect.stack(0)[1:], start=1):
-        path = Path(frame.filename)
-        if path.parent != here or path.name not in ours:
+        if Path(frame.filename).parent != here:
             return level
     return 2
 

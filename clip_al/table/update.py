@@ -1,6 +1,6 @@
 """What a finished table needs to be that of its images as they are now: new, changed, damaged.
 
-Nothing is written here; `table_build` carries it out.
+Nothing is written here; `build` carries it out.
 """
 
 from __future__ import annotations
