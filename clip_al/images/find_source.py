@@ -1,4 +1,4 @@
-"""Where images come from: folders, lists and memory as `images`, archives and URLs besides."""
+"""Where images come from: folders, lists and memory as `sources`, archives and URLs besides."""
 
 from __future__ import annotations
 
