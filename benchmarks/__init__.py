@@ -1,7 +1,7 @@
 """Measurements: speed beside peers, and both papers' experiments with every baseline.
 
     python -m benchmarks.run EXPERIMENT|all     a page of docs/results, or all
-    python -m benchmarks.speed.query            likewise scale, selection, sampler, encode, …
+    python -m benchmarks.speed.query            likewise scale, selection, sampler, encode, start, …
     python -m benchmarks.training.fine_tune     a selection through plain torch and through modAL
     python -m benchmarks.train_mini             how the mini model is made, and its figures
 

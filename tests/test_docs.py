@@ -53,6 +53,8 @@ NOT_RUN = {
 }
 # Pages that find the photos embedded.
 BEGIN_WITH_TABLE = {"find", "report"}
+# Pages that begin in an empty folder.
+BEGIN_EMPTY = {"index"}
 
 
 class Block(NamedTuple):
@@ -232,10 +234,13 @@ QUICK = {"own-embeddings"}
     [page if page.stem in QUICK else pytest.param(page, marks=pytest.mark.slow) for page in PAGES],
     ids=lambda page: page.stem,
 )
-def test_page_runs(page: Path, here: Path, embedded: Path) -> None:
+def test_page_runs(page: Path, here: Path, embedded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = page.read_text(encoding="utf-8")
     if page.stem in BEGIN_WITH_TABLE:
         shutil.copytree(embedded, here / "photos.table")
+    if page.stem in BEGIN_EMPTY:
+        (here / "empty").mkdir()
+        monkeypatch.chdir(here / "empty")
     n_run, n_marked = run_page(text, str(page))
     assert n_run + n_marked == sum(block.kind != "output" for block in read_blocks(text))
     assert n_marked == NOT_RUN.get(page.stem, 0)
