@@ -163,7 +163,8 @@ def draw_report(path: Path) -> None:
         page.locator("#concepts").scroll_into_view_if_needed()  # charts are drawn when seen
         page.wait_for_timeout(3000)
         page.evaluate("scrollTo(0, 0)")
-        area = {"x": 0, "y": 0, "width": 1200, "height": 1580}
+        concepts = page.locator("#concepts").bounding_box()
+        area = {"x": 0, "y": 0, "width": 1200, "height": concepts["y"] + concepts["height"]}
         page.screenshot(path=path, full_page=True, clip=area)
         browser.close()
     with Image.open(path) as picture:
