@@ -299,6 +299,33 @@ def test_links_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def anchors_of(page: Path) -> set[str]:
+    """Return what mkdocs calls the headings of a page."""
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    found = set()
+    for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
+        words = re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", heading).replace("`", "").lower()
+        found.add(re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", words).strip()))
+    return found
+
+
+def test_links_lead_to_headings() -> None:
+    seen = 0
+    for page in PAGES:
+        links = re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", page.read_text(encoding="utf-8"))
+        for target, anchor in links:
+            to = page.parent / target if target else page
+            assert anchor in anchors_of(to), f"{page.name} links to {target}#{anchor}"
+            seen += 1
+    assert seen > 10
+
+
+def test_anchors_of_headings(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# One `two`, [three](x.md) - 4.\n\n```sh\n# no heading\n```\n")
+    assert anchors_of(page) == {"one-two-three-4"}
+
+
 def test_architecture_names_every_module_and_only_files_that_exist() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     package = ROOT / "clip_al"
