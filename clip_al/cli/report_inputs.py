@@ -64,6 +64,12 @@ def read_selection(
         )
     read, picks, scores = read_picks(path, table)
     note(path, read.how)
+    if not len(read.indices):
+        raise InvalidInputError(
+            f"{path} must name at least one image to show; it has none. There is nothing to look "
+            "at: where it is of `clip-al suspects`, no label looks wrong. Give the table itself to "
+            "see a sample of it."
+        )
     selection = _select_rows(read.indices, table, labels, classes, picks=path.name)
     if labels is not None and "score" in scores:
         likelier = read_likelier(path, selection.class_names or ())

@@ -111,6 +111,10 @@ def _balance(what: str, counts: pd.DataFrame) -> str:
 def _suspects(selection: Any) -> str:
     if not {"label_score", "sas"} & set(selection.scores):
         return ""
+    worst = selection.suspects(min(N_SUSPECTS, selection.n_images))
+    doubtful = [s for s in worst if s.likeliest is None or s.likeliest != s.given]
+    if not doubtful:
+        return "<p>No label is less likely than another class of its image.</p>"
     rows = [
         (
             str(suspect.index),
@@ -120,7 +124,7 @@ def _suspects(selection: Any) -> str:
             ),
             f"{suspect.score:.2f}",
         )
-        for suspect in selection.suspects(min(N_SUSPECTS, selection.n_images))
+        for suspect in doubtful
     ]
     return table(("likeliest mislabelled", "id", "given", "likelier", "score"), rows)
 

@@ -640,6 +640,18 @@ def test_suspects_measure_no_diversity(
     assert set(MISPLACED) <= set(pd.read_csv(out)["id"])
 
 
+def test_a_report_of_no_suspects_says_that_there_is_nothing_to_look_at(
+    digits_place: Path, tmp_path: Path
+) -> None:
+    none = tmp_path / "suspects.csv"
+    none.write_text("index,id,given,likelier,score,decision\n")
+    result = run("report", none, "--table", digits_place / "table", "-o", tmp_path / "page.html")
+    assert result.exit_code == 2
+    assert "suspects.csv must name at least one image to show; it has none." in flat(result)
+    assert "no label looks wrong" in flat(result)
+    assert not (tmp_path / "page.html").exists()
+
+
 def test_suspects_of_a_selection_and_of_a_table(digits_place: Path, tmp_path: Path) -> None:
     made = run(
         "select", digits_place / "table", "--ratio", 0.3, "--labels", "folders",

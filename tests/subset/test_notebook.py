@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -97,6 +98,17 @@ def test_a_selection_shows_balance_suspects_and_settings():
     assert "group before after kept day 4 2 50.0% night 2 1 50.0%" in shown
     assert "likeliest mislabelled id given likelier score 4 e.jpg dog ox -5.00" in shown
     assert "Settings model toy ratio 0.5 seed 0" in shown
+
+
+def test_labels_that_are_likeliest_are_no_suspects():
+    shown = words(made_of(likeliest=list(make().labels))._repr_html_())
+    assert "No label is less likely than another class of its image." in shown
+    assert "mislabelled" not in shown
+
+
+def made_of(**scores):
+    made = make()
+    return replace(made, scores={**made.scores, **{k: np.array(v) for k, v in scores.items()}})
 
 
 def test_a_bare_selection_shows_itself():
