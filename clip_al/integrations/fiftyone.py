@@ -1,4 +1,4 @@
-"""FiftyOne: a selection or a batch to label as fields, tags and a view; tags back as positions.
+"""FiftyOne: selections and batches as fields, tags and views; tags and labels back.
 
 Samples are found by one of their fields, ``filepath`` by default, so the paths of an
 `EmbeddingTable` fit. fiftyone is imported on first use.
@@ -7,7 +7,7 @@ Samples are found by one of their fields, ``filepath`` by default, so the paths 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.checks import check_indices
 from clip_al.errors import InvalidInputError, InvalidTypeError, missing_extra
+from clip_al.integrations.annotations import Annotations, PreLabel
+from clip_al.integrations.fiftyone_files import GROUND_TRUTH, ID, PREDICTION, settle_samples
 
 if TYPE_CHECKING:
     from fiftyone import Dataset, DatasetView
@@ -89,6 +91,7 @@ def add_picks(
     names: Sequence[str],
     *,
     explanations: Sequence[PickExplanation] | None = None,
+    columns: Mapping[str, Sequence[Any]] | None = None,
     field: str = "filepath",
     tag: str = "to label",
     prefix: str = "clip_al_",
@@ -104,6 +107,8 @@ def add_picks(
         What `field` holds for each image of the pool.
     explanations : sequence of PickExplanation, optional
         What `strategy.explain(indices, pool)` returned.
+    columns : mapping of str to sequence, optional
+        More fields, of text or numbers, one entry for each pick.
     dataset, field, tag, prefix, overwrite
         As for `add_selection`; the fields are ``rank``, from 1, ``concepts`` and ``added``.
 
@@ -118,17 +123,130 @@ def add_picks(
         As for `add_selection`, and where picks repeat or lie outside the pool.
     """
     picks = check_indices(indices, len(names))
-    columns: dict[str, list[Any]] = {f"{prefix}rank": list(range(1, len(picks) + 1))}
+    fields: dict[str, list[Any]] = {f"{prefix}rank": list(range(1, len(picks) + 1))}
+    for name, cells in (columns or {}).items():
+        if len(cells) != len(picks):
+            raise InvalidInputError(
+                f"`columns` must have one entry for each of the {len(picks)} picks; {name!r} has "
+                f"{len(cells)}. Pass those of the picks, in their order."
+            )
+        fields[f"{prefix}{name}"] = list(cells)
     if explanations is not None:
         if [told.index for told in explanations] != picks.tolist():
             raise InvalidInputError(
                 "`explanations` must be of the picks, in their order; got others. Pass what "
                 "`strategy.explain(indices, pool)` returns."
             )
-        columns[f"{prefix}concepts"] = [list(told.concepts) for told in explanations]
-        columns[f"{prefix}added"] = [list(told.added) for told in explanations]
+        fields[f"{prefix}concepts"] = [list(told.concepts) for told in explanations]
+        fields[f"{prefix}added"] = [list(told.added) for told in explanations]
     chosen = _sample_ids(dataset, [names[i] for i in picks], field)
-    return _write(dataset, chosen, columns, chosen, tag, overwrite)
+    return _write(dataset, chosen, fields, chosen, tag, overwrite)
+
+
+def add_pre_labels(
+    dataset: Dataset,
+    names: Sequence[str],
+    pre_labels: Sequence[PreLabel | None],
+    *,
+    field: str = "filepath",
+    label_field: str = PREDICTION,
+    multi_label: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Write what a model takes images for to their samples, with its confidence.
+
+    Parameters
+    ----------
+    names : sequence of str
+        What `field` holds for each image.
+    pre_labels : sequence of PreLabel or None
+        One for each name; None for an image without.
+    label_field : str
+        Gets a ``Classification``, with `multi_label` ``Classifications``.
+    dataset, field, overwrite
+        As for `add_selection`.
+
+    Raises
+    ------
+    InvalidInputError, InvalidTypeError, MissingDependencyError
+        As for `add_selection`, and where lengths differ.
+    """
+    if len(names) != len(pre_labels):
+        raise InvalidInputError(
+            f"`pre_labels` must have one entry for each of the {len(names)} names; got "
+            f"{len(pre_labels)}. Pass those of the images, in their order."
+        )
+    samples = _sample_ids(dataset, names, field)
+    import fiftyone
+
+    def label(pre_label: PreLabel | None) -> Any:
+        if pre_label is None:
+            return None
+        labels = [
+            fiftyone.Classification(label=name, confidence=pre_label.confidence)
+            for name in pre_label.labels
+        ]
+        return fiftyone.Classifications(classifications=labels) if multi_label else labels[0]
+
+    if dataset.has_field(label_field):
+        if not overwrite:
+            raise InvalidInputError(
+                f"`label_field` must be new; {label_field!r} is there. Name another, or pass "
+                "overwrite=True to replace it."
+            )
+        dataset.delete_sample_field(label_field)
+    values = dict(zip(samples, map(label, pre_labels), strict=True))
+    dataset.set_values(label_field, values, key_field="id")
+
+
+def read_annotations(
+    dataset: Dataset,
+    class_names: Sequence[str] | None = None,
+    *,
+    label_field: str = GROUND_TRUTH,
+    conflicts: str = "leave",
+    multi_label: bool = False,
+) -> Annotations:
+    """Read the labels that samples have; see `clip_al.integrations.fiftyone_files`.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    class_names, conflicts, multi_label
+        As for `clip_al.integrations.fiftyone_files.read_annotations`.
+    label_field : str
+        The field that has the labels, or ``tags``.
+
+    Returns
+    -------
+    Annotations
+        By ``clip_al_id``, or else by ``filepath``.
+
+    Raises
+    ------
+    InvalidInputError, InvalidTypeError, MissingDependencyError
+        As for `add_selection`, and where no sample has the field, or it is no label.
+    """
+    _check_dataset(dataset)
+    schema = dataset.get_field_schema()
+    wanted = [name for name in (ID, "filepath", label_field) if name in schema]
+    if label_field not in schema:
+        wanted = [name for name in schema if name != "id"]  # the error names those that are labels
+    rows = zip(*dataset.values(list(dict.fromkeys(wanted))), strict=True)
+    samples = [dict(zip(dict.fromkeys(wanted), map(_plain, row), strict=True)) for row in rows]
+    return settle_samples(
+        samples,
+        class_names,
+        label_field,
+        conflicts=conflicts,
+        multi_label=multi_label,
+        where=f"the dataset {dataset.name!r}",
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return a label of FiftyOne's as it stands in JSON."""
+    return value.to_dict() if hasattr(value, "to_dict") else value
 
 
 def tagged(

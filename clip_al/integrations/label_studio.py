@@ -10,55 +10,51 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from clip_al.arrays.checks import check_choice, check_indices, check_probabilities
+from clip_al.arrays.checks import check_indices, check_probabilities
 from clip_al.atomic import replacing
 from clip_al.errors import InvalidInputError
+from clip_al.integrations.annotations import (
+    CANCELLED,
+    EMPTY,
+    OPEN,
+    Annotations,
+    Answer,
+    PreLabel,
+    settle,
+)
 from clip_al.subset.selection_checks import check_names
 
 if TYPE_CHECKING:
     from clip_al.label.explain import PickExplanation
 
 CHOICE, IMAGE, ID = "choice", "image", "image_id"
-CONFLICTS = ("leave", "majority", "raise")
 
 
-@dataclass(frozen=True)
-class Annotations:
-    """What annotators said, in the order of the export.
+def labeling_config(
+    class_names: Sequence[str], *, control: str = CHOICE, multi_label: bool = False
+) -> str:
+    """Return the labeling configuration that tasks and annotations belong to, as XML.
 
-    Attributes
+    Parameters
     ----------
-    ids : tuple of str
-        The labelled images, each once.
-    labels : ndarray of shape (l,), int64
-        Their class numbers.
-    skipped : tuple of str
-        Images that nobody labelled: skipped, cancelled, submitted without a choice, or open.
-    conflicting : mapping of str to mapping of str to int
-        Images left out because annotators disagree: how many chose each class.
+    class_names : sequence of str
+        The choices, in this order.
+    control : str
+        The name of the ``Choices``.
+    multi_label : bool
+        Several may be chosen.
     """
-
-    ids: tuple[str, ...]
-    labels: NDArray[np.int64]
-    skipped: tuple[str, ...]
-    conflicting: Mapping[str, Mapping[str, int]]
-
-
-def labeling_config(class_names: Sequence[str]) -> str:
-    """Return the labeling configuration that tasks and annotations belong to, as XML."""
     view = ElementTree.Element("View")
     ElementTree.SubElement(view, "Image", name=IMAGE, value=f"${IMAGE}")
-    choices = ElementTree.SubElement(view, "Choices", name=CHOICE, toName=IMAGE, choice="single")
+    kind = "multiple" if multi_label else "single"
+    choices = ElementTree.SubElement(view, "Choices", name=control, toName=IMAGE, choice=kind)
     for name in check_names(class_names, distinct=True) or ():
         ElementTree.SubElement(choices, "Choice", value=name)
     return ElementTree.tostring(view, encoding="unicode")
@@ -73,6 +69,9 @@ def make_tasks(
     probabilities: ArrayLike | None = None,
     model_version: str = "clip_al",
     explanations: Sequence[PickExplanation] | None = None,
+    pre_labels: Sequence[PreLabel | None] | None = None,
+    control: str = CHOICE,
+    columns: Mapping[str, Sequence[Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Return one import task for each picked image, in the order of the picks.
 
@@ -92,12 +91,18 @@ def make_tasks(
         What Label Studio calls the pre-labels' model.
     explanations : sequence of PickExplanation, optional
         What `strategy.explain(indices, pool)` returned.
+    pre_labels : sequence of PreLabel or None, optional
+        Of the picks, in place of `probabilities`; None for a pick without.
+    control : str
+        The name of the ``Choices`` that pre-labels are for.
+    columns : mapping of str to sequence, optional
+        More of each pick for ``data``, so for columns of the Data Manager.
 
     Returns
     -------
     list of dict
         With ``data`` (``image``, ``image_id``, ``rank`` from 1), ``meta`` (``rank``,
-        ``concepts``, ``added``), and ``predictions`` where there are probabilities.
+        ``concepts``, ``added``), and ``predictions`` where there are pre-labels.
 
     Raises
     ------
@@ -124,15 +129,29 @@ def make_tasks(
             f"`class_names` must name each of the {likely.shape[1]} columns of `probabilities`; "
             f"got {len(names)}. Pass one a class."
         )
+    if likely is not None and pre_labels is None:
+        best_b = likely[picks].argmax(axis=1)
+        pairs = zip(picks.tolist(), best_b.tolist(), strict=True)
+        pre_labels = [PreLabel((names[k],), float(likely[i, k])) for i, k in pairs]
+    given = [None] * len(picks) if pre_labels is None else list(pre_labels)
+    more = {} if columns is None else {str(name): list(cells) for name, cells in columns.items()}
+    for name, cells in (("pre_labels", given), *more.items()):
+        if len(cells) != len(picks):
+            raise InvalidInputError(
+                f"`{name}` must have one entry for each of the {len(picks)} picks; got "
+                f"{len(cells)}. Pass those of the picks, in their order."
+            )
     tasks: list[dict[str, Any]] = []
-    for rank, (i, explanation) in enumerate(zip(picks.tolist(), told, strict=True), start=1):
-        meta: dict[str, Any] = {"rank": rank}
+    for row, i in enumerate(picks.tolist()):
+        meta: dict[str, Any] = {"rank": row + 1}
+        explanation, pre_label = told[row], given[row]
         if explanation is not None:
             meta |= {"concepts": list(explanation.concepts), "added": list(explanation.added)}
-        task: dict[str, Any] = {"data": {IMAGE: urls[i], ID: ids[i], "rank": rank}, "meta": meta}
-        if likely is not None:
-            best = int(np.argmax(likely[i]))
-            task["predictions"] = [_prediction(names[best], float(likely[i, best]), model_version)]
+        data = {name: cells[row] for name, cells in more.items()}
+        data |= {IMAGE: urls[i], ID: ids[i], "rank": row + 1}
+        task: dict[str, Any] = {"data": data, "meta": meta}
+        if pre_label is not None:
+            task["predictions"] = [_prediction(pre_label, control, model_version)]
         tasks.append(task)
     return tasks
 
@@ -147,10 +166,11 @@ def write_tasks(
 
 def read_annotations(
     source: str | os.PathLike[str] | Sequence[Mapping[str, Any]],
-    class_names: Sequence[str],
+    class_names: Sequence[str] | None,
     *,
     conflicts: str = "leave",
     control: str | None = None,
+    multi_label: bool = False,
 ) -> Annotations:
     """Read what annotators chose for the images of `make_tasks`.
 
@@ -158,14 +178,16 @@ def read_annotations(
     ----------
     source : path or list of dict
         An export as JSON or JSON-MIN, or its parsed content.
-    class_names : sequence of str
-        In the order of their numbers.
+    class_names : sequence of str or None
+        In the order of their numbers; None takes those that occur, sorted.
     conflicts : {"leave", "majority", "raise"}
         What becomes of an image that got several classes: it stays unlabelled and is listed;
         the class that more than half of its annotations chose, where there is one; an error.
     control : str, optional
         The name of the ``Choices`` in the labeling configuration. Left out, ``choice``, as
         `labeling_config` calls it, or, where none is called so, the only one that there is.
+    multi_label : bool
+        An image may have several labels; see `clip_al.integrations.annotations.settle`.
 
     Returns
     -------
@@ -184,47 +206,24 @@ def read_annotations(
     do not count; one that is marked as ground truth alone decides (JSON only: JSON-MIN does not
     tell).
     """
-    names = check_names(class_names, distinct=True) or ()
-    number = {name: i for i, name in enumerate(names)}
-    check_choice(conflicts, CONFLICTS, "conflicts")
-    votes: dict[str, Counter[str]] = {}
-    certain: dict[str, Counter[str]] = {}
     tasks = _load(source)
-    for image_id, choices, is_truth in _answers(tasks, _control(tasks, number, control)):
-        count = votes.setdefault(image_id, Counter())
-        if not choices:
-            continue
-        if len(choices) > 1 or choices[0] not in number:
-            raise InvalidInputError(
-                f"Each annotation must choose one of the classes {', '.join(names[:8])}; that of "
-                f"{image_id!r} is {', '.join(map(repr, choices))}. Correct it, or `class_names`."
-            )
-        count[choices[0]] += 1
-        if is_truth:
-            certain.setdefault(image_id, Counter())[choices[0]] += 1
-    votes |= certain
-    labelled: dict[str, int] = {}
-    conflicting: dict[str, dict[str, int]] = {}
-    for image_id, count in votes.items():
-        (best, n_best), *others = count.most_common() or [("", 0)]
-        if n_best and (not others or (conflicts == "majority" and 2 * n_best > count.total())):
-            labelled[image_id] = number[best]
-        elif n_best:
-            conflicting[image_id] = dict(sorted(count.items()))
-    if conflicting and conflicts == "raise":
-        image_id, chosen = next(iter(conflicting.items()))
-        raise InvalidInputError(
-            f"Annotators must agree; {len(conflicting)} images got several classes, the first is "
-            f'{image_id!r}: {chosen}. Resolve them, or pass conflicts="leave" or "majority".'
-        )
-    skipped = tuple(image_id for image_id, count in votes.items() if not count)
-    labels = np.array(list(labelled.values()), dtype=np.int64)
-    return Annotations(tuple(labelled), labels, skipped, conflicting)
+    read_from = _control(tasks, class_names or (), control)
+    return settle(
+        _answers(tasks, read_from),
+        class_names,
+        conflicts=conflicts,
+        multi_label=multi_label,
+        where=os.fspath(source) if isinstance(source, str | os.PathLike) else "",
+    )
 
 
-def _prediction(name: str, score: float, model_version: str) -> dict[str, Any]:
-    value = {"from_name": CHOICE, "to_name": IMAGE, "type": "choices", "value": {"choices": [name]}}
-    return {"model_version": model_version, "score": min(score, 1.0), "result": [value]}
+def _prediction(pre_label: PreLabel, control: str, model_version: str) -> dict[str, Any]:
+    value = {"choices": list(pre_label.labels)}
+    region = {"from_name": control, "to_name": IMAGE, "type": "choices", "value": value}
+    prediction: dict[str, Any] = {"model_version": model_version, "result": [region]}
+    if pre_label.confidence is not None:
+        prediction["score"] = min(pre_label.confidence, 1.0)
+    return prediction
 
 
 def _load(source: Any) -> list[Any]:
@@ -290,8 +289,8 @@ def _texts(value: Any) -> list[str]:
     ]
 
 
-def _answers(tasks: Sequence[Any], control: str) -> Iterator[tuple[str, list[str], bool]]:
-    """Yield (id, choices, whether it is ground truth) of each annotation, () of none."""
+def _answers(tasks: Sequence[Any], control: str) -> Iterator[Answer]:
+    """Yield what each annotation says; of a task without any, that it is open."""
     shown: dict[str, Any] = {}
     for task in tasks:
         image_id, data = _identity(task)
@@ -302,9 +301,10 @@ def _answers(tasks: Sequence[Any], control: str) -> Iterator[tuple[str, list[str
                 f"{image!r}. Import tasks with distinct ids, as `make_tasks` makes them."
             )
         if "data" not in task:  # JSON-MIN: one row for each annotation
-            yield image_id, _several(task.get(control, []), image_id), False
+            chosen = _several(task.get(control, []), image_id)
+            yield Answer(image_id, tuple(chosen), EMPTY if task.get("annotator") else OPEN)
             continue
-        yield image_id, [], False
+        yield Answer(image_id)
         for annotation in task.get("annotations") or []:
             if not isinstance(annotation, Mapping):
                 raise InvalidInputError(
@@ -313,10 +313,12 @@ def _answers(tasks: Sequence[Any], control: str) -> Iterator[tuple[str, list[str
                     "as JSON-MIN."
                 )
             if annotation.get("was_cancelled") or annotation.get("skipped"):
+                yield Answer(image_id, (), CANCELLED)
                 continue
             results = [r for r in annotation.get("result") or [] if r.get("from_name") == control]
             choices = [name for r in results for name in _several(r.get("value") or {}, image_id)]
-            yield image_id, choices, bool(annotation.get("ground_truth"))
+            truth = bool(annotation.get("ground_truth"))
+            yield Answer(image_id, tuple(choices), EMPTY, truth)
 
 
 def _identity(task: Any) -> tuple[str, Mapping[str, Any]]:

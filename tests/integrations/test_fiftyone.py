@@ -10,10 +10,20 @@ from sklearn.datasets import load_digits
 
 from clip_al import CBDMarginSampling, ClipSelector, Selection
 from clip_al.errors import InvalidInputError, InvalidTypeError, MissingDependencyError
-from clip_al.integrations.fiftyone import add_picks, add_selection, tagged
+from clip_al.integrations import fiftyone_files
+from clip_al.integrations.annotations import PreLabel
+from clip_al.integrations.fiftyone import (
+    add_picks,
+    add_pre_labels,
+    add_selection,
+    read_annotations,
+    tagged,
+)
+from clip_al.integrations.fiftyone_files import dataset_of, write_samples
 
 N = 60
 PATHS = [f"/photos/{i:02}.jpg" for i in range(N)]
+IDS = [f"{i:02}.jpg" for i in range(3)]
 ORDER = np.random.default_rng(0).permutation(N)  # samples are not in the order of the table
 
 
@@ -168,3 +178,97 @@ def test_without_fiftyone_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(MissingDependencyError, match=r'pip install "clip_al\[fiftyone\]"'):
         add_picks(None, [0], PATHS)
+
+
+# Pre-labels and labels
+
+
+PRE = [PreLabel(("cat",), 0.75), None, PreLabel(("dog",), 0.5)]
+
+
+def labels_of(found):
+    return dict(zip(found.ids, found.names(), strict=True))
+
+
+def test_the_file_of_picks_is_a_dataset_and_comes_back_labelled(host, tmp_path):
+    columns = {"margin": [0.1, 0.2, 1], "given": ["cat", "", "dog"]}
+    made = dataset_of(IDS, PATHS[:3], name="picks", pre_labels=PRE, columns=columns)
+    write_samples(tmp_path / "picks.json", made)
+    dataset = host.Dataset.from_json(str(tmp_path / "picks.json"), name="picks", overwrite=True)
+    try:
+        assert dataset.values("clip_al_id") == IDS
+        assert dataset.values("filepath") == PATHS[:3]
+        assert dataset.values("clip_al_rank") == [1, 2, 3]
+        assert dataset.values("clip_al_margin") == [0.1, 0.2, 1.0]
+        assert dataset.values("prediction.label") == ["cat", None, "dog"]
+        assert dataset.values("prediction.confidence") == [0.75, None, 0.5]
+        assert dataset.values("ground_truth") == [None] * 3
+        assert dataset.count_sample_tags() == {"to label": 3}
+        first, second = dataset.limit(2)
+        first["ground_truth"] = host.Classification(label="dog")
+        second["ground_truth"] = host.Classification(label="cat")
+        first.save()
+        second.save()
+        dataset.write_json(str(tmp_path / "labels.json"))
+        kind = host.types.FiftyOneDataset
+        dataset.export(str(tmp_path / "whole"), dataset_type=kind, export_media=False)
+        wanted = {IDS[0]: ("dog",), IDS[1]: ("cat",)}
+        found = [
+            fiftyone_files.read_annotations(tmp_path / "labels.json"),
+            fiftyone_files.read_annotations(tmp_path / "whole"),
+            read_annotations(dataset),
+        ]
+        assert [labels_of(one) for one in found] == [wanted] * 3
+        assert [one.skipped for one in found] == [(IDS[2],)] * 3
+    finally:
+        dataset.delete()
+
+
+def test_several_labels_make_the_way_too(host, tmp_path):
+    pre_labels = [PreLabel(("cat", "dog"), 0.5), None]
+    made = dataset_of(IDS[:2], PATHS[:2], pre_labels=pre_labels, multi_label=True)
+    dataset = host.Dataset.from_dict(made, name="several", overwrite=True)
+    try:
+        dataset.set_values("ground_truth", dataset.values("prediction"))
+        dataset.write_json(str(tmp_path / "labels.json"))
+        found = fiftyone_files.read_annotations(tmp_path / "labels.json", multi_label=True)
+        assert labels_of(found) == {IDS[0]: ("cat", "dog")}
+        assert labels_of(read_annotations(dataset, multi_label=True)) == labels_of(found)
+    finally:
+        dataset.delete()
+
+
+def test_pre_labels_go_into_a_dataset_that_is_there(host, dataset):
+    add_pre_labels(dataset, PATHS[:3], PRE)
+    found = field(dataset, "prediction")
+    assert found[PATHS[0]].label == "cat"
+    assert found[PATHS[0]].confidence == 0.75
+    assert [path for path, label in found.items() if label] == [
+        PATHS[i] for i in ORDER if i in (0, 2)
+    ]
+    labelled = read_annotations(dataset, label_field="prediction")
+    assert labels_of(labelled) == {PATHS[0]: ("cat",), PATHS[2]: ("dog",)}
+    with pytest.raises(InvalidInputError, match="'prediction' is there"):
+        add_pre_labels(dataset, PATHS[:3], PRE)
+    add_pre_labels(dataset, PATHS[:1], [PreLabel(("a", "b"))], multi_label=True, overwrite=True)
+    again = read_annotations(dataset, label_field="prediction", multi_label=True)
+    assert labels_of(again) == {PATHS[0]: ("a", "b")}
+    with pytest.raises(InvalidInputError, match="one entry for each of the 2 names; got 3"):
+        add_pre_labels(dataset, PATHS[:2], PRE)
+
+
+def test_tags_of_a_dataset_are_labels_and_unknown_fields_are_named(dataset):
+    dataset.match(dataset_filter(PATHS[:2])).tag_samples("cat")
+    found = read_annotations(dataset, ["cat", "dog"], label_field="tags")
+    assert labels_of(found) == {PATHS[i]: ("cat",) for i in ORDER if i < 2}
+    assert found.aside == {"tag 'old'": N}
+    with pytest.raises(InvalidInputError, match=r"'ground_truth' is not\. They have no labels"):
+        read_annotations(dataset)
+
+
+def test_columns_of_picks_are_fields(dataset):
+    add_picks(dataset, [4, 2], PATHS, columns={"score": [0.5, 0.25]})
+    assert dataset.exists("clip_al_score").count() == 2
+    assert field(dataset, "clip_al_score")[PATHS[4]] == 0.5
+    with pytest.raises(InvalidInputError, match="for each of the 2 picks; 'score' has 1"):
+        add_picks(dataset, [4, 2], PATHS, columns={"score": [0.5]}, overwrite=True)

@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 
 from clip_al import CBDMarginSampling, ConceptProfiles, ConceptVocabulary
 from clip_al.errors import InvalidInputError, InvalidTypeError
+from clip_al.integrations.annotations import PreLabel
 from clip_al.integrations.label_studio import (
     Annotations,
     labeling_config,
@@ -264,6 +265,50 @@ def test_of_several_controls_one_must_be_named():
     assert (told(found), found.skipped) == ({"a": 1}, ("b",))
 
 
+def test_pre_labels_of_a_file_and_any_name_of_the_control():
+    pre_labels = [PreLabel(("dog", "cat"), 0.25), None]
+    tasks = make_tasks(
+        [3, 1], IDS, URLS, pre_labels=pre_labels, control="animal", columns={"score": [0.5, 0.1]}
+    )
+    (prediction,) = tasks[0]["predictions"]
+    (region,) = prediction["result"]
+    assert (region["from_name"], region["value"]) == ("animal", {"choices": ["dog", "cat"]})
+    assert prediction["score"] == 0.25
+    assert "predictions" not in tasks[1]
+    assert [task["data"]["score"] for task in tasks] == [0.5, 0.1]
+    assert tasks[0]["data"]["image_id"] == "3.jpg"
+    view = ElementTree.fromstring(labeling_config(NAMES, control="animal", multi_label=True))
+    assert view.find("Choices").attrib["name"] == "animal"
+    assert view.find("Choices").attrib["choice"] == "multiple"
+    with pytest.raises(InvalidInputError, match="`pre_labels` must have one entry for each of the"):
+        make_tasks([3], IDS, URLS, pre_labels=pre_labels)
+    with pytest.raises(InvalidInputError, match="`score` must have one entry for each of the 2"):
+        make_tasks([3, 1], IDS, URLS, columns={"score": [0.5]})
+
+
+def test_several_choices_are_several_labels():
+    tasks = exported(a=[answer("cat", "dog")], b=[answer("dog")], c=[answer()])
+    found = read_annotations(tasks, NAMES, multi_label=True)
+    np.testing.assert_array_equal(found.labels, [[True, True, False], [False, True, False]])
+    rows = [{"image": "u", "image_id": "a", "choice": {"choices": ["cat", "dog"]}, "annotator": 1}]
+    assert read_annotations(rows, NAMES, multi_label=True).names() == [("cat", "dog")]
+
+
+def test_without_names_the_choices_that_occur_are_the_classes():
+    found = read_annotations(exported(a=[answer("owl")], b=[answer("bat")]), None)
+    assert found.class_names == ("bat", "owl")
+    assert found.names() == [("owl",), ("bat",)]
+
+
+def test_why_an_image_has_no_label_is_told():
+    tasks = exported(
+        open=[], gone=[answer("cat", was_cancelled=True)], no=[answer()], done=[answer("cat")]
+    )
+    assert read_annotations(tasks, NAMES).reasons == {
+        "open": "open", "gone": "skipped or cancelled", "no": "submitted without a label"
+    }  # fmt: skip
+
+
 def test_an_id_of_two_images_is_refused():
     tasks = exported(a=[answer("cat")]) + exported(a=[answer("dog")])
     tasks[1]["data"]["image"] = "another"
@@ -339,6 +384,11 @@ def test_their_package_takes_configuration_and_tasks(interface):
         )
         assert interface.validate_task({"data": task["data"]})
         assert interface.validate_prediction(task["predictions"][0], return_errors=True) == []
+    several = labeling_config(NAMES, control="animal", multi_label=True)
+    pre_labels = [PreLabel(("cat", "dog"), 0.5)]
+    (task,) = make_tasks([0], IDS, URLS, pre_labels=pre_labels, control="animal")
+    other = type(interface)(several)
+    assert other.validate_prediction(task["predictions"][0], return_errors=True) == []
     tasks[0]["predictions"][0]["result"][0]["value"]["choices"] = ["cow"]  # it does look
     assert interface.validate_prediction(tasks[0]["predictions"][0], return_errors=True) != []
 
