@@ -25,6 +25,7 @@ from clip_al.cli.demo import DEMO_EXAMPLES, TRAIN_DEMO_EXAMPLES, demo, train_dem
 from clip_al.cli.diversity import DIVERSITY_EXAMPLES, diversity
 from clip_al.cli.duplicates import DUPLICATES_EXAMPLES, duplicates
 from clip_al.cli.embed import EMBED_EXAMPLES, embed
+from clip_al.cli.exchange.groups import export_app, import_app
 from clip_al.cli.options import (
     ExampleCommand,
     ExampleGroup,
@@ -128,6 +129,8 @@ labels_app = typer.Typer(
 labels_app.command(cls=ExampleCommand, epilog=APPLY_EXAMPLES)(apply)
 app.add_typer(labels_app, name="labels")
 app.command(cls=ExampleCommand, epilog=REPORT_EXAMPLES)(report)
+app.add_typer(export_app, name="export")
+app.add_typer(import_app, name="import")
 app.command(cls=ExampleCommand, epilog=DEMO_EXAMPLES)(demo)
 app.command(cls=ExampleCommand, epilog=TRAIN_DEMO_EXAMPLES)(train_demo)
 

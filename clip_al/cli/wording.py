@@ -50,6 +50,10 @@ PARAMETERS = {
     "class_names": "--classes",
     "name": "--vocabulary",
     "path": "--output",
+    "conflicts": "--conflicts",
+    "control": "--control",
+    "field": "--field",
+    "unchanged": "--unchanged",
     "images": "IMAGES",
     "directory": "TABLE",
     "X": "TABLE",
@@ -95,6 +99,12 @@ ADVICE = (
     (r"; pass a list of paths for other endings", "; convert files with other endings"),
     (r"got None\b", "got none"),
     (r"`embeddings=`", "a table"),
+    (r"multi_label=True", "`--multi-label`"),
+    (r'conflicts="leave" or "majority"', "`--conflicts leave` or `--conflicts majority`"),
+    (r'unchanged="(\w+)"', r"`--unchanged \1`"),
+    (r"`control=`", "`--control`"),
+    (r"`make_tasks`", "`clip-al export label-studio`"),
+    (r"`labeling_config`", "`clip-al export label-studio --config`"),
     (r"with shape \((\d+),\)", r"with \1 entries"),
 )  # fmt: skip
 

@@ -26,6 +26,7 @@ from PIL import Image
 from clip_al.arrays.checks import check_choice
 from clip_al.atomic import as_path, replacing
 from clip_al.errors import InvalidInputError
+from clip_al.handed_in.tables import read_bytes
 from clip_al.integrations.annotations import (
     EMPTY,
     OPEN,
@@ -339,9 +340,7 @@ def _read(path: Path) -> tuple[list[str], list[Answer], Counter[str]]:
 def _open(path: Path) -> IO[bytes]:
     """Open the XML of an export, in an archive or by itself."""
     if not path.is_file():
-        raise InvalidInputError(
-            f"{path} must be a file, an export of CVAT; there is none. Correct the path."
-        )
+        read_bytes(path)  # says what is wrong
     if not zipfile.is_zipfile(path):
         return path.open("rb")
     with zipfile.ZipFile(path) as archive:

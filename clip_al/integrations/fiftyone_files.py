@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 from clip_al.atomic import as_path, replacing
 from clip_al.errors import InvalidInputError
+from clip_al.handed_in.tables import read_bytes
 from clip_al.integrations.annotations import EMPTY, OPEN, Annotations, Answer, PreLabel, settle
 
 PREDICTION, ID, RANK = "prediction", "clip_al_id", "clip_al_rank"
@@ -73,7 +75,15 @@ def dataset_of(
         Where lengths differ.
     """
     given = [None] * len(ids) if pre_labels is None else list(pre_labels)
-    more = {f"clip_al_{key}": list(cells) for key, cells in (columns or {}).items()}
+    more = {}
+    for key, cells in (columns or {}).items():
+        name_of_field = "clip_al_" + re.sub(r"\W", "_", str(key))
+        if name_of_field in (*more, ID, RANK):
+            raise InvalidInputError(
+                f"`columns` must have names of their own; {key!r} becomes the field "
+                f"{name_of_field!r}, which is there. Rename it."
+            )
+        more[name_of_field] = list(cells)
     for key, cells in (("files", files), ("pre_labels", given), *more.items()):
         if len(cells) != len(ids):
             raise InvalidInputError(
@@ -182,6 +192,7 @@ def settle_samples(
 
 
 def _kind_of(cells: Sequence[Any]) -> str:
+    cells = [cell for cell in cells if cell is not None]
     if all(isinstance(cell, int) for cell in cells):
         return "IntField"
     if all(isinstance(cell, int | float) for cell in cells):
@@ -201,13 +212,8 @@ def _label(pre_label: PreLabel | None, multi_label: bool) -> dict[str, Any] | No
 
 def _samples(path: Path) -> list[Mapping[str, Any]]:
     file = path / "samples.json" if path.is_dir() else path
-    if not file.is_file():
-        raise InvalidInputError(
-            f"{file} must be a file of samples; there is none. Write one by "
-            '`dataset.write_json("labels.json")`, or export as FiftyOneDataset.'
-        )
     try:
-        held = json.loads(file.read_bytes())
+        held = json.loads(read_bytes(file))
     except ValueError as exc:
         raise InvalidInputError(
             f"{file} must be JSON; {exc}. Write it by `dataset.write_json`, or export as "

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -20,6 +19,7 @@ from numpy.typing import ArrayLike
 from clip_al.arrays.checks import check_indices, check_probabilities
 from clip_al.atomic import replacing
 from clip_al.errors import InvalidInputError
+from clip_al.handed_in.tables import read_bytes
 from clip_al.integrations.annotations import (
     CANCELLED,
     EMPTY,
@@ -230,7 +230,7 @@ def _load(source: Any) -> list[Any]:
     if not isinstance(source, str | os.PathLike):
         return list(source)
     try:
-        tasks = json.loads(Path(source).read_bytes())
+        tasks = json.loads(read_bytes(source))
     except ValueError as exc:
         raise InvalidInputError(
             f"{source} must be a JSON export; {exc}. Export as JSON or JSON-MIN."

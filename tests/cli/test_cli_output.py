@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -33,8 +34,13 @@ from clip_al.table.embedding_table import EmbeddingTable
 from tests.command_line import run
 
 GROUP = typer.main.get_command(app)
-COMMANDS = {name: command for name, command in GROUP.commands.items() if name != "labels"}
-COMMANDS |= {f"labels {name}": one for name, one in GROUP.commands["labels"].commands.items()}
+GROUPS = ("labels", "export", "import")
+COMMANDS = {name: command for name, command in GROUP.commands.items() if name not in GROUPS}
+COMMANDS |= {
+    f"{group} {name}": one
+    for group in GROUPS
+    for name, one in GROUP.commands[group].commands.items()
+}
 N = 45
 ONE = ("--budget", "2", "--vocabulary", "words.txt", "-m", "2")
 
@@ -66,6 +72,23 @@ def encoded_once() -> Iterator[None]:
         yield
 
 
+def write_annotations(folder: Path, rows: list[list[str]]) -> None:
+    """Write what other tools export of images and their labels."""
+    tasks, images, samples = [], [], []
+    for name, label in rows:
+        region = {"type": "choices", "from_name": "choice", "value": {"choices": [label]}}
+        data = {"image": name, "image_id": name}
+        tasks.append({"data": data, "annotations": [{"result": [region]}]})
+        images.append(f'<image name="{name}"><tag label="{label}" source="manual"/></image>')
+        truth = {"_cls": "Classification", "label": label}
+        samples.append({"filepath": name, "tags": [label], "ground_truth": truth})
+    (folder / "export.json").write_text(json.dumps(tasks))
+    (folder / "labelled.json").write_text(json.dumps({"samples": samples}))
+    (folder / "annotations.xml").write_text(f"<annotations>{''.join(images)}</annotations>")
+    with zipfile.ZipFile(folder / "task.zip", "w") as archive:
+        archive.write(folder / "annotations.xml", "annotations.xml")
+
+
 @pytest.fixture(scope="module")
 def made(encoded_once: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make photographed digits, one class a folder, and what the examples read beside them."""
@@ -88,6 +111,7 @@ def made(encoded_once: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "splits.csv").write_text("\n".join(["id,split", *split]))
     decided = f"index,id,given,decision\n0,{lines[1]},right\n"
     (folder / "suspects.csv").write_text(decided)
+    write_annotations(folder, [line.split(",") for line in lines[1:9]])
     (folder / "words.txt").write_text("round\nloop\nline\nzero\nthree\nsix\n")
     np.save(folder / "dino.npy", np.random.default_rng(1).normal(size=(N, 8)))
     files = [f"photos/{line.split(',')[0]}" for line in lines[1:]]
@@ -98,6 +122,7 @@ def made(encoded_once: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("embed", folder / "photos", "-o", table),
         ("select", table, "--budget", 12, "-o", folder / "first.csv"),
         ("select", table, "--ratio", 0.3, "--labels", "folders", "-o", folder / "subset.json"),
+        ("predict", table, "--classes", folder / "classes.txt", "-o", folder / "all.csv"),
     ):
         result = run(*command)
         assert result.exit_code == 0, result.output
@@ -155,8 +180,8 @@ def test_examples_run(place: Path, name: str | None) -> None:
     n_run = 0
     for program, *typed in commands:
         arguments = [here.get(argument, argument) for argument in typed]
-        if "-o" in arguments:
-            output = Path(arguments[arguments.index("-o") + 1])
+        for option in {"-o", "--config", "--images", "--task-labels"} & {*arguments}:
+            output = Path(arguments[arguments.index(option) + 1])
             for there in (output, output.with_suffix(".npz")):
                 if there.is_file():
                     there.unlink()

@@ -154,7 +154,9 @@ def test_every_option_that_a_message_may_name_is_there() -> None:
     import typer.main
 
     group = typer.main.get_command(app)
-    options = {opt for one in group.commands.values() for p in one.params for opt in p.opts}
+    commands = [*group.commands.values()]
+    commands += [one for sub in commands for one in getattr(sub, "commands", {}).values()]
+    options = {opt for one in commands for p in one.params for opt in p.opts}
     assert {name for name in PARAMETERS.values() if name.startswith("-")} <= options
 
 

@@ -222,7 +222,7 @@ def test_archives_without_one_xml_and_files_that_are_not_there(tmp_path):
         archive.writestr("annotations/instances.json", "{}")
     with pytest.raises(InvalidInputError, match=r"coco\.zip must hold one \.xml.*it has 0 \(it ho"):
         read_annotations(tmp_path / "coco.zip")
-    with pytest.raises(InvalidInputError, match=r"none\.zip must be a file, an export of CVAT"):
+    with pytest.raises(InvalidInputError, match=r"none\.zip must be a file; it is missing"):
         read_annotations(tmp_path / "none.zip")
 
 

@@ -182,5 +182,5 @@ def test_what_is_no_such_file_is_refused(tmp_path, content, message):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(InvalidInputError, match=r"none\.json must be a file of samples; there is"):
+    with pytest.raises(InvalidInputError, match=r"none\.json must be a file; it is missing"):
         read_annotations(tmp_path / "none.json")
