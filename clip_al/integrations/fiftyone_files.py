@@ -22,7 +22,7 @@ from clip_al.errors import InvalidInputError
 from clip_al.handed_in.tables import read_bytes
 from clip_al.integrations.annotations import EMPTY, OPEN, Annotations, Answer, PreLabel, settle
 
-PREDICTION, ID, RANK = "prediction", "clip_al_id", "clip_al_rank"
+PREDICTION, ID, RANK = "clip_al_prediction", "clip_al_id", "clip_al_rank"
 """Fields of the samples: what a model takes them for, the id in the table, the rank."""
 GROUND_TRUTH, TAGS = "ground_truth", "tags"
 TO_LABEL = "to label"
@@ -56,18 +56,18 @@ def dataset_of(
     name : str
         Of the dataset.
     pre_labels : sequence of PreLabel or None, optional
-        One for each pick, into the field ``prediction``; None for a pick without.
+        One for each pick, into the field ``clip_al_prediction``; None for a pick without.
     columns : mapping of str to sequence, optional
         More fields, of text or numbers, one entry for each pick; their names get ``clip_al_``
         before them.
     multi_label : bool
-        ``prediction`` and ``ground_truth`` hold several labels.
+        ``clip_al_prediction`` and ``ground_truth`` hold several labels.
 
     Returns
     -------
     dict
         Samples are tagged ``to label`` and have the fields ``clip_al_id``, ``clip_al_rank``,
-        ``prediction`` and ``ground_truth``, which is empty: `read_annotations` reads it.
+        ``clip_al_prediction`` and ``ground_truth``, which is empty: `read_annotations` reads it.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def dataset_of(
         Where lengths differ.
     """
     given = [None] * len(ids) if pre_labels is None else list(pre_labels)
-    more = {}
+    more: dict[str, list[Any]] = {}
     for key, cells in (columns or {}).items():
         name_of_field = "clip_al_" + re.sub(r"\W", "_", str(key))
         if name_of_field in (*more, ID, RANK):
@@ -203,7 +203,7 @@ def _kind_of(cells: Sequence[Any]) -> str:
 def _label(pre_label: PreLabel | None, multi_label: bool) -> dict[str, Any] | None:
     if pre_label is None:
         return None
-    labels = [
+    labels: list[dict[str, Any]] = [
         {"_cls": "Classification", "tags": [], "label": label, "confidence": pre_label.confidence}
         for label in pre_label.labels
     ]

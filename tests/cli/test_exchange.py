@@ -162,10 +162,8 @@ def pre_labels(tool):
             for image in images
         }  # fmt: skip
     samples = json.loads(Path("out.json").read_text())["samples"]
-    return {
-        sample["clip_al_id"]: (sample["prediction"]["label"], sample["prediction"]["confidence"])
-        for sample in samples
-    }
+    given = {sample["clip_al_id"]: sample["clip_al_prediction"] for sample in samples}
+    return {name: (label["label"], label["confidence"]) for name, label in given.items()}
 
 
 @every_tool
@@ -414,7 +412,7 @@ def test_tags_of_fiftyone_are_labels(place, truth, picked):
     assert "left out: 9 × tag 'to label', no label of a whole image" in said
     result = run("import", "fiftyone", "back.json", "--table", "t", "-o", "x.csv", "--field", "no")
     assert result.exit_code == 2
-    assert "`--field` must be one of the samples of back.json; 'no' is not. They have pred" in flat(
+    assert "`--field` must be one of the samples of back.json; 'no' is not. They have clip" in flat(
         result
     )
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import builtins
+import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from clip_al import CBDMarginSampling, ClipSelector, Selection
@@ -20,6 +22,8 @@ from clip_al.integrations.fiftyone import (
     tagged,
 )
 from clip_al.integrations.fiftyone_files import dataset_of, write_samples
+from clip_al.table.embedding_table import EmbeddingTable
+from tests.command_line import flat, run
 
 N = 60
 PATHS = [f"/photos/{i:02}.jpg" for i in range(N)]
@@ -200,8 +204,8 @@ def test_the_file_of_picks_is_a_dataset_and_comes_back_labelled(host, tmp_path):
         assert dataset.values("filepath") == PATHS[:3]
         assert dataset.values("clip_al_rank") == [1, 2, 3]
         assert dataset.values("clip_al_margin") == [0.1, 0.2, 1.0]
-        assert dataset.values("prediction.label") == ["cat", None, "dog"]
-        assert dataset.values("prediction.confidence") == [0.75, None, 0.5]
+        assert dataset.values("clip_al_prediction.label") == ["cat", None, "dog"]
+        assert dataset.values("clip_al_prediction.confidence") == [0.75, None, 0.5]
         assert dataset.values("ground_truth") == [None] * 3
         assert dataset.count_sample_tags() == {"to label": 3}
         first, second = dataset.limit(2)
@@ -229,7 +233,7 @@ def test_several_labels_make_the_way_too(host, tmp_path):
     made = dataset_of(IDS[:2], PATHS[:2], pre_labels=pre_labels, multi_label=True)
     dataset = host.Dataset.from_dict(made, name="several", overwrite=True)
     try:
-        dataset.set_values("ground_truth", dataset.values("prediction"))
+        dataset.set_values("ground_truth", dataset.values("clip_al_prediction"))
         dataset.write_json(str(tmp_path / "labels.json"))
         found = fiftyone_files.read_annotations(tmp_path / "labels.json", multi_label=True)
         assert labels_of(found) == {IDS[0]: ("cat", "dog")}
@@ -240,18 +244,18 @@ def test_several_labels_make_the_way_too(host, tmp_path):
 
 def test_pre_labels_go_into_a_dataset_that_is_there(host, dataset):
     add_pre_labels(dataset, PATHS[:3], PRE)
-    found = field(dataset, "prediction")
+    found = field(dataset, "clip_al_prediction")
     assert found[PATHS[0]].label == "cat"
     assert found[PATHS[0]].confidence == 0.75
     assert [path for path, label in found.items() if label] == [
         PATHS[i] for i in ORDER if i in (0, 2)
     ]
-    labelled = read_annotations(dataset, label_field="prediction")
+    labelled = read_annotations(dataset, label_field="clip_al_prediction")
     assert labels_of(labelled) == {PATHS[0]: ("cat",), PATHS[2]: ("dog",)}
-    with pytest.raises(InvalidInputError, match="'prediction' is there"):
+    with pytest.raises(InvalidInputError, match="'clip_al_prediction' is there"):
         add_pre_labels(dataset, PATHS[:3], PRE)
     add_pre_labels(dataset, PATHS[:1], [PreLabel(("a", "b"))], multi_label=True, overwrite=True)
-    again = read_annotations(dataset, label_field="prediction", multi_label=True)
+    again = read_annotations(dataset, label_field="clip_al_prediction", multi_label=True)
     assert labels_of(again) == {PATHS[0]: ("a", "b")}
     with pytest.raises(InvalidInputError, match="one entry for each of the 2 names; got 3"):
         add_pre_labels(dataset, PATHS[:2], PRE)
@@ -272,3 +276,75 @@ def test_columns_of_picks_are_fields(dataset):
     assert field(dataset, "clip_al_score")[PATHS[4]] == 0.5
     with pytest.raises(InvalidInputError, match="for each of the 2 picks; 'score' has 1"):
         add_picks(dataset, [4, 2], PATHS, columns={"score": [0.5]}, overwrite=True)
+
+
+# From the command line
+
+
+def test_picks_go_into_the_database_and_labels_come_out(host, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for name in IDS:
+        Image.new("RGB", (8, 8)).save(tmp_path / "photos" / name)
+    files = [str(tmp_path / "photos" / name) for name in IDS]
+    EmbeddingTable.from_array("t", np.eye(3), IDS, paths=files, model_id="toy")
+    (tmp_path / "picks.csv").write_text(f"id,margin\n{IDS[2]},0.5\n{IDS[0]},0.25\n")
+    predicted = [f"{name},cat,0.75" for name in IDS]
+    (tmp_path / "all.csv").write_text("\n".join(["id,label,confidence", *predicted]))
+    out = ("export", "fiftyone", "picks.csv", "--table", "t", "--predictions", "all.csv")
+    back = ("import", "fiftyone", "--table", "t", "-o", "labels.csv", "--dataset")
+    name = "clip_al_test"
+    try:
+        result = run(*out, "--dataset", name)  # made of the picks
+        assert result.exit_code == 0, result.output
+        assert (
+            f"Wrote 2 samples to the dataset {name!r}, 2 with a pre-label (mean confidence 0.75"
+            in (flat(result))
+        )
+        dataset = host.load_dataset(name)
+        assert dataset.persistent
+        assert dataset.values("clip_al_id") == [IDS[2], IDS[0]]
+        assert dataset.values("clip_al_prediction.label") == ["cat", "cat"]
+        dataset.add_sample(host.Sample(filepath=files[1]))
+        result = run(*out, "--dataset", name)  # there are its fields now
+        assert result.exit_code == 2
+        assert "The field 'clip_al_prediction' of the dataset 'clip_al_test' must be new" in (
+            flat(result)
+        )
+        result = run(*out, "--no-pre-labels", "--dataset", name)
+        assert "Fields and tag must be new; 'clip_al_rank' is there" in flat(result)
+        result = run(*out, "--dataset", name, "--force")
+        assert result.exit_code == 0, result.output
+        assert field(dataset, "clip_al_rank") == {files[2]: 1, files[0]: 2, files[1]: None}
+        result = run(*back, name)
+        assert result.exit_code == 2
+        assert "must have a label of at least one image of the table; it has none: 3 open" in flat(
+            result
+        )
+        sample = dataset[files[1]]
+        sample["ground_truth"] = host.Classification(label="dog")
+        sample.save()
+        result = run(*back, name)
+        assert result.exit_code == 0, result.output
+        assert "left out: 2 open" in flat(result)
+        assert (tmp_path / "labels.csv").read_text() == f"id,label\n{IDS[1]},dog\n"
+        result = run(*back, "nothing", "--force")
+        assert result.exit_code == 2
+        assert "`--dataset` must be one of FiftyOne's database; got 'nothing'" in flat(result)
+    finally:
+        if host.dataset_exists(name):
+            host.delete_dataset(name)
+
+
+def test_without_fiftyone_the_commands_name_the_extra(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "fiftyone", None)
+    Image.new("RGB", (8, 8)).save("a.png")
+    EmbeddingTable.from_array("t", np.eye(2), ["a", "b"], paths=["a.png", "a.png"], model_id="toy")
+    (tmp_path / "p.csv").write_text("id\na\n")
+    result = run("export", "fiftyone", "p.csv", "--table", "t", "--dataset", "x")
+    assert result.exit_code == 2
+    assert "`--dataset` needs fiftyone" in flat(result)
+    result = run("import", "fiftyone", "--table", "t", "--dataset", "x", "-o", "l.csv")
+    assert result.exit_code == 2
+    assert 'pip install "clip_al[fiftyone]"' in flat(result)

@@ -59,11 +59,16 @@ def test_picks_become_samples_in_their_order(tmp_path):
         "clip_al_id": "cat/1.png",
         "clip_al_rank": 1,
         "ground_truth": None,
-        "prediction": {"_cls": "Classification", "tags": [], "label": "cat", "confidence": 0.75},
+        "clip_al_prediction": {
+            "_cls": "Classification",
+            "tags": [],
+            "label": "cat",
+            "confidence": 0.75,
+        },
         "clip_al_margin": 0.1,
     }
-    assert second["prediction"] is None
-    fields = {*SCHEMA, "prediction", "ground_truth", "clip_al_margin"}
+    assert second["clip_al_prediction"] is None
+    fields = {*SCHEMA, "clip_al_prediction", "ground_truth", "clip_al_margin"}
     assert set(held["sample_fields"]) == fields
     assert set(first) | {"id"} == fields
     assert held["sample_fields"]["clip_al_margin"] == "fiftyone.core.fields.FloatField"
@@ -71,7 +76,7 @@ def test_picks_become_samples_in_their_order(tmp_path):
 
 def test_several_labels_are_classifications():
     made = dataset_of(IDS[:1], FILES[:1], pre_labels=[PreLabel(("a", "b"))], multi_label=True)
-    prediction = made["samples"][0]["prediction"]
+    prediction = made["samples"][0]["clip_al_prediction"]
     assert [part["label"] for part in prediction["classifications"]] == ["a", "b"]
     assert made["sample_fields"]["ground_truth"].endswith("labels.Classifications)")
 
@@ -117,7 +122,7 @@ def test_what_was_written_is_read_by_the_id_of_the_table(tmp_path):
     made = dataset_of(IDS, FILES, pre_labels=PRE)
     write_samples(tmp_path / "first.json", made)
     assert read_annotations(tmp_path / "first.json").skipped == tuple(IDS)
-    found = read_annotations(tmp_path / "first.json", field="prediction")
+    found = read_annotations(tmp_path / "first.json", field="clip_al_prediction")
     assert told(found) == {IDS[0]: ("cat",), IDS[2]: ("dog",)}
 
 
@@ -165,8 +170,8 @@ def test_two_samples_of_one_image_may_differ(tmp_path):
         ('{"samples": [{"ground_truth": null}]}', r"must have a `filepath`; that of row 0 has No"),
         ('{"samples": [{"filepath": "/a", "x": 1}]}', r"'ground_truth' is not\. They have no labe"),
         (
-            json.dumps({"samples": [{"filepath": "/a", "prediction": classification("cat")}]}),
-            r"'ground_truth' is not\. They have prediction\. Name one",
+            json.dumps({"samples": [{"filepath": "/", "clip_al_prediction": several("cat")}]}),
+            r"'ground_truth' is not\. They have clip_al_prediction\. Name one",
         ),
         (
             '{"samples": [{"filepath": "/a", "ground_truth": {"_cls": "Detections"}}]}',

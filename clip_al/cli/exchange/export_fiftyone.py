@@ -60,7 +60,7 @@ def export_fiftyone(
     """Write picks for FiftyOne: tagged, ranked, with pre-labels and their confidence.
 
     Samples get the tag `to label`, the fields clip_al_rank and clip_al_id, those
-    columns of PICKS that are more than names, the pre-label as `prediction`, and an
+    columns of PICKS that are more than names, the pre-label as clip_al_prediction, and an
     empty `ground_truth`, which `clip-al import fiftyone` reads.
     """
     from clip_al.integrations.fiftyone_files import dataset_of, write_samples
@@ -114,6 +114,7 @@ def _into_database(
     """Add the picks to a dataset that is there, or make one of them."""
     from clip_al.errors import missing_extra
     from clip_al.integrations.fiftyone import add_picks, add_pre_labels
+    from clip_al.integrations.fiftyone_files import PREDICTION
 
     try:
         import fiftyone
@@ -123,6 +124,11 @@ def _into_database(
         fiftyone.Dataset.from_dict(samples, name=name, persistent=True)
         return
     dataset = fiftyone.load_dataset(name)
+    if made.pre_labels is not None and dataset.has_field(PREDICTION) and not force:
+        raise InvalidInputError(
+            f"The field {PREDICTION!r} of the dataset {name!r} must be new; it is there. Pass "
+            "`--force` to replace it."
+        )
     columns = {"id": made.ids, **made.columns}
     add_picks(
         dataset,
