@@ -80,15 +80,16 @@ print(json.dumps({"imported": len(names) - len(refused), "refused": refused}))
 """
 
 
-def test_every_module_is_imported_but_for_two_whose_classes_are_the_hosts():
+def test_every_module_is_imported_but_for_three_whose_classes_are_the_hosts():
     found = json.loads(run_bare(IMPORT_ALL))
     assert found["imported"] > 80
     assert found["refused"] == {
-        f"clip_al.integrations.{host}": f"clip_al.integrations.{host} needs {package}, which is "
-        f'not installed. Run `pip install "clip_al[{extra}]"`.'
+        f"clip_al.{host}": f"clip_al.{host} needs {package}, which is not installed. Run "
+        f'`pip install "clip_al[{extra}]"`.'
         for host, package, extra in (
-            ("lightning", "Lightning and torchdata", "lightning"),
-            ("scikit_activeml", "scikit-activeml", "activeml"),
+            ("fiftyone_plugin", "fiftyone", "fiftyone"),
+            ("integrations.lightning", "Lightning and torchdata", "lightning"),
+            ("integrations.scikit_activeml", "scikit-activeml", "activeml"),
         )
     }
 

@@ -37,6 +37,7 @@ ORDER = [
     "show",
     "demo",
     "cli",
+    "fiftyone_plugin",
 ]
 # Arrows against the order, each with the reason why it is there.
 ALLOWED = {

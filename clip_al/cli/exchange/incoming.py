@@ -103,7 +103,7 @@ def write_labels(
 
     check_output(output, force)
     table = EmbeddingTable.open(table_path)
-    new = _match(found, source, table)
+    new = match_images(found, source, table)
     before = _read_before(labelled, table, class_names)
     merged = before | new.labels
     if not new.labels:
@@ -134,7 +134,7 @@ def write_labels(
     say(f"Wrote {len(merged):,} rows to {output}")
 
 
-def _match(found: Annotations, source: object, table: EmbeddingTable) -> Incoming:
+def match_images(found: Annotations, source: object, table: EmbeddingTable) -> Incoming:
     """Return which images of the table the names are."""
     import numpy as np
 
