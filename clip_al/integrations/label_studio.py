@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -202,17 +203,20 @@ def read_annotations(
 
     Notes
     -----
-    O(annotations) time and memory. Of several controls only one is read. Cancelled annotations
+    O(annotations) time and memory. Of several controls only one is read; ``aside`` counts the
+    answers of others. Cancelled annotations
     do not count; one that is marked as ground truth alone decides (JSON only: JSON-MIN does not
     tell).
     """
     tasks = _load(source)
     read_from = _control(tasks, class_names or (), control)
+    aside: Counter[str] = Counter()
     return settle(
-        _answers(tasks, read_from),
+        list(_answers(tasks, read_from, aside)),
         class_names,
         conflicts=conflicts,
         multi_label=multi_label,
+        aside=aside,
         where=os.fspath(source) if isinstance(source, str | os.PathLike) else "",
     )
 
@@ -289,7 +293,7 @@ def _texts(value: Any) -> list[str]:
     ]
 
 
-def _answers(tasks: Sequence[Any], control: str) -> Iterator[Answer]:
+def _answers(tasks: Sequence[Any], control: str, aside: Counter[str]) -> Iterator[Answer]:
     """Yield what each annotation says; of a task without any, that it is open."""
     shown: dict[str, Any] = {}
     for task in tasks:
@@ -315,7 +319,10 @@ def _answers(tasks: Sequence[Any], control: str) -> Iterator[Answer]:
             if annotation.get("was_cancelled") or annotation.get("skipped"):
                 yield Answer(image_id, (), CANCELLED)
                 continue
-            results = [r for r in annotation.get("result") or [] if r.get("from_name") == control]
+            regions = annotation.get("result") or []
+            results = [r for r in regions if r.get("from_name") == control]
+            others = [r for r in regions if r.get("from_name") not in (control, None)]
+            aside.update(f"answer of {other['from_name']!r}" for other in others)
             choices = [name for r in results for name in _several(r.get("value") or {}, image_id)]
             truth = bool(annotation.get("ground_truth"))
             yield Answer(image_id, tuple(choices), EMPTY, truth)

@@ -162,6 +162,7 @@ def test_annotations_come_back_as_ids_and_labels():
     assert found.labels.dtype == np.int64
     assert found.skipped == ()
     assert found.conflicting == {}
+    assert found.aside == {"answer of 'comment'": 2}
 
 
 def test_skipped_and_cancelled_images_stay_unlabelled():

@@ -45,15 +45,13 @@ import_app = typer.Typer(
     help="Read what was annotated in another tool into a file of labels.",
     no_args_is_help=True,
 )
-for _name, _command, _examples in (
-    ("label-studio", export_label_studio, EXPORT_LABEL_STUDIO_EXAMPLES),
-    ("cvat", export_cvat, EXPORT_CVAT_EXAMPLES),
-    ("fiftyone", export_fiftyone, EXPORT_FIFTYONE_EXAMPLES),
-):
-    export_app.command(_name, cls=ExampleCommand, epilog=_examples)(_command)
-for _name, _command, _examples in (
-    ("label-studio", import_label_studio, IMPORT_LABEL_STUDIO_EXAMPLES),
-    ("cvat", import_cvat, IMPORT_CVAT_EXAMPLES),
-    ("fiftyone", import_fiftyone, IMPORT_FIFTYONE_EXAMPLES),
-):
-    import_app.command(_name, cls=ExampleCommand, epilog=_examples)(_command)
+export_app.command("label-studio", cls=ExampleCommand, epilog=EXPORT_LABEL_STUDIO_EXAMPLES)(
+    export_label_studio
+)
+export_app.command("cvat", cls=ExampleCommand, epilog=EXPORT_CVAT_EXAMPLES)(export_cvat)
+export_app.command("fiftyone", cls=ExampleCommand, epilog=EXPORT_FIFTYONE_EXAMPLES)(export_fiftyone)
+import_app.command("label-studio", cls=ExampleCommand, epilog=IMPORT_LABEL_STUDIO_EXAMPLES)(
+    import_label_studio
+)
+import_app.command("cvat", cls=ExampleCommand, epilog=IMPORT_CVAT_EXAMPLES)(import_cvat)
+import_app.command("fiftyone", cls=ExampleCommand, epilog=IMPORT_FIFTYONE_EXAMPLES)(import_fiftyone)
