@@ -39,11 +39,20 @@ class PreLabel:
     labels : tuple of str
         One class, or several where an image may have several.
     confidence : float or None
-        In [0, 1]; None where it is not known.
+        In [0, 1]; None where it is not known. Of several labels, the lowest.
+    each : tuple of float or None
+        Of each of several labels, where it is known.
     """
 
     labels: tuple[str, ...]
     confidence: float | None = None
+    each: tuple[float, ...] | None = None
+
+    def pairs(self) -> list[tuple[str, float | None]]:
+        """Return each label with its confidence, or else with that of all."""
+        if self.each is None:
+            return [(label, self.confidence) for label in self.labels]
+        return list(zip(self.labels, self.each, strict=True))
 
 
 @dataclass(frozen=True)

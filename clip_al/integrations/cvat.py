@@ -153,7 +153,7 @@ def _describe(label: ElementTree.Element, name: str) -> None:
 def _add_tags(
     image: ElementTree.Element, name: str, pre_label: PreLabel, classes: Mapping[str, None]
 ) -> None:
-    for label in pre_label.labels:
+    for label, confidence in pre_label.pairs():
         if label not in classes:
             shown = ", ".join(list(classes)[:8])
             raise InvalidInputError(
@@ -161,9 +161,9 @@ def _add_tags(
                 f"{label!r}. Add the class, or leave the pre-label out."
             )
         tag = ElementTree.SubElement(image, "tag", label=label, source="auto")
-        if pre_label.confidence is not None:
+        if confidence is not None:
             attribute = ElementTree.SubElement(tag, "attribute", name=CONFIDENCE)
-            attribute.text = f"{pre_label.confidence:.4f}"
+            attribute.text = f"{confidence:.4f}"
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

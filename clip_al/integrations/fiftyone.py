@@ -183,8 +183,8 @@ def add_pre_labels(
         if pre_label is None:
             return None
         labels = [
-            fiftyone.Classification(label=name, confidence=pre_label.confidence)
-            for name in pre_label.labels
+            fiftyone.Classification(label=name, confidence=confidence)
+            for name, confidence in pre_label.pairs()
         ]
         return fiftyone.Classifications(classifications=labels) if multi_label else labels[0]
 

@@ -204,8 +204,8 @@ def _label(pre_label: PreLabel | None, multi_label: bool) -> dict[str, Any] | No
     if pre_label is None:
         return None
     labels: list[dict[str, Any]] = [
-        {"_cls": "Classification", "tags": [], "label": label, "confidence": pre_label.confidence}
-        for label in pre_label.labels
+        {"_cls": "Classification", "tags": [], "label": label, "confidence": confidence}
+        for label, confidence in pre_label.pairs()
     ]
     return {"_cls": "Classifications", "classifications": labels} if multi_label else labels[0]
 

@@ -225,8 +225,37 @@ def test_several_labels_make_the_way(place, picked, tool):
         in flat(refused)
     )
     said = flat(bring(tool, file, "--multi-label"))
-    assert labels() == {picked[0]: "digit 0; digit 6", picked[1]: "digit 3"}
+    assert labels() == {picked[0]: "digit 0;digit 6", picked[1]: "digit 3"}
     assert f"left out: {BUDGET - 2} open" in said
+
+
+@every_tool
+def test_several_pre_labels_each_with_its_confidence(place, picked, tool):
+    first, second, third = picked[:3]
+    lines = [f"{first},digit 3;digit 0,0.75;0.5", f"{second},-,0.9", f"{third},digit 6,1"]
+    Path("several.csv").write_text("\n".join(["id,label,confidence", *lines]))
+    said = flat(export(tool, "--predictions", "several.csv", "--multi-label"))
+    assert f"several.csv: 2 pre-labels by the column `id`, {BUDGET - 2} of the picks have none" in (
+        said
+    )
+    if tool == "label-studio":
+        prediction = json.loads(Path("out.json").read_text())[0]["predictions"][0]
+        assert prediction["result"][0]["value"]["choices"] == ["digit 3", "digit 0"]
+        assert prediction["score"] == 0.5  # of all: the lowest
+    elif tool == "cvat":
+        tags = ElementTree.parse("out.xml").getroot().find("image").findall("tag")
+        found = [(tag.get("label"), float(tag.findtext("attribute"))) for tag in tags]
+        assert found == [("digit 3", 0.75), ("digit 0", 0.5)]
+    else:
+        sample = json.loads(Path("out.json").read_text())["samples"][0]
+        labels = sample["clip_al_prediction"]["classifications"]
+        found = [(label["label"], label["confidence"]) for label in labels]
+        assert found == [("digit 3", 0.75), ("digit 0", 0.5)]
+    Path("odd.csv").write_text(f"id,label,confidence\n{picked[0]},digit 3;digit 0;digit 6,1;1\n")
+    odd = ("--predictions", "odd.csv", "--multi-label")
+    refused = run("export", tool, "first.csv", "--table", "t", "-o", "new.out", *odd)
+    assert refused.exit_code == 2
+    assert "must hold numbers in [0, 1], one, or one for each label; that of" in flat(refused)
 
 
 @every_tool
@@ -469,7 +498,7 @@ def test_images_elsewhere_are_named_by_their_address(place):
         (["fiftyone", "first.csv", "--predictions", "first.csv"], "must have a column `label`"),
         (
             ["fiftyone", "first.csv", "--predictions", "odd.csv"],
-            "`confidence` of odd.csv must hold numbers in [0, 1]; that of",
+            "`confidence` of odd.csv must hold numbers in [0, 1], one, or one for each label",
         ),
         (
             ["cvat", "first.csv", "--predictions", "all.csv", "--classes", "two.txt"],

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from clip_al.integrations.annotations import Annotations
     from clip_al.table.embedding_table import EmbeddingTable
 
-SEPARATOR = "; "
-"""Between the labels of one image in a cell."""
+SEPARATORS = (";", "|")
+"""Between the labels of one image in a cell: the first that no name holds."""
 N_NAMED = 3
 """How many of what is left out the terminal names."""
 
@@ -49,7 +49,7 @@ Before = Annotated[
 ]
 MultiLabel = Annotated[
     bool,
-    typer.Option("--multi-label", help="An image may have several labels, written `cat; dog`."),
+    typer.Option("--multi-label", help="An image may have several labels, written `cat;dog`."),
 ]
 
 
@@ -169,21 +169,23 @@ def match_images(found: Annotations, source: object, table: EmbeddingTable) -> I
             f"both {table.ids[twice[0]]!r}. Leave one out."
         )
     labels = found.names()
-    if found.labels.ndim > 1:
-        _check_separator(labels)
-    texts = [SEPARATOR.join(several) for several in labels]
+    separator = _separator(labels) if found.labels.ndim > 1 else ""
+    texts = [separator.join(several) for several in labels]
     warn_of_similar(sorted({name for several in labels for name in several}), str(source), "class")
     known = {i: text for i, text in zip(at, texts, strict=False) if i >= 0}  # `at` is longer
     return Incoming(found, known, [name for name, i in zip(names, at, strict=True) if i < 0])
 
 
-def _check_separator(labels: list[tuple[str, ...]]) -> None:
-    odd = next((name for several in labels for name in several if ";" in name), None)
-    if odd is not None:
+def _separator(labels: list[tuple[str, ...]]) -> str:
+    """Return what no name holds."""
+    names = {name for several in labels for name in several}
+    free = [one for one in SEPARATORS if not any(one in name for name in names)]
+    if not free:
         raise InvalidInputError(
-            "Names of classes must have no semicolon where an image may have several, as it stands "
-            f"between them; got {odd!r}. Rename the class."
+            f"Names of classes must leave one of {' and '.join(map(repr, SEPARATORS))} free, to "
+            "stand between the labels of an image; both occur. Rename a class."
         )
+    return free[0]
 
 
 def _read_before(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from clip_al.table.embedding_table import EmbeddingTable
 
 PRE = "Pre-labels"
-SEPARATOR = ";"
+SEPARATORS = re.compile("[;|]")
 """Between the labels of one image in a cell."""
+NONE = "-"
+"""In place of several labels: none applies."""
 NOT_COLUMNS = ("rank", "index", "concepts", "added_concepts", "selected", "")
 """Columns of a file of picks that are told in another way."""
 TEXTS = ("given", "likelier", "label", "truth", "decision", "group", "split")
@@ -64,7 +67,7 @@ NoPreLabels = Annotated[
 ]
 MultiLabel = Annotated[
     bool,
-    typer.Option("--multi-label", help="An image may have several labels, `cat; dog` in a file."),
+    typer.Option("--multi-label", help="An image may have several labels, `cat;dog` in a file."),
 ]
 
 
@@ -338,8 +341,10 @@ def _split(
     missing = is_missing(column, names or ())
     result: list[tuple[str, ...]] = []
     for cell, gap in zip(column, missing, strict=True):
-        parts = as_latin(cell).split(SEPARATOR) if multi_label else [as_latin(cell)]
-        filled = [part.strip() for part in parts if part.strip()]
+        text = as_latin(cell)
+        several = multi_label and text not in (names or ())
+        parts = SEPARATORS.split(text) if several else [text]
+        filled = [part.strip() for part in parts if part.strip() and (text != NONE or not several)]
         result.append(() if gap else tuple(dict.fromkeys(filled)))
     return result
 
@@ -357,13 +362,17 @@ def _pre_label(
         )
     if confidence is None:
         return PreLabel(labels)
-    try:
-        share = float(confidence.replace(",", "."))
-    except ValueError:
-        share = math.nan
-    if not 0 <= share <= 1:
+    each = tuple(map(_share, SEPARATORS.split(confidence)))
+    if not all(0 <= share <= 1 for share in each) or len(each) not in (1, len(labels)):
         raise InvalidInputError(
-            f"The column `confidence` of {path} must hold numbers in [0, 1]; that of {image!r} is "
-            f"{confidence!r}. Correct it, or leave the column out."
+            f"The column `confidence` of {path} must hold numbers in [0, 1], one, or one for each "
+            f"label; that of {image!r} is {confidence!r}. Correct it, or leave the column out."
         )
-    return PreLabel(labels, share)
+    return PreLabel(labels, min(each), each if len(each) > 1 else None)
+
+
+def _share(text: str) -> float:
+    try:
+        return float(text.replace(",", "."))
+    except ValueError:
+        return math.nan
