@@ -51,7 +51,9 @@ EXPERIMENTS = (
     "cost",
     "stability",
 )
-APART = ("real", "heads", "expected_accuracy", "naming", "regimes", "label_noise")
+APART = (
+    "real", "heads", "expected_accuracy", "labelled_by_keys", "naming", "regimes", "label_noise",
+)  # fmt: skip
 """Experiments that `all` leaves out."""
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS: dict[Size, Path] = {

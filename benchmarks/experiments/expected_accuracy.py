@@ -80,17 +80,22 @@ def cells(size: Size) -> list[Cell]:
 
 
 def draw(pool: Drawn, seed: int) -> Drawn:
-    """Return images of a long-tailed mix that the seed draws, at most 500, in random order."""
+    """Return the images that `drawn_rows` draws."""
+    rows = drawn_rows(pool.code_n, seed)
+    return pool._replace(emb_nd=pool.emb_nd[rows], code_n=pool.code_n[rows])
+
+
+def drawn_rows(code_n: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Return rows of a long-tailed mix of classes that the seed draws, at most 500, shuffled."""
     rng = np.random.default_rng([seed, 16])
-    count_k = np.bincount(pool.code_n)
+    count_k = np.bincount(code_n)
     k = len(count_k)
     share_k = rng.choice(TAILS) ** (-rng.permutation(k) / (k - 1)) * (count_k / count_k.max())
     drawn_k = np.minimum(rng.multinomial(N_IMAGES, share_k / share_k.sum()), count_k)
     rows = np.concatenate(
-        [rng.permutation(np.flatnonzero(pool.code_n == c))[: drawn_k[c]] for c in range(k)]
+        [rng.permutation(np.flatnonzero(code_n == c))[: drawn_k[c]] for c in range(k)]
     )
-    rows = rng.permutation(rows)
-    return pool._replace(emb_nd=pool.emb_nd[rows], code_n=pool.code_n[rows])
+    return rng.permutation(rows)
 
 
 @lru_cache(maxsize=1)
