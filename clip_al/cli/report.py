@@ -10,7 +10,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from clip_al.arrays.checks import check_choice
+from clip_al.arrays.checks import check_choice, check_number
 from clip_al.cli.labels import Classes, Labels
 from clip_al.cli.options import (
     Force,
@@ -42,6 +42,7 @@ FOR_TABLE = {
     "m": "-m",
     "labelled": "--labelled",
     "map_method": "--map",
+    "stack_copies": "--stack-copies",
     "no_concepts": "--no-concepts",
     "model": "--model",
     "pretrained": "--pretrained",
@@ -98,6 +99,13 @@ def report(
     map_method: Annotated[
         str, typer.Option("--map", help="pca, or tsne: slower, and keeps neighbours.")
     ] = "pca",
+    stack_copies: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            metavar="COSINE",
+            help="Near-copies, from this cosine on (0.99), are one card with a count, which opens.",
+        ),
+    ] = None,
     sample: Annotated[
         int,
         typer.Option(min=1, max=10_000, help="How many images of a table are shown, with TABLE."),
@@ -124,11 +132,14 @@ def report(
     from clip_al.handed_in.read import read_class_names
     from clip_al.show.learning_curves import read_rounds
     from clip_al.show.report.map import METHODS
+    from clip_al.show.report.stacks import STACK_FROM
     from clip_al.show.report.write import write_report
     from clip_al.table.embedding_table import EmbeddingTable
 
     check_output(output, force)
     check_choice(map_method, METHODS, "--map")
+    if stack_copies is not None:
+        check_number(stack_copies, "--stack-copies", above=0.0, high=1.0)
     curves = None if rounds is None else read_rounds(rounds)
     is_table = selection.is_dir()
     if is_table:
@@ -175,6 +186,7 @@ def report(
         suspects=read.n_suspects if suspects is None else suspects,
         is_sample=read.is_sample,
         map_method=map_method,
+        stack_copies=STACK_FROM if stack_copies is None else stack_copies,
         title=title or selection.stem,
         errors="skip" if skip_unreadable else "raise",
         overwrite=force,

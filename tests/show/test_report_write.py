@@ -246,7 +246,7 @@ def test_each_script_is_in_the_policy(full):
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html).group(1)
     policy = policy.replace("&#39;", "'")
     scripts = re.findall(r"<script>(.*?)</script>", html, re.S)
-    assert len(scripts) == 5
+    assert len(scripts) == 6
     for script in scripts:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         assert f"'sha256-{digest}'" in policy

@@ -27,7 +27,7 @@ from clip_al.subset.selection_summaries import label_noise_in_words
 
 BOTH = CHOSEN | SUSPECT
 N_KEYS = 9  # that name a class
-SCRIPTS = ("page.js", "marks.js", "cards.js", "charts.js")
+SCRIPTS = ("page.js", "marks.js", "stacks.js", "cards.js", "charts.js")
 N_PAIRS = 5  # of classes that are labelled as another
 
 

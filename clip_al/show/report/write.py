@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clip_al.arrays.checks import check_choice, check_indices, check_int
+from clip_al.arrays.checks import check_choice, check_indices, check_int, check_number
 from clip_al.arrays.given import array_of, check_flag, check_kind, length_of
 from clip_al.arrays.labels import Names
 from clip_al.arrays.types import Embeddings, as_array
@@ -41,6 +41,7 @@ from clip_al.show.report.shares import (
     describe_pool_balance,
     describe_pool_concepts,
 )
+from clip_al.show.report.stacks import STACK_FROM, stack_cards
 from clip_al.show.report.thumbnails import make_thumbnails, shown_source
 from clip_al.subset.selection import Selection
 
@@ -67,6 +68,7 @@ def write_report(
     suspects: int | None = None,
     is_sample: bool = False,
     map_method: str = "pca",
+    stack_copies: float | None = STACK_FROM,
     max_images: int = MAX_IMAGES,
     title: str | None = None,
     errors: str = "raise",
@@ -117,6 +119,10 @@ def write_report(
         images, before any choice.
     map_method : {"pca", "tsne"}
         How embeddings are brought to two dimensions; t-SNE is slower.
+    stack_copies : float, optional
+        With `embeddings`: cosine in (0, 1] from which on cards are near-copies, which are shown as
+        one stack, if they have one class and all or none are suspects; None stacks nothing. What
+        a cosine means depends on the model, as for `near_duplicates`.
     max_images : int
         Chosen images that have a card, in [1, 10000]; the page says where there are more.
     title : str, optional
@@ -159,6 +165,8 @@ def write_report(
     check_choice(errors, ("raise", "skip"), "errors")
     check_choice(map_method, METHODS, "map_method")
     check_flag(is_sample, "is_sample")
+    if stack_copies is not None:
+        stack_copies = check_number(stack_copies, "stack_copies", above=0.0, high=1.0)
     if is_sample and against is not None:
         raise InvalidInputError(
             "`against` must be left out where `is_sample`, as nothing was chosen; got both. Leave "
@@ -191,6 +199,11 @@ def write_report(
         page["coverage"] = profiles and describe_pool_concepts(profiles, known)
         nothing: dict[str, Any] = {"rank": None, "added": []}
         page["cards"] |= {name: [value] * len(shown.indices) for name, value in nothing.items()}
+    if embeddings is not None and stack_copies is not None:
+        stack_of = stack_cards(embeddings, shown, stack_copies)
+        if stack_of is not None:
+            page["cards"]["stack"] = stack_of
+            page["stack_from"] = stack_copies
     found = _map(embeddings, shown, known, map_method, random_state)
     page["map"] = found and describe_map(
         found, shown, known, map_method, selection, profiles, page["concepts"]

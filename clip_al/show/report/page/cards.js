@@ -5,7 +5,7 @@ const NOTHING_FITS = "nothing in the vocabulary fits";
 const GAP = 10, SPARE_ROWS = 2, NARROWEST = 148, N_PRINTED = 60;
 
 const gallery = {
-  found: [], active: 0, columns: 1, rowHeight: 1, width: 1, made: new Map(),
+  sorted: [], found: [], active: 0, columns: 1, rowHeight: 1, width: 1, made: new Map(),
   lowerIds: cards.id.map((id) => id.toLowerCase()),
   lowerConcepts: page.concepts.map((name) => name.toLowerCase()),
 };
@@ -98,19 +98,21 @@ function sortBy(found, keys, sign) {
 }
 
 function update() {
-  gallery.found = sortCards(filterCards());
+  gallery.sorted = sortCards(filterCards());
+  gallery.found = stacked(gallery.sorted);
   gallery.active = 0;
   byId("scroller").scrollTop = 0;
   tellFound();
+  if (marking) tellMarked();
   clear();
   layOut();
 }
 
 function tellFound() {
-  const n = gallery.found.length, all = cards.index.length;
-  const rest = gallery.isPrinted && n > N_PRINTED ? `; the first ${N_PRINTED} on paper` : "";
+  const n = gallery.sorted.length, all = cards.index.length;
+  const rest = gallery.isPrinted && gallery.found.length > N_PRINTED ? `; the first ${N_PRINTED} on paper` : "";
   byId("found").textContent =
-    `${n.toLocaleString("en")} of ${all.toLocaleString("en")} cards${rest}`;
+    `${n.toLocaleString("en")} of ${all.toLocaleString("en")} cards${tellStacks()}${rest}`;
   byId("nothing").hidden = n > 0;
 }
 
@@ -182,11 +184,13 @@ function showBadge(card, i) {
   card.querySelector(".mark")?.remove();
   const badge = marking ? badgeOf(i) : null;
   if (badge) card.append(badge);
+  showStack(card, i);
 }
 
 function redrawCard(i) {
+  const seen = stacks.frontOf.get(i) ?? i;
   for (const [place, card] of gallery.made) {
-    if (gallery.found[place] === i) showBadge(card, i);
+    if (gallery.found[place] === seen) showBadge(card, seen);
   }
 }
 
@@ -370,6 +374,7 @@ function facts(i) {
   if (cards.rank[i] !== null) add("rank", String(cards.rank[i]));
   add("position", String(cards.index[i]));
   if (pathOf(i) !== cards.id[i]) add("path", pathOf(i));
+  if (stacks.members.has(i)) add("near-copies in its stack", String(stacks.members.get(i).length));
   if ("class" in cards) add("class given", className(i, "class"));
   if ("likelier" in cards) add("likeliest class", className(i, "likelier"));
   if ("group" in cards) add("group", page.groups[cards.group[i]]);
@@ -497,7 +502,8 @@ function listen() {
     const card = event.target.closest(".card");
     if (!card) return;
     goTo(Number(card.dataset.place));
-    openCard(gallery.found[gallery.active]);
+    if (event.target.closest(".stack-count")) toggleStack(gallery.found[gallery.active]);
+    else openCard(gallery.found[gallery.active]);
   });
   byId("grid").addEventListener("focusin", (event) => {
     const card = event.target.closest(".card");
@@ -507,6 +513,7 @@ function listen() {
   });
   byId("grid").addEventListener("keydown", onGridKey);
   document.addEventListener("keydown", onPageKey);
+  document.addEventListener("keydown", onStackKey);
   byId("detail-close").addEventListener("click", () => byId("detail").close());
   byId("detail-previous").addEventListener("click", () => step(-1));
   byId("detail-next").addEventListener("click", () => step(1));

@@ -37,28 +37,32 @@ function resolved(i, mark) {
 
 /* Giving marks, and taking them back */
 
-function put(i, mark) {
-  if (mark === null) marks.kept.delete(cards.index[i]);
-  else marks.kept.set(cards.index[i], mark);
+function put(given) {
+  for (const [i, mark] of given) {
+    if (mark === null) marks.kept.delete(cards.index[i]);
+    else marks.kept.set(cards.index[i], mark);
+  }
   marks.saved = false;
   store();
-  redrawCard(i);
+  for (const [i] of given) redrawCard(i);
   tellMarked();
 }
 
-function giveMark(i, asked) {
-  const mark = asked === null ? null : resolved(i, asked);
-  if (mark === null && asked !== null) return false; // no class is likelier
-  marks.undo.push([i, marks.kept.get(cards.index[i]) ?? null]);
-  put(i, mark);
+/* One mark is one step back, whether it is for one image or for a stack. */
+function giveMark(top, asked) {
+  const given = markedWith(top).map((i) => [i, asked === null ? null : resolved(i, asked)])
+    .filter(([, mark]) => mark !== null || asked === null); // or no class is likelier
+  if (!given.length) return false;
+  marks.undo.push(given.map(([i]) => [i, marks.kept.get(cards.index[i]) ?? null]));
+  put(given);
   return true;
 }
 
 function undoMark() {
   if (!marks.undo.length) return;
-  const [i, previous] = marks.undo.pop();
-  put(i, previous);
-  const place = gallery.found.indexOf(i);
+  const previous = marks.undo.pop(), [i] = previous[0];
+  put(previous);
+  const place = gallery.found.indexOf(stacks.frontOf.get(i) ?? i);
   if (byId("detail").open) openCard(i);
   else if (place >= 0) goTo(place);
 }
@@ -82,6 +86,7 @@ function onMarkKey(event) {
   if (key === "z") undoMark();
   else if (event.ctrlKey || event.metaKey) return;
   else if (key === "c" && byId("other-class")) focusOther();
+  else if (key === "a" && byId("whole")) byId("whole").click();
   else if (key === "delete") markHere(null);
   else {
     const choice = marks.choices.find((one) => one.key === key);
@@ -202,9 +207,11 @@ function tellMarked() {
     else others += 1;
     count.set(mark, (count.get(mark) ?? 0) + 1);
   }
+  const unseen = unseenWithoutMark();
   const [done, all, rest] = [n, of, others].map((number) => number.toLocaleString("en"));
   byId("marked").textContent = `${done} of ${all} ${flag ? "suspects" : "images"} marked` +
-    (others ? `, and ${rest} others` : "");
+    (others ? `, and ${rest} others` : "") +
+    (unseen ? `; ${unseen.toLocaleString("en")} without a mark are beneath others` : "");
   byId("progress").max = of;
   byId("progress").value = n;
   byId("undo").disabled = !marks.undo.length;
