@@ -73,7 +73,7 @@ function stackButton(i) {
   const n = all.length.toLocaleString("en");
   const done = marking ? all.filter((one) => markOf(one) !== null).length : 0;
   const some = done && done < all.length ? `, ${done.toLocaleString("en")} marked` : "";
-  const button = element("button", "stack-count", `⧉ ${n}${isClosed(i) ? some : ""}`);
+  const button = element("button", "stack-count", `${n} alike${isClosed(i) ? some : ""}`);
   button.type = "button";
   button.tabIndex = -1; // the key o is for the card that has the focus
   button.setAttribute("aria-label", `${n} near-copies${some}: ${isClosed(i) ? "open" : "close"}`);
