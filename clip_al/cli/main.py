@@ -43,12 +43,13 @@ START = """
 A day with clip-al: from a folder of photos to labels to what to train on.
   clip-al embed photos -o photos.table --model ViT-B-32 --pretrained laion2b_s34b_b79k
   clip-al select photos.table --budget 12 --classes classes.txt -o first.csv
-  clip-al report first.csv --table photos.table -o first.html
-Look at the page, and write the class of each into labelled.csv (columns id, label).
+  clip-al report first.csv --table photos.table --classes classes.txt -o first.html
+Label on the page by the keys 1 to 9, and save labels.csv there. The next batch, and what
+accuracy to expect by now:
   clip-al select photos.table --budget 12 --classes classes.txt \\
-      --labelled labelled.csv -o next.csv
-Label these too; again, until it is enough. Then all images get a label:
-  clip-al predict photos.table --classes classes.txt --labelled labelled.csv -o all.csv
+      --labelled labels.csv -o next.csv
+Label these too; again, until it says stop. Then all images get a label:
+  clip-al predict photos.table --classes classes.txt --labelled labels.csv -o all.csv
   clip-al suspects photos.table --labels all.csv -n 20 -o suspects.csv
 Write what is right into its column `decision`, and choose what to train on.
   clip-al labels apply all.csv suspects.csv -o corrected.csv
