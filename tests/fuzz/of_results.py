@@ -88,6 +88,7 @@ def report_arguments(w, rng):
             rounds={"CBD": ([20, 40], [0.6, 0.7])},
             suspects=3,
             map_method="pca",
+            stack_copies=0.9,
             max_images=5,
             title="a <b>",
             errors="skip",
