@@ -21,7 +21,15 @@ from typer.testing import CliRunner
 from benchmarks.data.cifar import CACHE, CLASSES, cifar_root, data_folder
 from benchmarks.experiments.expected_accuracy import N_IMAGES, REPORTED, drawn_rows
 from benchmarks.harness.browser import chromium, label_by_keys
-from benchmarks.harness.cells import Cell, Experiment, Options, Size, UnavailableError, Values
+from benchmarks.harness.cells import (
+    ON_EMBEDDINGS,
+    Cell,
+    Experiment,
+    Options,
+    Size,
+    UnavailableError,
+    Values,
+)
 from benchmarks.harness.pages import Page
 
 ROUNDS, BATCH = 3, 50
@@ -190,6 +198,7 @@ def _every(last: pd.DataFrame) -> pd.DataFrame:
 EXPERIMENT = Experiment(
     name="labelled_by_keys",
     title="Labelled by keys, and the accuracy to expect",
+    regime=ON_EMBEDDINGS,
     cells=cells,
     run=run,
     render=render,

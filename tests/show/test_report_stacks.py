@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clip_al.encode.table import EmbeddingTable
 from clip_al.errors import InvalidInputError
 from clip_al.show.report.data import Shown
 from clip_al.show.report.stacks import stack_cards
 from clip_al.show.report.write import write_report
 from clip_al.subset.selection import Selection
+from clip_al.table.embedding_table import EmbeddingTable
 from tests.command_line import flat, run
 from tests.show.report_inputs import digits
 
