@@ -17,6 +17,7 @@ what to label         `UncertaintyCoverageSampling`, `CBDMarginSampling`, `CBDSa
 what to train on      `ClipSelector`, `SelectionOptimizer`, `DatasetAdapter`,
                       `CrossFitAdapter`, `estimate_label_noise`, `LabelConfusion`,
                       `LabelNoise`, `check_agreement`, `Agreement`
+several labels        `multi_label_suspects`, `MultiLabelSuspects`, `LabelSuspect`
 what was chosen       `Selection`, `Suspect`, `SelectionReport`, `Comparison`, `write_report`
 training              `SelectedSubsetSampler`, `DistributedSelectedSubsetSampler`
 errors                `ClipAlError`, the base of all in `clip_al.errors`
@@ -63,6 +64,9 @@ _PUBLIC = {
     "LabelConfusion": "score.label_noise.confusion",
     "LabelNoise": "score.label_noise.symmetric",
     "estimate_label_noise": "score.label_noise.estimate",
+    "multi_label_suspects": "score.several_labels.suspects",
+    "MultiLabelSuspects": "score.several_labels.suspects",
+    "LabelSuspect": "score.several_labels.suspects",
     "DatasetAdapter": "adapt.adapter",
     "CrossFitAdapter": "adapt.cross_fit",
     "ClipSelector": "subset.selector",
@@ -112,7 +116,9 @@ __all__ = [
     "Found",
     "LabelConfusion",
     "LabelNoise",
+    "LabelSuspect",
     "Leak",
+    "MultiLabelSuspects",
     "NearDuplicates",
     "PickExplanation",
     "SelectedSubsetSampler",
@@ -130,6 +136,7 @@ __all__ = [
     "expected_accuracy",
     "files",
     "geometric_diversity",
+    "multi_label_suspects",
     "near_duplicates",
     "neighbors",
     "pick_by_geometric_diversity",
@@ -172,6 +179,11 @@ if TYPE_CHECKING:
     from clip_al.score.label_noise.confusion import LabelConfusion
     from clip_al.score.label_noise.estimate import estimate_label_noise
     from clip_al.score.label_noise.symmetric import LabelNoise
+    from clip_al.score.several_labels.suspects import (
+        LabelSuspect,
+        MultiLabelSuspects,
+        multi_label_suspects,
+    )
     from clip_al.show import plots
     from clip_al.show.report.write import write_report
     from clip_al.subset.optimizer import SelectionOptimizer

@@ -178,9 +178,12 @@ def probability_block(array: NDArray[Any], rows: slice) -> NDArray[Any]:
         if low < -1e-6
         else f"row {(rows.start or 0) + worst}, which sums to {sum_b[worst]:.4g}"
     )
+    several = ""
+    if low >= 0 and block.max() <= 1:
+        several = " Where an image may have several labels, pass `multi_label=True`."
     raise InvalidInputError(
         f"`probabilities` must be at least 0 and each row must sum to 1; got {what}. "
-        "Apply a softmax to logits, and normalise scores."
+        f"Apply a softmax to logits, and normalise scores.{several}"
     )
 
 

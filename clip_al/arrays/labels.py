@@ -65,6 +65,14 @@ def encode_labels(
     """
     names = None if class_names is None else _check_names(class_names, n_classes)
     labels = labels_of(y, name)
+    if labels.ndim == 2 and len(labels) == n_images and labels.shape[1] > 1:
+        raise InvalidInputError(
+            f"`{name}` must have one label for each image here; got shape {labels.shape}, several "
+            "an image. Alignment, label noise and quotas go by the one class of an image, and an "
+            "image of two would count in both. Find wrong labels by `multi_label_suspects`, pick "
+            "what to label by `UncertaintyCoverageSampling(multi_label=True)`; for quotas pass "
+            "one label an image, such as its rarest."
+        )
     if labels.ndim != 1 or len(labels) != n_images:
         raise InvalidInputError(
             f"`{name}` must have one label for each of the {n_images} images; got shape "

@@ -184,6 +184,60 @@ function(
     calls.array(low=0.0, high=1.0),
 )
 
+# Several labels an image
+
+
+def indicator(w, n=N):
+    return (np.arange(n)[:, None] % (np.arange(K) + 2) == 0).astype(int)
+
+
+function(
+    "uncertainty.label_uncertainty",
+    uncertainty.label_uncertainty,
+    lambda w, rng: {
+        "probabilities": w.P.copy(),
+        **some(rng, measure="entropy", label_doubt="worst"),
+    },
+    calls.array(low=-1e-6, high=1.0),
+)
+function(
+    "multi_label_suspects",
+    clip_al.multi_label_suspects,
+    lambda w, rng: {
+        "Z": w.Z.copy(),
+        "Y": indicator(w),
+        **some(
+            rng,
+            class_names=list(NAMES),
+            class_embeddings=w.T.copy(),
+            probabilities=w.P.copy(),
+            ids=[f"i{i}" for i in range(N)],
+        ),
+    },
+    lambda found: calls.array((N, K), 0, 1)(found.probabilities),
+    weight=2,
+)
+
+
+def found_suspects(w):
+    return clip_al.multi_label_suspects(w.Z, indicator(w), class_names=NAMES)
+
+
+function(
+    "MultiLabelSuspects",
+    clip_al.MultiLabelSuspects,
+    lambda w, rng: {"probabilities": w.P.copy(), "given": w.P > 0.5},
+    weight=1,
+)
+of("MultiLabelSuspects.top", found_suspects, lambda w, rng: some(rng, n=5), weight=1)
+of("MultiLabelSuspects.to_frame", found_suspects, lambda w, rng: some(rng, n=5), weight=1)
+function(
+    "LabelSuspect",
+    clip_al.LabelSuspect,
+    lambda w, rng: {"index": 0, "id": "a", "label": "b", "is_given": True, "probability": 0.5},
+    weight=1,
+)
+
 # Adapters
 
 
