@@ -35,6 +35,7 @@ STRATEGIES = {
     "hybrid, whole pool": (CBDMarginSampling, {"candidate_factor": 1000}),
     "hybrid, entropy": (CBDMarginSampling, {"uncertainty": "entropy"}),
     "hybrid, least confidence": (CBDMarginSampling, {"uncertainty": "least_confidence"}),
+    "hybrid, several labels": (CBDMarginSampling, {"multi_label": True}),
     "hybrid, like the pool": (CBDMarginSampling, {"target": "pool"}),
     "hybrid, like the uncertain": (CBDMarginSampling, {"target": "uncertain"}),
     "hybrid, plain cosines": (CBDMarginSampling, {"similarity": "cosine"}),
@@ -56,6 +57,7 @@ STRATEGIES = {
     ),
     "coverage": (UncertaintyCoverageSampling, {}),
     "coverage, small radius": (UncertaintyCoverageSampling, {"radius": 0.2}),
+    "coverage, several labels": (UncertaintyCoverageSampling, {"multi_label": True}),
 }
 COLD = [name for name, (cls, _) in STRATEGIES.items() if cls is CBDSampling]
 ALIGNED = [name for name, (cls, _) in STRATEGIES.items() if cls is AlignmentDiversitySampling]

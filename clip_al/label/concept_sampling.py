@@ -21,7 +21,7 @@ from clip_al.arrays.checks import (
     check_n_instances,
 )
 from clip_al.arrays.copies import first_profiles
-from clip_al.arrays.given import length_of
+from clip_al.arrays.given import check_flag, length_of
 from clip_al.arrays.order import lowest
 from clip_al.arrays.types import Device, Embeddings, as_array
 from clip_al.concepts.profile_checks import SIMILARITIES
@@ -33,10 +33,11 @@ from clip_al.label.explain import PickExplanation, explain_picks
 from clip_al.label.greedy import pick_diverse
 from clip_al.label.query_inputs import (
     Labelled,
-    answer_of,
     check_profiles,
     count_labelled,
+    one_array,
     pool_embeddings,
+    probabilities_of,
     target_vector,
     training_embeddings,
 )
@@ -51,6 +52,7 @@ UNCERTAINTIES = {
     "least_confidence": lambda probabilities: -uncertainty.least_confidence(probabilities),
     "ensemble_variance": lambda probabilities: -uncertainty.ensemble_variance(probabilities),
 }
+LOW_IS_UNCERTAIN = ("margin",)
 
 
 class _Picks(NamedTuple):
@@ -213,6 +215,11 @@ class CBDMarginSampling(_ConceptSampling):
     uncertainty : {"margin", "entropy", "least_confidence", "ensemble_variance"}
         By which the candidates are found. The last takes `probabilities=` of several models,
         (models, n, k).
+    multi_label : bool
+        Whether probabilities are of labels of which an image may have several: see
+        `clip_al.uncertainty.label_uncertainty`.
+    label_doubt : {"mean", "worst"}
+        With `multi_label`: how an image's doubt comes from that of its labels.
     similarity : {"centred", "standardized", "cosine"}
         How images and concepts are compared, as in `ConceptProfiles.from_embeddings`.
     table : EmbeddingTable, optional
@@ -254,6 +261,8 @@ class CBDMarginSampling(_ConceptSampling):
         weighting: str = "binary",
         target: str | ArrayLike = "uniform",
         uncertainty: str = "margin",
+        multi_label: bool = False,
+        label_doubt: str = "mean",
         similarity: str = SIMILARITIES[0],
         table: EmbeddingTable | None = None,
         device: Device = None,
@@ -264,6 +273,8 @@ class CBDMarginSampling(_ConceptSampling):
         self.weighting = weighting
         self.target = target
         self.uncertainty = uncertainty
+        self.multi_label = multi_label
+        self.label_doubt = label_doubt
         self.similarity = similarity
         self.table = table
         self.device = device
@@ -306,7 +317,7 @@ class CBDMarginSampling(_ConceptSampling):
         check_n_instances(n_instances, length_of(X, "X"))
         profiles = self._profiles(X, embeddings, profiles)
         if probabilities is None:
-            probabilities = answer_of(classifier, "predict_proba", X)
+            probabilities = probabilities_of(classifier, X, self.multi_label)
         if probabilities is None:
             raise InvalidInputError(
                 "The classifier must be fitted to be unsure of anything; it is not. Teach it "
@@ -346,7 +357,7 @@ class CBDMarginSampling(_ConceptSampling):
         n_instances = check_n_instances(n_instances, len(profiles))
         factor = check_int(self.candidate_factor, "candidate_factor")
         check_choice(self.uncertainty, UNCERTAINTIES, "uncertainty")
-        certainty_n = UNCERTAINTIES[self.uncertainty](probabilities)
+        certainty_n = self._certainty(probabilities)
         if len(certainty_n) != len(profiles):
             raise InvalidInputError(
                 f"`probabilities` must have one row for each of the {len(profiles)} images; got "
@@ -355,6 +366,15 @@ class CBDMarginSampling(_ConceptSampling):
         candidates = _least_certain(certainty_n, factor * n_instances, profiles)
         picks = self._pick(profiles, candidates, n_instances, labelled)
         return _Picks(picks.indices, certainty_n[picks.indices])
+
+    def _certainty(self, probabilities: Any) -> NDArray[np.float64]:
+        """Return a score that is low for the images to label first."""
+        if not check_flag(self.multi_label, "multi_label"):
+            return UNCERTAINTIES[self.uncertainty](one_array(probabilities, False))
+        doubt_n = uncertainty.label_uncertainty(
+            probabilities, measure=self.uncertainty, label_doubt=self.label_doubt
+        )
+        return doubt_n if self.uncertainty in LOW_IS_UNCERTAIN else -doubt_n
 
 
 def _least_certain(

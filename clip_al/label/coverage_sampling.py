@@ -27,9 +27,10 @@ from clip_al.label.coverage.pick import RADIUS, CoveragePicks, pick_by_coverage,
 from clip_al.label.coverage.weights import coverage_weights
 from clip_al.label.explain import PickExplanation, explain_picks
 from clip_al.label.query_inputs import (
-    answer_of,
     check_profiles,
+    one_array,
     pool_embeddings,
+    probabilities_of,
     training_set,
 )
 
@@ -149,7 +150,8 @@ class UncertaintyCoverageSampling(BaseEstimator):
         embeddings : array-like of shape (n, d), optional
             Of the pool.
         probabilities : array-like of shape (n, k), optional
-            Of the pool.
+            Of the pool; with `multi_label` also a list of k arrays (n, 2), as scikit-learn's
+            `MultiOutputClassifier` gives them.
         labelled : array-like of shape (l, d), optional
             Embeddings of the labelled images, in place of the classifier's; `[]` for none.
 
@@ -183,7 +185,7 @@ class UncertaintyCoverageSampling(BaseEstimator):
         """Ask the classifier for what was not passed, and pick."""
         check_n_instances(n_instances, length_of(X, "X"))
         if probabilities is None:
-            probabilities = answer_of(classifier, "predict_proba", X)
+            probabilities = probabilities_of(classifier, X, self.multi_label)
         if labelled is None:
             labelled, of_learner = training_set(classifier), True
         else:
@@ -295,7 +297,7 @@ class UncertaintyCoverageSampling(BaseEstimator):
         if probabilities is None:
             return self._pick_first(image_emb_nd, n_instances, how)
         prob_nk = check_probability_shape(
-            _columns(probabilities, self.multi_label), n_images=len(image_emb_nd)
+            one_array(probabilities, self.multi_label), n_images=len(image_emb_nd)
         )
         self._check_classes(prob_nk.shape[1])
         n_labelled = 0 if labelled_ld is None else len(labelled_ld)
@@ -378,15 +380,6 @@ def zero_shot(
     for _ in map_blocks(classify, n, block_rows(max(k, image_emb_nd.shape[1])) // 4 + 1):
         pass
     return class_n, prob_n
-
-
-def _columns(probabilities: ArrayLike | None, multi_label: bool) -> Any:
-    """Return probabilities as one array; scikit-learn gives several labels as a list of (n, 2)."""
-    if multi_label and isinstance(probabilities, list):
-        parts = [array_of(part, "probabilities") for part in probabilities]
-        if all(part.ndim == 2 and part.shape[1] == 2 for part in parts):
-            return np.stack([part[:, 1] for part in parts], axis=1)
-    return probabilities
 
 
 def _likeliest(prob_nk: NDArray[Any]) -> NDArray[np.int32]:

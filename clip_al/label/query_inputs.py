@@ -13,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 
 from clip_al.arrays.checks import check_choice, check_indices
 from clip_al.arrays.given import array_of, length_of
+from clip_al.arrays.several import stack_labels
 from clip_al.arrays.types import Embeddings, as_array
 from clip_al.concepts.diversity import ConceptCounts
 from clip_al.concepts.profiles import ConceptProfiles
@@ -101,6 +102,30 @@ def answer_of(classifier: Any, method: str, X: Any) -> Any:
         return getattr(classifier, method)(X)
     except NotFittedError:
         return None
+
+
+def probabilities_of(classifier: Any, X: Any, multi_label: bool) -> Any:
+    """Return a learner's probabilities; of several labels an image as one array, (n, k)."""
+    answer = answer_of(classifier, "predict_proba", X)
+    if not multi_label or answer is None:
+        return one_array(answer, multi_label)
+    learner = getattr(classifier, "estimator", classifier)
+    classes = getattr(classifier if hasattr(classifier, "classes_") else learner, "classes_", None)
+    return stack_labels(answer, classes if isinstance(classes, list | tuple) else None)
+
+
+def one_array(probabilities: Any, multi_label: bool) -> Any:
+    """Return probabilities as one array; refuse those of several labels where classes are meant."""
+    if multi_label:
+        return stack_labels(probabilities)
+    several = stack_labels(probabilities) if isinstance(probabilities, list) else probabilities
+    if several is not probabilities:
+        raise InvalidInputError(
+            "`probabilities` must be (images, classes), rows that sum to 1; got a list of "
+            f"{len(probabilities)} arrays, one a label: those of several labels an image. Pass "
+            "multi_label=True to the strategy."
+        )
+    return probabilities
 
 
 def _members(classifier: Any) -> list[Any]:

@@ -11,9 +11,17 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr
 
 from clip_al.arrays.blocks import block_rows, map_blocks
-from clip_al.arrays.checks import check_probabilities, check_probability_shape, probability_block
+from clip_al.arrays.checks import (
+    check_choice,
+    check_probabilities,
+    check_probability_shape,
+    probability_block,
+)
 from clip_al.arrays.given import array_of
+from clip_al.arrays.several import check_label_probabilities, label_block
 from clip_al.errors import InvalidInputError
+
+LABEL_DOUBTS = ("mean", "worst")
 
 
 def margin(probabilities: ArrayLike) -> NDArray[np.float64]:
@@ -147,3 +155,86 @@ def ensemble_variance(probabilities: ArrayLike) -> NDArray[np.float64]:
         block = array[:, start : start + step]
         variance_n[start : start + step] = block.var(axis=0, dtype=np.float64).sum(axis=1)
     return variance_n
+
+
+def label_uncertainty(
+    probabilities: ArrayLike, *, measure: str = "margin", label_doubt: str = "mean"
+) -> NDArray[np.float64]:
+    """Return how unsure a model is of images that may have several labels, or none.
+
+    Parameters
+    ----------
+    probabilities : array-like of shape (n, k), or list of k arrays of shape (n, 2)
+        Of each label by itself, in [0, 1]: rows need not sum to 1. Not modified. For
+        "ensemble_variance" (n_models, n, k).
+    measure : {"margin", "entropy", "least_confidence", "ensemble_variance"}
+        Of each label as of two classes, p and 1 − p: the function of that name.
+    label_doubt : {"mean", "worst"}
+        The mean over labels, or the value of the label that is most in doubt.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        **Low is uncertain** for "margin", high is uncertain for the others, as in their functions.
+
+    References
+    ----------
+    Esuli, Sebastiani: "Active Learning Strategies for Multi-Label Text Classification", ECIR
+    2009, section 2.
+
+    Examples
+    --------
+    >>> label_uncertainty([[0.5, 0.9], [1.0, 0.0]])
+    array([0.4, 1. ])
+    >>> label_uncertainty([[0.5, 0.9], [1.0, 0.0]], label_doubt="worst")
+    array([0., 1.])
+    """
+    check_choice(measure, (*_OF_LABEL, "ensemble_variance"), "measure")
+    check_choice(label_doubt, LABEL_DOUBTS, "label_doubt")
+    if measure == "ensemble_variance":
+        return _label_variance(probabilities, label_doubt)
+    array = check_label_probabilities(probabilities)
+    value_n = np.empty(len(array))
+
+    def of_block(rows: slice) -> None:
+        block = np.clip(label_block(array, rows).astype(np.float64, copy=False), 0.0, 1.0)
+        value_n[rows] = _over_labels(_OF_LABEL[measure](block), label_doubt, measure == "margin")
+
+    for _ in map_blocks(of_block, len(array), max(1, block_rows(array.shape[1]) // 16)):
+        pass
+    return value_n
+
+
+_OF_LABEL: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    "margin": lambda prob_bk: np.abs(2.0 * prob_bk - 1.0),
+    "entropy": lambda prob_bk: entr(prob_bk) + entr(1.0 - prob_bk),
+    "least_confidence": lambda prob_bk: np.minimum(prob_bk, 1.0 - prob_bk),
+}
+
+
+def _over_labels(
+    value_bk: NDArray[np.float64], label_doubt: str, low_is_uncertain: bool
+) -> NDArray[np.float64]:
+    if label_doubt == "mean":
+        mean_b: NDArray[np.float64] = value_bk.mean(axis=1)
+        return mean_b
+    worst_b: NDArray[np.float64] = (np.min if low_is_uncertain else np.max)(value_bk, axis=1)
+    return worst_b
+
+
+def _label_variance(probabilities: ArrayLike, label_doubt: str) -> NDArray[np.float64]:
+    array = array_of(probabilities, "probabilities")
+    if array.ndim != 3 or array.shape[0] < 2:
+        raise InvalidInputError(
+            "`probabilities` must be (models, images, labels) of at least 2 models; got shape "
+            f"{array.shape}. Stack what each model's `predict_proba` returns."
+        )
+    for member in array:
+        check_label_probabilities(member)
+    value_n = np.empty(array.shape[1])
+    step = max(1, block_rows(array.shape[2]) // (4 * len(array)))
+    for start in range(0, array.shape[1], step):
+        rows = slice(start, start + step)
+        variance_bk = 2.0 * array[:, rows].var(axis=0, dtype=np.float64)  # of p and of 1 − p
+        value_n[rows] = _over_labels(variance_bk, label_doubt, False)
+    return value_n

@@ -118,7 +118,9 @@ strategy(
     clip_al.CBDMarginSampling,
     lambda w, rng: {
         **concept_settings(w, rng),
-        **some(rng, candidate_factor=3, uncertainty="entropy"),
+        **some(
+            rng, candidate_factor=3, uncertainty="entropy", multi_label=False, label_doubt="worst"
+        ),
     },
     margin_extra,
 )

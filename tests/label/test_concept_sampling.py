@@ -84,6 +84,8 @@ def test_the_defaults_are_those_that_were_measured():
         "weighting": "binary",
         "target": "uniform",
         "uncertainty": "margin",
+        "multi_label": False,
+        "label_doubt": "mean",
         "similarity": "centred",
         "table": None,
         "device": None,

@@ -38,8 +38,9 @@ from clip_al.integrations.ray.threshold import Bounds, repeated_ids
 from clip_al.label.coverage.kernel import EXACT_UP_TO, Space, measure
 from clip_al.label.coverage.pick import CANDIDATES_A_PICK, N_CANDIDATES, RADIUS
 from clip_al.label.coverage.pick import pick_by_coverage as pick_locally
-from clip_al.label.coverage.weights import LABEL_DOUBTS, balanced_doubt, probability_sums
+from clip_al.label.coverage.weights import balanced_doubt, probability_sums
 from clip_al.label.coverage_sampling import labelled_cover
+from clip_al.label.uncertainty import LABEL_DOUBTS
 
 if TYPE_CHECKING:
     from ray.data import Dataset

@@ -9,12 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from clip_al.arrays.blocks import block_rows, map_blocks
 from clip_al.arrays.checks import check_choice, check_probability_shape
-from clip_al.errors import InvalidInputError
-from clip_al.label.uncertainty import margin
+from clip_al.arrays.several import label_block, stack_labels
+from clip_al.label.uncertainty import LABEL_DOUBTS, margin
 
 RARE = 1e-3
 """A class of which the model expects less than this share of the pool counts as if of it."""
-LABEL_DOUBTS = ("mean", "worst")
 
 
 def coverage_weights(
@@ -25,7 +24,8 @@ def coverage_weights(
     Parameters
     ----------
     probabilities : array-like of shape (n, k)
-        Of classes, rows sum to 1; with `multi_label`, of labels, each in [0, 1]. Not modified.
+        Of classes, rows sum to 1; with `multi_label`, of labels, each in [0, 1], or a list of k
+        arrays (n, 2). Not modified.
     multi_label : bool
         Whether an image may have several labels, or none.
     label_doubt : {"mean", "worst"}
@@ -58,7 +58,7 @@ def coverage_weights(
     >>> coverage_weights([[0.5, 0.5], [1.0, 0.0]], multi_label=True).round(2)
     array([2.66, 0.  ])
     """
-    array = check_probability_shape(probabilities)
+    array = check_probability_shape(stack_labels(probabilities) if multi_label else probabilities)
     mean_k = probability_sums(array) / len(array)
     return balanced_doubt(array, mean_k, multi_label=multi_label, label_doubt=label_doubt)
 
@@ -98,13 +98,7 @@ def _label_doubt(array: NDArray[Any], label_doubt: str) -> NDArray[np.float64]:
     doubt_n = np.empty(len(array))
 
     def of_block(rows: slice) -> None:
-        block = array[rows].astype(np.float64, copy=False)
-        if not (block.min() >= -1e-6 and block.max() <= 1.0 + 1e-6):  # nor where it is NaN
-            bad = block[~((block >= -1e-6) & (block <= 1.0 + 1e-6))][0]
-            raise InvalidInputError(
-                f"`probabilities` of several labels must each be in [0, 1]; got {bad:.4g}. "
-                "Apply a sigmoid to logits."
-            )
+        block = label_block(array, rows).astype(np.float64, copy=False)
         doubt_bk = 1.0 - np.abs(2.0 * block - 1.0)
         doubt_n[rows] = doubt_bk.mean(axis=1) if label_doubt == "mean" else doubt_bk.max(axis=1)
 

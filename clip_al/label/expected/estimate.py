@@ -285,6 +285,12 @@ def _check_labelled(
     classes = np.asarray(head.classes_)
     known = check_indices(labelled, n, "labelled")
     labels = labels_of(y, "y")
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        raise InvalidInputError(
+            f"`y` must have one label for each labelled image; got shape {labels.shape}, several "
+            "an image, where right and wrong are of each label by itself. Measure the head on "
+            "labels of your own that are held out."
+        )
     if labels.shape != known.shape:
         raise InvalidInputError(
             f"`y` must have one label for each of the {len(known)} labelled images; got shape "
