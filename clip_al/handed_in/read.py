@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from clip_al.arrays.checks import check_indices, check_probabilities
 from clip_al.arrays.given import check_flag, check_kind
+from clip_al.arrays.several import check_label_probabilities
 from clip_al.atomic import as_path
 from clip_al.errors import InvalidInputError
 from clip_al.handed_in.class_names import encode_given, names_in_file, warn_of_similar
@@ -41,13 +42,14 @@ from clip_al.handed_in.rows import (
     value_column,
     whole_numbers,
 )
+from clip_al.handed_in.several_labels import read_several_labels as read_several_labels
 from clip_al.handed_in.tables import (
     Source,
     TextTable,
     as_latin,
     is_missing,
+    load_npy,
     numbers_of,
-    read_bytes,
     read_table,
     read_text,
     short,
@@ -395,7 +397,9 @@ def _names_others(cells: TextTable, images: ImageNames, match: Match) -> Invalid
     )
 
 
-def read_probabilities(source: Source, table: EmbeddingTable) -> ProbabilitiesRead:
+def read_probabilities(
+    source: Source, table: EmbeddingTable, *, multi_label: bool = False
+) -> ProbabilitiesRead:
     """Read one row of class probabilities for each image of a table.
 
     Parameters
@@ -406,6 +410,8 @@ def read_probabilities(source: Source, table: EmbeddingTable) -> ProbabilitiesRe
         shape (n, k), in that order.
     table : EmbeddingTable
         Whose images they are of; a file may name more.
+    multi_label : bool
+        Of several labels an image, each by itself in [0, 1]: rows need not sum to 1.
 
     Returns
     -------
@@ -422,9 +428,11 @@ def read_probabilities(source: Source, table: EmbeddingTable) -> ProbabilitiesRe
     see `clip_al.arrays.checks.renormalised`.
     """
     _check_table(table)
-    n = len(table)
+    n, check = len(table), check_probabilities
+    if check_flag(multi_label, "multi_label"):
+        check = check_label_probabilities
     if _is_npy(source):
-        array = check_probabilities(load_npy(Path(str(source))), n_images=n)
+        array = check(load_npy(Path(str(source))), n_images=n)
         how = f"{len(array):,} rows of {array.shape[1]} classes in the order of the table"
         return ProbabilitiesRead(array, None, how)
     cells, images = read_table(source), ImageNames(table.ids, table.paths)
@@ -455,7 +463,7 @@ def read_probabilities(source: Source, table: EmbeddingTable) -> ProbabilitiesRe
         cells, images, set(used), "row of probabilities", "Predict on all of them."
     )
     names = [cells.names[i] for i in used]
-    array = check_probabilities(np.column_stack([numbers[i][rows] for i in used]), n_images=n)
+    array = check(np.column_stack([numbers[i][rows] for i in used]), n_images=n)
     said = f"{n:,} rows of {len(names)} classes {how}{notes_of(cells)}"
     return ProbabilitiesRead(array, names, said)
 
@@ -479,16 +487,3 @@ def read_picks(
     others = [name for name in cells.names if name and name not in (*TEXT_COLUMNS, *POSITIONS)]
     numbers = {name: numbers_of(rows[name].to_numpy()) for name in others}
     return read, picks, {name: x for name, x in numbers.items() if not np.isnan(x).any()}
-
-
-def load_npy(path: str | Path) -> NDArray[Any]:
-    """Map an array into memory, without running code that a file may hold."""
-    if not as_path(path).is_file():
-        read_bytes(path)  # says what is wrong
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as exc:
-        raise InvalidInputError(
-            f"{path} must be an array of numbers as `numpy.save` writes it; {exc}. Save it again."
-        ) from exc
-    return array

@@ -67,9 +67,13 @@ def check_once(cells: TextTable, match: Match, rows: NDArray[np.int64]) -> None:
     count = np.bincount(match.at[rows])
     twice = rows[count[match.at[rows]] > 1]
     if twice.size:
+        several = ""
+        if cells.find("label") is not None:
+            several = " Where an image may have several labels, pass `--multi-label`."
         raise InvalidInputError(
             f"{cells.source} must name each image once; got "
             f"{cells.columns[match.column][twice[0]]!r} more than once. Remove the duplicate."
+            f"{several}"
         )
 
 

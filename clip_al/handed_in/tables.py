@@ -451,3 +451,16 @@ def counted(group: Sequence[str], column: Iterable[str]) -> str:
     """Return names with how often each occurs."""
     count = Counter(column)
     return ", ".join(f"{name!r} ({count[name]})" for name in group)
+
+
+def load_npy(path: str | Path) -> NDArray[Any]:
+    """Map an array into memory, without running code that a file may hold."""
+    if not as_path(path).is_file():
+        read_bytes(path)  # says what is wrong
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as exc:
+        raise InvalidInputError(
+            f"{path} must be an array of numbers as `numpy.save` writes it; {exc}. Save it again."
+        ) from exc
+    return array

@@ -21,8 +21,7 @@ from clip_al.arrays.blocks import block_rows
 from clip_al.atomic import as_path
 from clip_al.errors import InvalidInputError, LeftOutWarning, ModelMismatchError, missing_extra
 from clip_al.handed_in.match import ID_NAMES
-from clip_al.handed_in.read import load_npy
-from clip_al.handed_in.tables import read_table
+from clip_al.handed_in.tables import load_npy, read_table
 from clip_al.integrations.frames import list_rows, pyarrow_module
 from clip_al.integrations.parquet import parquet_batches, parquet_files
 from clip_al.table.embedding_table import EmbeddingTable

@@ -49,6 +49,27 @@ function(
     weight=2,
     repeats=False,
 )
+
+
+def several(w, rng):
+    """Return labels in one of the three forms."""
+    if rng.random() < 0.5:
+        return source(w, rng, label=[f"{NAMES[i % 4]};{NAMES[0]}" for i in range(N)])
+    return source(w, rng, **{name: [i % 2 for i in range(N)] for name in NAMES})
+
+
+function(
+    "files.read_several_labels",
+    lambda **a: files.read_several_labels(**a).labels,
+    lambda w, rng: {
+        "source": several(w, rng),
+        "table": w.table,
+        **some(rng, classes=classes(w), all_images=False),
+    },
+    calls.array(low=0, high=1),
+    weight=2,
+    repeats=False,
+)
 function(
     "files.read_groups",
     lambda **a: files.read_groups(**a).groups,

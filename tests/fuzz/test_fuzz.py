@@ -25,7 +25,10 @@ from tests.fuzz.targets import TARGETS
 DEFAULT = 2_000
 COUNT = int(os.environ.get("CLIP_AL_FUZZ", DEFAULT))
 SPECIAL = ("__call__", "__add__")
+PARTS = ("clip_al.score.scaling", "clip_al.handed_in.several_labels")
+"""Modules of which public modules show functions."""
 MORE = {
+    "files.load_npy": "of the tables that all files are read by",
     "check_shards": "guards training in several processes",
     "SelectedSubsetSampler.load_state_dict": "of its iterator",
     "DistributedSelectedSubsetSampler.load_state_dict": "of its iterator",
@@ -54,7 +57,8 @@ def callables_of(name, value):
             for part, found in vars(value).items()
             if not part.startswith("_")
             and callable(found)
-            and getattr(found, "__module__", "") in (value.__name__, "clip_al.score.scaling")
+            and getattr(found, "__module__", "")
+            in (value.__name__, "clip_al.score.scaling", "clip_al.handed_in.several_labels")
         ]
         for part in own:
             yield from callables_of(f"{name}.{part}", getattr(value, part))
