@@ -51,12 +51,17 @@ def apply(
     `--labelled` counts the image as not labelled; or nothing, not decided yet,
     and the label stays. A class called `ok` is written `class:ok`. All other
     rows and columns of LABELS stay as they are.
+
+    Of suspects that `suspects --multi-label` wrote, `wrong` takes a given label
+    away and adds a missing one; LABELS keeps its form.
     """
     from clip_al.handed_in.decisions import apply_decisions
+    from clip_al.handed_in.pair_decisions import apply_pair_decisions, are_pairs
     from clip_al.handed_in.write import write_corrected
 
     check_output(output, force)
-    done = apply_decisions(labels, suspects, classes=classes)
+    change = apply_pair_decisions if are_pairs(suspects) else apply_decisions
+    done = change(labels, suspects, classes=classes)
     write_corrected(output, done.table, overwrite=force)
     if as_json:
         counts = {name: getattr(done, name) for name in ("changed", "kept", "emptied", "undecided")}

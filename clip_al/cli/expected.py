@@ -42,6 +42,14 @@ def expect(
     codes = None if head is None else head.known.codes
     if head is None or codes is None or not len(codes):
         return None  # zero-shot, as was said
+    if head.multi_label:
+        err.print(
+            "Accuracy to expect is left out: with several labels an image, right and wrong are of "
+            "each label by itself. Keep some labelled images aside, and compare.",
+            highlight=False,
+            soft_wrap=True,
+        )
+        return None
     if not is_enough(np.bincount(codes)):
         err.print(
             f"No accuracy to expect yet: it takes {LEAST_LABELS} labels, two of each of two "

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +31,12 @@ class LabelledRows:
     rows : ndarray of shape (l,), int64
         Positions in the table.
     codes : ndarray of shape (l,), int64, or None
-        Class numbers; None where the file names images and no labels.
+        Class numbers, or with several labels an image (l, k) bool; None where the file names
+        images and no labels.
     """
 
     rows: NDArray[np.int64]
-    codes: NDArray[np.int64] | None
+    codes: NDArray[Any] | None
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,13 @@ class TrainedHead:
     encoder: KeptTexts
 
     @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return bool(self.classifier.multi_label)
+
+    @property
     def n_labels(self) -> int:
-        """How many labels it was fitted to; 0 is zero-shot."""
+        """How many labelled images it was fitted to; 0 is zero-shot."""
         return 0 if self.known.codes is None else len(self.known.codes)
 
     @property
@@ -95,6 +101,7 @@ def train_head(
     model: str | None,
     pretrained: str | None,
     random_state: int,
+    multi_label: bool = False,
 ) -> TrainedHead:
     """Fit a head on the labelled images of a table, or take the class names alone; say which.
 
@@ -104,11 +111,13 @@ def train_head(
     classes : Path
         Names of the classes, one a line.
     labelled : Path or None
-        As `read_labelled` of `clip_al.handed_in` takes it.
+        As `read_labelled` of `clip_al.handed_in` takes it, or `read_several_labels`.
     model, pretrained : str or None
         In place of the table's model.
     random_state : int
         Of the folds that are held out.
+    multi_label : bool
+        Whether an image may have several labels, or none.
     """
     from clip_al.handed_in.read import read_class_names
     from clip_al.label.head.classifier import ClipClassifier
@@ -116,12 +125,14 @@ def train_head(
     names = read_class_names(classes)
     known = LabelledRows(np.empty(0, np.int64), None)
     if labelled is not None:
-        known = _read_known(labelled, table, names, classes)
+        read = _read_several if multi_label else _read_known
+        known = read(labelled, table, names, classes)
     encoder = encoder_of(table, model, pretrained)
     table.check_model(encoder)
     encoder.progress = False  # a few names: one display at a time
-    classifier = ClipClassifier(names, encoder, random_state=random_state)
-    codes = np.empty(0, np.int64) if known.codes is None else known.codes
+    classifier = ClipClassifier(names, encoder, multi_label=multi_label, random_state=random_state)
+    none = np.empty((0, len(names)), bool) if multi_label else np.empty(0, np.int64)
+    codes = none if known.codes is None else known.codes
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with progress_bar(True, f"Training on {len(codes):,} labels", None):
@@ -152,16 +163,35 @@ def _read_known(path: Path, table: EmbeddingTable, names: list[str], classes: Pa
     return LabelledRows(read.indices, codes)
 
 
-def _say(
-    names: list[str], codes: NDArray[np.int64], known: LabelledRows, labelled: Path | None
-) -> None:
+def _read_several(
+    path: Path, table: EmbeddingTable, names: list[str], classes: Path
+) -> LabelledRows:
+    """Read labels of which an image may have several, or which images were merely shown."""
+    from clip_al.handed_in.read import read_labelled, read_several_labels
+    from clip_al.handed_in.several_labels import holds_labels
+
+    if not holds_labels(path, names):
+        read = read_labelled(path, table, "--labelled")
+        note(path, read.how)
+        return LabelledRows(read.indices, None)
+    several = read_several_labels(path, table, classes, all_images=False)
+    note(path, several.how)
+    return LabelledRows(several.indices, several.labels)
+
+
+def _say(names: list[str], codes: NDArray[Any], known: LabelledRows, labelled: Path | None) -> None:
     """Say on standard error what the head knows."""
     if len(codes):
-        missing = [name for k, name in enumerate(names) if k not in set(codes.tolist())]
+        several = codes.ndim == 2
+        own = np.flatnonzero(codes.any(axis=0)) if several else np.unique(codes)
+        missing = [name for k, name in enumerate(names) if k not in set(own.tolist())]
         seen = len(names) - len(missing)
-        said = f"{len(codes):,} labels of {seen} of {len(names)} classes: head trained."
+        labels = f"{len(codes):,} labels"
+        if several:
+            labels = f"{codes.sum():,} labels of {len(codes):,} images,"
+        said = f"{labels} of {seen} of {len(names)} classes: head trained."
         if not missing:
-            said = f"{len(codes):,} labels of {len(names)} classes: head trained."
+            said = f"{labels} of {len(names)} classes: head trained."
         else:
             said += f" No label yet of {_listed(missing)}."
     else:

@@ -58,6 +58,15 @@ Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave unreadable images out of the table.")
 ]
+MultiLabel = Annotated[
+    bool,
+    typer.Option(
+        "--multi-label",
+        help="An image may have several labels, or none: lists such as `cat;dog` in the column "
+        "`label`, with `-` where none applies; several rows an image; or a column of zeros and "
+        "ones for each label.",
+    ),
+]
 BatchSize = Annotated[int, typer.Option(help="Images encoded at once.")]
 Device = Annotated[Optional[str], typer.Option(help="cpu, cuda, cuda:1 …")]  # noqa: UP045
 Json = Annotated[

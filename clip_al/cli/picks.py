@@ -33,21 +33,26 @@ def check_some_are_left(known: NDArray[np.int64], table: EmbeddingTable) -> None
 
 
 def read_query(
-    table: EmbeddingTable, probabilities: Path | None, labelled: Path | None
+    table: EmbeddingTable, probabilities: Path | None, labelled: Path | None, multi_label: bool
 ) -> tuple[NDArray[np.int64], NDArray[Any] | None]:
     """Return which images have labels, and the predictions of all."""
-    from clip_al.handed_in.read import read_labelled, read_probabilities
+    from clip_al.handed_in.read import read_labelled, read_probabilities, read_several_labels
+    from clip_al.handed_in.several_labels import holds_labels
 
-    known, predicted = np.empty(0, dtype=np.int64), None
+    known, predicted, names = np.empty(0, dtype=np.int64), None, None
+    if probabilities is not None:
+        foreseen = read_probabilities(probabilities, table, multi_label=multi_label)
+        note(probabilities, foreseen.how)
+        predicted, names = foreseen.probabilities, foreseen.class_names
     if labelled is not None:
-        read = read_labelled(labelled, table, "--labelled")
+        read: Any = None
+        if multi_label and holds_labels(labelled, names):
+            read = read_several_labels(labelled, table, all_images=False)
+        else:
+            read = read_labelled(labelled, table, "--labelled")
         note(labelled, read.how)
         known = read.indices
         check_some_are_left(known, table)
-    if probabilities is not None:
-        foreseen = read_probabilities(probabilities, table)
-        note(probabilities, foreseen.how)
-        predicted = foreseen.probabilities
     return known, predicted
 
 
@@ -65,6 +70,8 @@ class Query:
         Predictions of all images of the table.
     left_out : ndarray of shape (l,), int64
         Further rows that are not picked.
+    multi_label : bool
+        Whether an image may have several labels, or none.
     """
 
     table: EmbeddingTable
@@ -72,6 +79,7 @@ class Query:
     known: NDArray[np.int64]
     prob_nk: NDArray[Any] | None
     left_out: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    multi_label: bool = False
 
     @property
     def pool(self) -> NDArray[np.int64]:
@@ -105,7 +113,9 @@ class Query:
         """Return rows of the table, best first."""
         from clip_al.label.coverage_sampling import UncertaintyCoverageSampling
 
-        strategy = UncertaintyCoverageSampling(random_state=random_state)
+        strategy = UncertaintyCoverageSampling(
+            multi_label=self.multi_label, random_state=random_state
+        )
         if head is not None:
             strategy.set_params(class_embeddings=head.class_emb_kd, logit_scale=head.logit_scale)
         if self.is_whole:  # nothing is copied
@@ -120,6 +130,8 @@ class Query:
 
         kind = CBDSampling if self.prob_nk is None else CBDMarginSampling
         strategy = kind(**settings)
+        if self.prob_nk is not None:
+            strategy.set_params(multi_label=self.multi_label)
         if self.is_whole:
             return self._ask(strategy, None, profiles=profiles)
         part, seen = profiles.take(self.pool), profiles.take(self.known)
@@ -142,11 +154,12 @@ class Query:
         """Write the picks, and return what there is to say of them."""
         from clip_al.handed_in.write import write_picks
         from clip_al.label.explain import PickExplanation, explain_picks
-        from clip_al.label.uncertainty import margin
+        from clip_al.label.uncertainty import label_uncertainty, margin
 
         table, margins, said = self.table, None, {}
         if self.prob_nk is not None:
-            margins = margin(np.asarray(self.prob_nk[picks]))
+            measure = label_uncertainty if self.multi_label else margin
+            margins = measure(np.asarray(self.prob_nk[picks]))
         if profiles is None:
             explanations = [PickExplanation(int(index), (), ()) for index in picks]
         else:
@@ -186,7 +199,8 @@ def head_query(head: TrainedHead, table: EmbeddingTable, budget: int, strategy: 
     """
     check_some_are_left(head.known.rows, table)
     asked = head.n_labels > 0 or strategy == "cbd"
-    return Query(table, budget, head.known.rows, head.probabilities(table) if asked else None)
+    prob_nk = head.probabilities(table) if asked else None
+    return Query(table, budget, head.known.rows, prob_nk, multi_label=head.multi_label)
 
 
 def print_picks(result: dict[str, Any], as_json: bool) -> None:

@@ -19,6 +19,7 @@ from clip_al.cli.options import (
     Force,
     Json,
     Model,
+    MultiLabel,
     Pretrained,
     TablePath,
     check_output,
@@ -41,6 +42,9 @@ By the names of the classes alone, and with labels, however few:
   clip-al predict photos.table --classes classes.txt -o all.csv
   clip-al predict photos.table --classes classes.txt --labelled labelled.csv \\
       -o all.csv --json
+Several labels an image, or none:
+  clip-al predict photos.table --classes classes.txt --labelled several.csv \\
+      --multi-label -o all.csv
 """
 LOW = 0.5
 """A label that is less likely than not is counted as unsure."""
@@ -58,6 +62,7 @@ def predict(
             help="Labels of some images: CSV with `id` and `label`, where no label is a blank."
         ),
     ] = None,
+    multi_label: MultiLabel = False,
     random_state: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
     model: Model = None,
     pretrained: Pretrained = None,
@@ -71,11 +76,20 @@ def predict(
     predicted). The confidence is the head's probability of the label in the file: a low
     one of a given label speaks against that label. From 20 labels on, the accuracy to
     expect is shown, and what 50 more labels promise.
+
+    With --multi-label an image gets every class that is likelier than not, as `cat;dog`,
+    with the confidence of each as `0.93;0.71`; or `-`, with how sure it is that none
+    applies.
     """
     check_output(output, force)
     table = open_table(table_path)
     warn_of_gone(table, "are labelled all the same")
-    head = train_head(table, classes, labelled, model, pretrained, random_state)
+    head = train_head(table, classes, labelled, model, pretrained, random_state, multi_label)
+    if multi_label:
+        from clip_al.cli.predict_several import predict_several
+
+        predict_several(head, table, output, force, as_json)
+        return
     labels = _label(head, table)
     write_frame(output, _frame(head, table, labels), overwrite=force)
     found = expect(head, table, np.flatnonzero(~labels.given_n), random_state)

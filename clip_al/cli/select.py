@@ -31,6 +31,7 @@ from clip_al.cli.options import (
     Force,
     Json,
     Model,
+    MultiLabel,
     Pretrained,
     SkipUnreadable,
     check_output,
@@ -66,6 +67,10 @@ what a head that is trained on them is unsure of:
   clip-al select photos.table --budget 12 -o first.csv --classes classes.txt
   clip-al select photos.table --budget 12 -o next.csv --classes classes.txt \\
       --labelled labelled.csv --vocabulary general
+
+Where an image may have several labels, as `cat;dog`, or none:
+  clip-al select photos.table --budget 12 -o next.csv --classes classes.txt \\
+      --labelled several.csv --multi-label
 
 What to train on, as the whole selection or as a list:
   clip-al select photos.table --ratio 0.3 --labels labels.csv -o subset.json
@@ -261,6 +266,7 @@ def select(
         bool,
         typer.Option("--all", help="Write the images left out too.", rich_help_panel=TRAIN),
     ] = False,
+    multi_label: MultiLabel = False,
     random_state: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
     model: Model = None,
     pretrained: Pretrained = None,
@@ -280,6 +286,8 @@ def select(
     rank, index, id and path; margin with a model; concepts and added_concepts with
     --vocabulary or --strategy cbd. From 20 labels on, the head's expected accuracy is
     shown, what labelling the picks promises, and whether to go on or stop.
+    With --multi-label an image may have several labels: doubt is that of its labels in
+    the mean, and the accuracy is left out.
 
     With --ratio the images are those whose labels look right and, by --alpha, that
     differ from others of their class; the labels may hold mistakes.
@@ -299,9 +307,12 @@ def select(
         head: TrainedHead | None = None
         said: dict[str, Any] = {}
         if classes is None:
-            query = Query(table, budget, *read_query(table, probabilities, labelled))
+            known, predicted = read_query(table, probabilities, labelled, multi_label)
+            query = Query(table, budget, known, predicted, multi_label=multi_label)
         else:
-            head = train_head(table, classes, labelled, model, pretrained, random_state)
+            head = train_head(
+                table, classes, labelled, model, pretrained, random_state, multi_label
+            )
             query = head_query(head, table, budget, strategy)
             said = {"labels": head.n_labels, "classes": len(head.names)}
         rest = query.pool  # near-copies get a label, too
@@ -333,6 +344,13 @@ def select(
         return
     refuse_options(ctx, FOR_BUDGET, "`--budget`", "`--ratio`")
     _check_subset(ratio, labels, output, all_images, force)
+    if multi_label:
+        raise InvalidInputError(
+            "`--multi-label` must not come with `--ratio`: alignment, label noise and quotas go by "
+            "the one class of an image, and an image of two would count in both. Find wrong "
+            "labels by `clip-al suspects --multi-label`; for a subset, give each image one label, "
+            "such as its rarest, in the column `label`."
+        )
     selector = make_selector(
         preset, adapter, cross_fit, random_state,
         ratio=ratio, alpha=_alpha(alpha), n_neighbors=_neighbors(n_neighbors),

@@ -28,6 +28,7 @@ from clip_al.cli.options import (
     Force,
     Json,
     Model,
+    MultiLabel,
     Pretrained,
     check_output,
     err,
@@ -37,6 +38,7 @@ from clip_al.cli.options import (
     refuse_options,
     say,
 )
+from clip_al.cli.suspects_several import find_several, show_several
 from clip_al.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ Examples:
   clip-al suspects photos.table --labels labels.csv -o suspects.csv
   clip-al suspects subset.json -n 20 --table photos.table -o worst.csv
   clip-al suspects photos.table --labels folders --json
+  clip-al suspects photos.table --labels several.csv --multi-label -o suspects.csv
 
 Write a class, `right` or `wrong` into the column `decision` of the file; then
 `clip-al labels apply labels.csv suspects.csv -o corrected.csv`.
@@ -65,9 +68,15 @@ N_SHOWN = 20
 
 FOR_TABLE = {
     **FOR_LABELS,
+    "multi_label": "--multi-label",
     "model": "--model",
     "pretrained": "--pretrained",
     "device": "--device",
+}
+
+
+FOR_ONE_LABEL = {
+    name: FOR_LABELS[name] for name in ("preset", "adapter", "cross_fit", "random_state")
 }
 
 
@@ -119,6 +128,7 @@ def suspects(
     ] = None,
     labels: Labels = None,
     classes: Classes = None,
+    multi_label: MultiLabel = False,
     preset: Preset = "default",
     adapter: Adapter = None,
     cross_fit: CrossFit = False,
@@ -133,6 +143,9 @@ def suspects(
 
     From a selection, or from a table and --labels. What you write into the
     column `decision` of the file goes into the labels by `clip-al labels apply`.
+
+    With --multi-label each line is one label of one image: one that is given and should
+    not be, or missing and should be there.
     """
     from clip_al.handed_in.write import write_suspects
     from clip_al.subset.selection import Selection
@@ -145,6 +158,13 @@ def suspects(
                 "selection (.json) in place of the table."
             )
         refuse_options(ctx, {"table_path": "--table"}, "a selection", "a table, which has paths")
+        if multi_label:
+            refuse_options(ctx, FOR_ONE_LABEL, "one label an image", "`--multi-label`")
+            table = open_table(selection_or_table)
+            among = find_several(table, labels, classes, model, pretrained, device)
+            suspected = among.top(None if n == "all" else _number(n, among.given.size))
+            show_several(among, suspected, table, output, labels, force, as_json)
+            return
         selector = make_selector(
             preset, adapter, cross_fit, random_state,
             ratio=1.0, alpha=0.0, device=device,  # suspects do not go by diversity
@@ -190,17 +210,20 @@ def suspects(
 def _how_many(n: str, selection: Selection) -> int:
     """Return how many suspects were asked for: as many as look wrong, or a number."""
     if n != "all":
-        wanted = int(n) if n.lstrip("-").isdecimal() else None
-        if wanted is None:
-            raise InvalidInputError(
-                f"`-n` must be all, or a whole number in [1, {selection.n_images}]; got {n!r}. "
-                "Change it."
-            )
-        return check_int(wanted, "-n", largest=selection.n_images)
+        return _number(n, selection.n_images)
     share = selection.settings.get("wrong_fraction")
     if share is None:
         return min(N_SHOWN, selection.n_images)
     return round(float(share) * selection.n_images)
+
+
+def _number(n: str, largest: int) -> int:
+    wanted = int(n) if n.lstrip("-").isdecimal() else None
+    if wanted is None:
+        raise InvalidInputError(
+            f"`-n` must be all, or a whole number in [1, {largest}]; got {n!r}. Change it."
+        )
+    return check_int(wanted, "-n", largest=largest)
 
 
 def _paths(selection: Selection, table: EmbeddingTable) -> NDArray[Any]:

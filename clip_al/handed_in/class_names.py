@@ -93,7 +93,7 @@ def _no_class(
     if alike:
         other = next(known for known in alike[0] if known != name)
         hint = f"It differs from {other!r} only in case, blanks or Unicode form. "
-    if any(set(map(str.strip, name.split(one))) <= {*classes, ""} for one in ";|,"):
+    if any(set(map(str.strip, name.split(one))) <= {*classes, "", "-"} for one in ";|,"):
         hint = "Where an image may have several labels, pass `--multi-label`. "
     shown = ", ".join(classes[:8]) + (", …" if len(classes) > 8 else "")
     return InvalidInputError(

@@ -156,6 +156,16 @@ def read_several_labels(
     return SeveralLabelsRead(labelled, given_lk, listed, f"{counted}, {form}, {how}")
 
 
+def holds_labels(source: Source, names: Collection[str] | None) -> bool:
+    """Return whether a file holds labels, or only names images: a file of picks, for instance."""
+    if not isinstance(source, pd.DataFrame) and as_path(source, "source").suffix == ".npy":
+        return False
+    table = read_table(source)
+    if table.find("label") is not None or table.find("labels") is not None:
+        return True
+    return any(name in table.names for name in names or ())
+
+
 def split_cells(table: TextTable, images: ImageNames, names: Sequence[str] | None) -> Cells:
     """Say what each row of a file says of labels."""
     at = table.find("label")

@@ -19,6 +19,7 @@ from clip_al.find.copy_groups import NearDuplicates
 from clip_al.find.search import Found
 from clip_al.handed_in.tables import TextTable
 from clip_al.label.explain import PickExplanation
+from clip_al.score.several_labels.suspects import LabelSuspect
 from clip_al.subset.selection import Selection
 from clip_al.subset.selection_summaries import Suspect
 
@@ -142,6 +143,39 @@ def write_suspects(
         frame["truth"] = list(truth)
     else:
         frame["decision"] = ""
+    write_frame(path, frame, overwrite=overwrite)
+
+
+def label_suspect_frame(
+    suspects: Sequence[LabelSuspect], paths: Sequence[str] | NDArray[Any] | None = None
+) -> pd.DataFrame:
+    """Return suspects among several labels as a table: index, id, path where known, label,
+    suspected (given or missing), probability.
+    """
+    rows = [
+        (s.index, s.label, "given" if s.is_given else "missing", round(s.probability, 4))
+        for s in suspects
+    ]
+    frame = pd.DataFrame(rows, columns=["index", "label", "suspected", "probability"])
+    frame.insert(1, "id", text_column(s.id for s in suspects))
+    if paths is not None:
+        frame.insert(2, "path", text_column(paths[suspect.index] for suspect in suspects))
+    return frame
+
+
+def write_label_suspects(
+    path: str | Path,
+    suspects: Sequence[LabelSuspect],
+    *,
+    paths: Sequence[str] | NDArray[Any] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write suspects among several labels to a CSV file, worst first, a line a label.
+
+    With an empty column ``decision``, for `apply_pair_decisions`.
+    """
+    frame = label_suspect_frame(suspects, paths)
+    frame["decision"] = ""
     write_frame(path, frame, overwrite=overwrite)
 
 
