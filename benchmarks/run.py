@@ -53,6 +53,7 @@ EXPERIMENTS = (
 )
 APART = (
     "real", "heads", "expected_accuracy", "labelled_by_keys", "naming", "regimes", "label_noise",
+    "several_labels",
 )  # fmt: skip
 """Experiments that `all` leaves out."""
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from clip_al.arrays.blocks import block_rows, map_blocks, unit_block
 
-STRENGTHS = tuple(10.0 ** np.arange(-1, 3.5, 0.5))
+STRENGTHS: tuple[float, ...] = tuple((10.0 ** np.arange(-1, 3.5, 0.5)).tolist())
 """Ridges that are tried, for unit rows."""
 MOST_JUDGED = 5_000
 """Images that decide which ridge is taken."""
