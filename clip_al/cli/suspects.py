@@ -163,7 +163,7 @@ def suspects(
             table = open_table(selection_or_table)
             among = find_several(table, labels, classes, model, pretrained, device)
             suspected = among.top(None if n == "all" else _number(n, among.given.size))
-            show_several(among, suspected, table, output, labels, force, as_json)
+            show_several(among, suspected, table, output, labels, classes, force, as_json)
             return
         selector = make_selector(
             preset, adapter, cross_fit, random_state,

@@ -49,6 +49,7 @@ def show_several(
     table: EmbeddingTable,
     output: Path | None,
     labels: str,
+    classes: Path | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -81,11 +82,12 @@ def show_several(
             err.print("`-o suspects.csv` writes them all.", highlight=False)
         return
     say(f"Wrote {len(suspects):,} rows to {output}")
+    named = "" if classes is None else f" --classes {classes}"
     if suspects:
         say(
             "Next: write `wrong` into its column `decision` where a given label does not apply or "
             "a missing one does,\n`right` where it stands as it should, then\n"
-            f"  clip-al labels apply {labels} {output} -o corrected.csv"
+            f"  clip-al labels apply {labels} {output} -o corrected.csv{named}"
         )
 
 

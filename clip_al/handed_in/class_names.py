@@ -94,7 +94,10 @@ def _no_class(
         other = next(known for known in alike[0] if known != name)
         hint = f"It differs from {other!r} only in case, blanks or Unicode form. "
     if any(set(map(str.strip, name.split(one))) <= {*classes, "", "-"} for one in ";|,"):
-        hint = "Where an image may have several labels, pass `--multi-label`. "
+        hint = (
+            "Where an image may have several labels: `read_several_labels`, or `--multi-label` of "
+            "select, predict and suspects. "
+        )
     shown = ", ".join(classes[:8]) + (", …" if len(classes) > 8 else "")
     return InvalidInputError(
         f"Each label of {where} must be one of the {len(classes)} classes of {source} ({shown}); "

@@ -19,6 +19,11 @@ from clip_al.handed_in.match import (
 )
 from clip_al.handed_in.tables import TextTable, numbers_of
 
+SEVERAL = (
+    "Where an image may have several labels: `read_several_labels`, or `--multi-label` of select, "
+    "predict and suspects."
+)
+
 
 def value_column(cells: TextTable, images: ImageNames, column: str) -> tuple[TextTable, int]:
     """Return which column is asked for; the table with its first line where that is no header."""
@@ -68,8 +73,10 @@ def check_once(cells: TextTable, match: Match, rows: NDArray[np.int64]) -> None:
     twice = rows[count[match.at[rows]] > 1]
     if twice.size:
         several = ""
-        if cells.find("label") is not None:
-            several = " Where an image may have several labels, pass `--multi-label`."
+        if cells.find("suspected") is not None:
+            several = " Suspects of `--multi-label` are single labels, which the report has not."
+        elif cells.find("label") is not None:
+            several = f" {SEVERAL}"
         raise InvalidInputError(
             f"{cells.source} must name each image once; got "
             f"{cells.columns[match.column][twice[0]]!r} more than once. Remove the duplicate."

@@ -255,7 +255,7 @@ def test_what_has_no_meaning_says_what_to_do(
     assert "clip-al suspects --multi-label" in flat(refused.stderr)
     forgotten = run(*subset, "--classes", place / "classes.txt")
     assert forgotten.exit_code == 2
-    assert "several labels, pass `--multi-label`" in flat(forgotten.stderr)
+    assert "several labels: `read_several_labels`, or `--multi-label`" in flat(forgotten.stderr)
     preset = run("suspects", place / "t", "--labels", file, "--multi-label", "--preset", "paper")
     assert preset.exit_code == 2
     assert "`--preset` must come with one label an image" in flat(preset.stderr)

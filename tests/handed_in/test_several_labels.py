@@ -143,7 +143,9 @@ def test_other_images_are_refused_only_where_images_are_named_to_be_labelled(tmp
 
 def test_files_of_several_labels_are_not_taken_for_classes(tmp_path, table, classes):
     for text in (LISTS.replace("-", "dog"), ROWS.replace("-", "dog")):
-        with pytest.raises(InvalidInputError, match="several labels, pass `--multi-label`"):
+        with pytest.raises(
+            InvalidInputError, match="several labels: `read_several_labels`, or `--multi-l"
+        ):
             files.read_labels(written(tmp_path, text), table, classes)
 
 
