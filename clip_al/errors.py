@@ -66,6 +66,10 @@ class SimilarNamesWarning(UserWarning):
     """Names of classes or groups differ only in case, blanks or Unicode form."""
 
 
+class SeveralLabelsWarning(UserWarning):
+    """Classes look like lists of others, as ``cat;dog`` beside ``cat`` and ``dog``."""
+
+
 class LabelAgreementWarning(UserWarning):
     """Labels, names and images do not belong together; the message names the likeliest reason."""
 

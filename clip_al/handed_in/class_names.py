@@ -15,13 +15,17 @@ from numpy.typing import NDArray
 
 from clip_al.arrays.labels import check_distinct, ordered_names
 from clip_al.atomic import as_path
-from clip_al.errors import InvalidInputError, SimilarNamesWarning
+from clip_al.errors import InvalidInputError, SeveralLabelsWarning, SimilarNamesWarning
 from clip_al.handed_in.tables import as_latin, counted, read_bytes, read_text, similar_names
 
 NUMBER_COLUMNS = (
     "index", "idx", "id", "number", "class", "class_id", "class_idx", "label", "label_id",
 )  # fmt: skip
 """What the column of numbers may be called in a list of classes with a header."""
+SEVERAL = (
+    "Where an image may have several labels: `read_several_labels`, or `--multi-label` of select, "
+    "predict and suspects."
+)
 
 
 def names_in_file(path: str | os.PathLike[str], *, distinct: bool) -> list[str]:
@@ -60,6 +64,8 @@ def encode_given(
         )
     listed = sorted(set(given)) if names is None else names
     warn_of_similar(given if names is None else listed, where, "class")
+    if names is None:
+        _warn_of_lists(listed, where)
     if len(listed) == 1:
         raise InvalidInputError(
             f"Labels must be of two classes or more; all {len(given):,} of {where} are "
@@ -94,10 +100,7 @@ def _no_class(
         other = next(known for known in alike[0] if known != name)
         hint = f"It differs from {other!r} only in case, blanks or Unicode form. "
     if any(set(map(str.strip, name.split(one))) <= {*classes, "", "-"} for one in ";|,"):
-        hint = (
-            "Where an image may have several labels: `read_several_labels`, or `--multi-label` of "
-            "select, predict and suspects. "
-        )
+        hint = f"{SEVERAL} "
     shown = ", ".join(classes[:8]) + (", …" if len(classes) > 8 else "")
     return InvalidInputError(
         f"Each label of {where} must be one of the {len(classes)} classes of {source} ({shown}); "
@@ -116,6 +119,21 @@ def warn_of_similar(names: Sequence[str], where: str, what: str) -> None:
             SimilarNamesWarning,
             stacklevel=4,
         )
+
+
+def _warn_of_lists(listed: Sequence[str], where: str) -> None:
+    """Warn of classes that look like lists of others, as ``cat;dog`` beside ``cat`` and ``dog``."""
+    known = set(listed)
+    for name in listed:
+        parts = next((name.split(one) for one in ";|" if one in name), [])
+        if parts and all(part.strip() in known for part in parts):
+            warnings.warn(
+                f"{where} has the label {name!r} beside {' and '.join(map(repr, parts))}: it "
+                f"counts as a class of its own. {SEVERAL}",
+                SeveralLabelsWarning,
+                stacklevel=4,
+            )
+            return
 
 
 def _numbered(path: object, lines: Sequence[str]) -> list[str] | None:

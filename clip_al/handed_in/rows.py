@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_al.errors import InvalidInputError
+from clip_al.handed_in.class_names import SEVERAL
 from clip_al.handed_in.match import (
     ImageNames,
     Match,
@@ -18,11 +19,6 @@ from clip_al.handed_in.match import (
     told,
 )
 from clip_al.handed_in.tables import TextTable, numbers_of
-
-SEVERAL = (
-    "Where an image may have several labels: `read_several_labels`, or `--multi-label` of select, "
-    "predict and suspects."
-)
 
 
 def value_column(cells: TextTable, images: ImageNames, column: str) -> tuple[TextTable, int]:

@@ -218,6 +218,7 @@ for name in (
     *PLAIN,
     "MissingDependencyError",
     "SimilarNamesWarning",
+    "SeveralLabelsWarning",
     "TextPriorWarning",
     "SkippedImagesWarning",
     "CutTextsWarning",

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from clip_al import files
-from clip_al.errors import InvalidInputError
+from clip_al.errors import InvalidInputError, SeveralLabelsWarning
 from clip_al.handed_in.pair_decisions import apply_pair_decisions, are_pairs
 from clip_al.handed_in.several_labels import read_several_labels
 from clip_al.table.embedding_table import EmbeddingTable
@@ -143,10 +143,11 @@ def test_other_images_are_refused_only_where_images_are_named_to_be_labelled(tmp
 
 def test_files_of_several_labels_are_not_taken_for_classes(tmp_path, table, classes):
     for text in (LISTS.replace("-", "dog"), ROWS.replace("-", "dog")):
-        with pytest.raises(
-            InvalidInputError, match="several labels: `read_several_labels`, or `--multi-l"
-        ):
+        with pytest.raises(InvalidInputError, match="several labels: `read_several_labels`, or"):
             files.read_labels(written(tmp_path, text), table, classes)
+    frame = pd.DataFrame({"id": IDS, "label": ["cat; dog", "sky", "cat", "dog"]})
+    with pytest.warns(SeveralLabelsWarning, match="has the label 'cat; dog' beside 'cat' and ' d"):
+        assert len(files.read_labels(frame, table).class_names) == 4
 
 
 def test_probabilities_of_labels_need_not_sum_to_one(tmp_path, table):
