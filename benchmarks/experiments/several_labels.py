@@ -181,10 +181,10 @@ def render(records: pd.DataFrame, page: Page) -> None:
         "many others get it, drawn from all images or (“alike”) from those most like the label's. "
         "All pairs of image and label are ranked, the flipped ones should come first. cleanlab "
         "gets the probabilities of a logistic regression for each label, five-fold "
-        "cross-validated, with two strengths (C=1 was behind both) and with the cosines to the texts as further "
-        "columns; shown is its `get_label_quality_scores_per_class`. “Ours, on cleanlab's input” "
-        "gets the same probabilities (C=10). Captions name a part of what is on a photo: there "
-        "true labels are missing that nobody flipped, and no method reaches 100."
+        "cross-validated, with two strengths (C=1 was behind both) and with the cosines to the "
+        "texts as further columns; shown is its `get_label_quality_scores_per_class`. “Ours, on "
+        "cleanlab's input” gets the same probabilities (C=10). Captions name a part of what is "
+        "on a photo: there true labels are missing that nobody flipped, and no method reaches 100."
     )
     page.text(f"Seeds from {REPORTED:,}; the method was chosen on seeds {CHOOSING} to 2.")
     for what in METRICS:
