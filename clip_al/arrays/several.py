@@ -96,7 +96,8 @@ def stack_labels(probabilities: Any, classes: Sequence[Any] | None = None) -> An
         if part.shape[1] == 2:
             columns.append(part[:, 1])
             continue
-        known = [] if classes is None or len(classes) != len(parts) else np.ravel(classes[j])
+        listed = classes is not None and len(classes) == len(parts)
+        known: Any = np.ravel(classes[j]) if classes is not None and listed else ()
         if len(known) != 1 or known[0] not in (0, 1):
             raise InvalidInputError(
                 f"`probabilities` of several labels must have two columns a label; got one for "

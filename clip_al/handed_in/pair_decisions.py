@@ -231,9 +231,9 @@ class _Writer:
             order += [(row, label) for label in behind.get(row, ())]
         taken = np.array([row for row, _ in order], dtype=np.int64)
         columns = [column[taken] for column in columns]
-        for place, (_, label) in enumerate(order):
-            if label is not None:
-                columns[self.cells.at][place] = label
+        for place, (_, new) in enumerate(order):
+            if new is not None:
+                columns[self.cells.at][place] = new
         return _with(table, columns, self.cells.at)
 
     def _separator(self) -> str:

@@ -282,7 +282,7 @@ def _of_columns(
             f"{image} has no cell for {names[j]!r}, {partly.size:,} such rows. Fill it in, or "
             "empty the whole row."
         )
-    empty = gap_rk.all(axis=1)
+    empty: Any = gap_rk.all(axis=1)
     return [
         None if empty[i] else tuple(names[j] for j in np.flatnonzero(yes_rk[i]))
         for i in range(len(table))
