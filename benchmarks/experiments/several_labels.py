@@ -26,7 +26,7 @@ from sklearn.preprocessing import normalize
 
 from benchmarks.data.cifar import data_folder
 from benchmarks.experiments.naming import _read, nouns_in, words_of
-from benchmarks.harness.cells import Cell, Experiment, Options, Size, Values
+from benchmarks.harness.cells import UNTRAINED, Cell, Experiment, Options, Size, Values
 from benchmarks.harness.pages import Page, spread_table
 from benchmarks.harness.paired import compare
 from clip_al import multi_label_suspects
@@ -236,6 +236,7 @@ def cost_s(cell: Cell) -> float:
 EXPERIMENT = Experiment(
     name="several_labels",
     title="Wrong labels where an image may have several",
+    regime=UNTRAINED,
     cells=cells,
     run=run,
     render=render,

@@ -43,7 +43,7 @@ By the names of the classes alone, and with labels, however few:
   clip-al predict photos.table --classes classes.txt --labelled labelled.csv \\
       -o all.csv --json
 Several labels an image, or none:
-  clip-al predict photos.table --classes classes.txt --labelled several.csv \\
+  clip-al predict photos.table --classes classes.txt --labelled lists.csv \\
       --multi-label -o all.csv
 """
 LOW = 0.5

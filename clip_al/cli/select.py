@@ -70,7 +70,7 @@ what a head that is trained on them is unsure of:
 
 Where an image may have several labels, as `cat;dog`, or none:
   clip-al select photos.table --budget 12 -o next.csv --classes classes.txt \\
-      --labelled several.csv --multi-label
+      --labelled lists.csv --multi-label
 
 What to train on, as the whole selection or as a list:
   clip-al select photos.table --ratio 0.3 --labels labels.csv -o subset.json

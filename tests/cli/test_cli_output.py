@@ -104,6 +104,9 @@ def made(encoded_once: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.append(f"{name},{name.split('/')[0]}")
     (folder / "labels.csv").write_text("\n".join(lines))
     (folder / "labelled.csv").write_text("\n".join(lines[:16]))
+    several = [line + (";digit 0" if i % 4 == 1 else "") for i, line in enumerate(lines)]
+    (folder / "several.csv").write_text("\n".join(several))
+    (folder / "lists.csv").write_text("\n".join(several[:16]))
     (folder / "classes.txt").write_text("digit 0\ndigit 3\ndigit 6\n")
     split = [
         f"{line.split(',')[0]},{'test' if i % 5 else 'train'}" for i, line in enumerate(lines[1:])
