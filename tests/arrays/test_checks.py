@@ -180,12 +180,14 @@ def test_rounding_in_probabilities_is_allowed():
         (
             [[0.5, 0.5], [0.5, 0.6]],
             "`probabilities` must be at least 0 and each row must sum to 1; got row 1, which sums "
-            "to 1.1. Apply a softmax to logits, and normalise scores.",
+            "to 1.1. Apply a softmax to logits, and normalise scores. Where an image may have "
+            "several labels, pass `multi_label=True`.",
         ),
         (
             [[0.5, 0.5], [0.5, 0.4]],
             "`probabilities` must be at least 0 and each row must sum to 1; got row 1, which sums "
-            "to 0.9. Apply a softmax to logits, and normalise scores.",
+            "to 0.9. Apply a softmax to logits, and normalise scores. Where an image may have "
+            "several labels, pass `multi_label=True`.",
         ),
         (
             [[0.5, 0.5], [1.25, -0.25]],

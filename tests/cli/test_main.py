@@ -647,7 +647,7 @@ def test_a_report_of_no_suspects_says_that_there_is_nothing_to_look_at(
     none.write_text("index,id,given,likelier,score,decision\n")
     result = run("report", none, "--table", digits_place / "table", "-o", tmp_path / "page.html")
     assert result.exit_code == 2
-    assert "suspects.csv must name at least one image to show; it has none." in flat(result)
+    assert "must name at least one image to show; it has none." in flat(result)
     assert "no label looks wrong" in flat(result)
     assert not (tmp_path / "page.html").exists()
 
