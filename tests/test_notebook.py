@@ -32,6 +32,7 @@ def execute(notebook: Any, folder: Path) -> Any:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PYTHONPATH": str(ROOT),
         "HF_HUB_OFFLINE": "1",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # whatever is set outside
         "IPYTHONDIR": str(folder / "ipython"),
     }
     client = nbclient.NotebookClient(

@@ -289,9 +289,9 @@ def test_embed_in_json(place: Path) -> None:
 
 @pytest.mark.slow
 def test_concepts_in_json(place: Path) -> None:
-    said = answer("concepts", "photos.table", "--show", 3, "-o", "all.csv")
-    assert [said[key] for key in ("images", "m", "output")] == [N, 10, "all.csv"]
-    written_rows = pd.read_csv("all.csv")
+    said = answer("concepts", "photos.table", "--show", 3, "-o", "concepts.csv")
+    assert [said[key] for key in ("images", "m", "output")] == [N, 10, "concepts.csv"]
+    written_rows = pd.read_csv("concepts.csv")
     assert len(written_rows) == N
     for row, line in zip(said["first"], written_rows.itertuples(), strict=False):
         assert (row["id"], "; ".join(row["concepts"])) == (line.id, line.concepts)
