@@ -1,14 +1,16 @@
-"""What to train on, by what is trained: on embeddings, from scratch to the end, or briefly.
+"""What to train on, by what is trained: on embeddings, fine-tuned, from scratch, or briefly.
 
 Which subset is best depends on the training. Regimes: logistic regression and nearest
-neighbours on the CLIP embeddings of the chosen images; a network from random weights,
-augmented, until its curve is flat; and the brief training without augmentation of the older
-pages. Labels are right, people's (CIFAR-10N), or flipped.
+neighbours on the CLIP embeddings of the chosen images; the CLIP model's image tower with a new
+linear layer, all of it fine-tuned; a network from random weights, augmented, until its curve
+is flat; and the brief training without augmentation of the older pages. Labels are right,
+people's (CIFAR-10N), or flipped; or they are right and some of the images are corrupted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -24,13 +26,14 @@ from benchmarks.baselines.herding import herding_indices
 from benchmarks.baselines.moderate import moderate_indices
 from benchmarks.baselines.tasks import Indices, TrainingTask
 from benchmarks.baselines.to_train import keep_credible, keep_near_prototypes, keep_random
+from benchmarks.data.corruptions import corrupt_share
 from benchmarks.data.label_flips import flip_labels
 from benchmarks.data.people_labels import PEOPLE, people_labels
 from benchmarks.data.pools import embed_classes, embed_images, encoder_of, load_pool
 from benchmarks.experiments.subset_pages import percent
 from benchmarks.harness.cells import Cell, Experiment, Options, Size, Values
 from benchmarks.harness.pages import Page, spread_table
-from benchmarks.training.networks import make_network
+from benchmarks.training.networks import Network, make_network
 from benchmarks.training.subsets import (
     ALL,
     Material,
@@ -39,15 +42,22 @@ from benchmarks.training.subsets import (
     spelled_out,
     subset_facts,
 )
+from benchmarks.training.tower import ImageTower
 from benchmarks.training.training import accuracy, train
 
-LINEAR, NEIGHBOURS, SCRATCH, BRIEF = (
-    "logistic regression", "nearest neighbours", "from scratch", "brief",
+LINEAR, NEIGHBOURS, TUNED, SCRATCH, BRIEF = (
+    "logistic regression", "nearest neighbours", "fine-tuned", "from scratch", "brief",
 )  # fmt: skip
 ON_EMBEDDINGS = (LINEAR, NEIGHBOURS)
-STEPS: Mapping[str, int] = {SCRATCH: 6000, BRIEF: 600}
-NETWORK: Mapping[str, str] = {SCRATCH: "resnet-wide", BRIEF: "resnet"}
+AUGMENTED = (TUNED, SCRATCH)
+STEPS: Mapping[str, int] = {TUNED: 400, SCRATCH: 6000, BRIEF: 600}
+NETWORK: Mapping[str, str] = {
+    TUNED: "The CLIP model's image tower with a new linear layer, all of it trained",
+    SCRATCH: "resnet-wide", BRIEF: "resnet",
+}  # fmt: skip
 RIGHT = "right"
+CORRUPTED = "right, 20 % of the images corrupted"
+CORRUPTED_SHARE = 0.2
 LABELS = (
     RIGHT, "people's, aggregate", "people's, random 1",
     "symmetric 20 %", "symmetric 50 %", "pair 20 %",
@@ -63,6 +73,11 @@ RIVALS: Mapping[str, Callable[[TrainingTask, int], Indices]] = {
     "cleanlab pruning": keep_credible,
 }
 """Methods that need no network; where the paper takes a network's features, the embeddings."""
+TABLES = (
+    ("accuracy", "accuracy, by % kept"),
+    ("wrong", "wrong labels, %"),
+    ("corrupted", "corrupted images, %"),
+)
 
 
 @spelled_out
@@ -78,15 +93,20 @@ def cells(size: Size) -> list[Cell]:
     found: list[Cell] = []
     for seed, given, (method, ratio), regime in product(seeds, labels, chosen, ON_EMBEDDINGS):
         found.append(_cell(regime, given, ratio, method, seed, per_class, size))
-    scratch_labels = (RIGHT, "people's, random 1") if size == "standard" else labels
+    few_labels = (RIGHT, "people's, random 1") if size == "standard" else labels
     for regime, seed in product((BRIEF, SCRATCH), seeds):
         if size == "quick" and regime == SCRATCH:
             continue
-        for given in scratch_labels:
+        for given in few_labels:
             found.append(_cell(regime, given, 1.0, ALL, seed, per_class, size))
             for ratio, method in product(few_ratios, METHODS[:3]):
                 found.append(_cell(regime, given, ratio, method, seed, per_class, size))
-    return sorted(found, key=lambda c: (c["seed"], c["steps"], labels.index(c["labels"])))
+    for seed, given in product(seeds, (*few_labels, CORRUPTED)):
+        found.append(_cell(TUNED, given, 1.0, ALL, seed, per_class, size))
+        for ratio, method in product(few_ratios, METHODS):
+            found.append(_cell(TUNED, given, ratio, method, seed, per_class, size))
+    order = (*labels, CORRUPTED)
+    return sorted(found, key=lambda c: (c["seed"], c["steps"], order.index(c["labels"])))
 
 
 def _cell(
@@ -110,7 +130,7 @@ def _cell(
 def given_labels(cell: Cell, y: NDArray[np.int64], n_classes: int, options: Options) -> Any:
     """Return the labels (n,) that the methods see."""
     labels = cell["labels"]
-    if labels == RIGHT:
+    if labels in (RIGHT, CORRUPTED):
         return y
     if labels in PEOPLE:
         return people_labels(labels, cell["pool"], options.data)
@@ -185,32 +205,43 @@ def run(cell: Cell, options: Options) -> Values:
         cell["pool"], cell["per_class"], cell["test_per_class"], options
     )
     given_n = given_labels(cell, pool.y, len(pool.classes), options)
-    material = Material(pool, emb_nd, class_emb_kd, given_n, np.zeros(len(given_n), dtype=bool))
+    corrupted_n = np.zeros(len(given_n), dtype=bool)
+    if cell["labels"] == CORRUPTED:
+        images, corrupted_n = corrupt_share(pool.images, CORRUPTED_SHARE, cell["seed"])
+        pool, emb_nd = replace(pool, images=images), emb_nd.copy()
+        emb_nd[corrupted_n] = embed_images(images[corrupted_n], encoder_of(options))
+    material = Material(pool, emb_nd, class_emb_kd, given_n, corrupted_n)
     indices = choose(cell["method"], _task(cell, material), cell["ratio"])
     regime = cell["regime"]
     if regime in ON_EMBEDDINGS:
         predicted_t = on_embeddings(regime, emb_nd[indices], given_n[indices], test_emb_td)
         found = float((predicted_t == pool.y_test).mean())
     else:
-        network = make_network(NETWORK[regime], len(pool.classes), seed=cell["seed"])
+        network = _network(regime, len(pool.classes), cell["seed"], options)
         train(
             network,
             pool.images[indices],
             given_n[indices],
             n_steps=cell["steps"],
             seed=cell["seed"],
-            augmented=regime == SCRATCH,
+            augmented=regime in AUGMENTED,
             device=options.device,
         )
         found = accuracy(network, pool.test_images, pool.y_test)
     return {**subset_facts(indices, material), "accuracy": found}
 
 
+def _network(regime: str, n_classes: int, seed: int, options: Options) -> Network:
+    if regime == TUNED:
+        return ImageTower(options.model, options.pretrained, n_classes)
+    return make_network(NETWORK[regime], n_classes, seed=seed)
+
+
 def cost_s(cell: Cell) -> float:
     """Return roughly the seconds of one core."""
     if cell["regime"] in ON_EMBEDDINGS:
         return 3.0
-    per_step = {SCRATCH: 0.08, BRIEF: 0.0142}[cell["regime"]]
+    per_step = {TUNED: 0.6, SCRATCH: 0.1, BRIEF: 0.0142}[cell["regime"]]
     return float(per_step * cell["steps"] + 1)
 
 
@@ -227,8 +258,10 @@ def render(records: pd.DataFrame, page: Page) -> None:
         page.text(_describe(str(regime), part))
         for labels, chosen in part[part["method"] != ALL].groupby("labels", sort=False):
             page.text(f"Labels: {labels}. Wrong labels in what was chosen stand below.")
-            for value, head in (("accuracy", "accuracy, by % kept"), ("wrong", "wrong labels, %")):
-                if value == "wrong" and labels == RIGHT:
+            for value, head in TABLES:
+                if (value == "wrong" and labels in (RIGHT, CORRUPTED)) or (
+                    value == "corrupted" and labels != CORRUPTED
+                ):
                     continue
                 page.table(spread_table(chosen, rows="method", columns="share", value=value), head)
     page.heading("Against random images")
@@ -244,7 +277,7 @@ def _describe(regime: str, part: pd.DataFrame) -> str:
     """Say what is trained, and what all images give."""
     if regime in ON_EMBEDDINGS:
         return f"{on_embeddings.__doc__ or ''}".split("\n\n")[1].replace("\n    ", " ").strip()
-    how = "augmented" if regime == SCRATCH else "without augmentation"
+    how = "augmented" if regime in AUGMENTED else "without augmentation"
     steps = ", ".join(f"{n:,}" for n in sorted(set(part["steps"])))
     everything = part[part["method"] == ALL].groupby("labels")["accuracy"].mean()
     whole = "; ".join(f"{labels}: {percent(value)}" for labels, value in everything.items())

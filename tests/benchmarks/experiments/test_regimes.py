@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 
 from benchmarks.experiments import regimes
 from benchmarks.experiments.regimes import (
     BRIEF,
+    CORRUPTED,
     EXPERIMENT,
     LABELS,
     LINEAR,
@@ -16,6 +19,7 @@ from benchmarks.experiments.regimes import (
     ON_EMBEDDINGS,
     RATIOS,
     SCRATCH,
+    TUNED,
     against_random,
     cells,
     on_embeddings,
@@ -40,10 +44,10 @@ def test_each_regime_has_what_decides():
     assert on_emb >= {(a, b, c) for a in LABELS for b in RATIOS for c in METHODS}
     trained = {(c["regime"], c["method"]) for c in cells("standard") if c["steps"]}
     assert trained == {
-        (regime, method)
-        for regime in (SCRATCH, BRIEF)
-        for method in ("all", "random", "default", "short")
+        *product((SCRATCH, BRIEF), ("all", "random", "default", "short")),
+        *product((TUNED,), ("all", *METHODS)),
     }
+    assert {c["regime"] for c in cells("standard") if c["labels"] == CORRUPTED} == {TUNED}
 
 
 @pytest.mark.parametrize("regime", [LINEAR, NEIGHBOURS])
@@ -81,6 +85,32 @@ def test_a_network_is_trained_on_the_labels_as_given(monkeypatch):
     assert len(seen["labels"]) == 120
 
 
+def test_all_of_the_tower_is_fine_tuned_on_images_of_which_a_fifth_is_corrupted(monkeypatch):
+    seen = {}
+
+    def train_and_look(network, images, labels, **settings):
+        seen.update(images=images, **settings)
+        before = [weight.detach().clone() for weight in network.parameters()]
+        train(network, images, labels, **settings)
+        pairs = zip(before, network.parameters(), strict=True)
+        seen["moved"] = [not weight.equal(old) for old, weight in pairs]
+
+    train = regimes.train
+    monkeypatch.setattr(regimes, "train", train_and_look)
+    cell = next(c for c in cells("quick") if c["regime"] == TUNED and c["labels"] == CORRUPTED)
+    plain = {**cell, **TINY, "method": "all", "ratio": 1.0, "steps": 8, "labels": "right"}
+    values = EXPERIMENT.run({**plain, "labels": CORRUPTED}, Options())
+    assert values["wrong"] == 0
+    assert values["corrupted"] == pytest.approx(0.2)
+    assert seen["augmented"]
+    assert all(seen["moved"])
+    assert values["accuracy"] > 0.3  # of ten classes
+    corrupted = seen["images"]
+    EXPERIMENT.run(plain, Options())
+    changed = (corrupted != seen["images"]).any(axis=(1, 2, 3))
+    assert changed.mean() == pytest.approx(0.2)
+
+
 def test_differences_are_paired_by_ratio_and_seed():
     accuracy = {"random": [0.5, 0.7], "default": [0.52, 0.76]}
     records = frame(
@@ -108,11 +138,19 @@ def test_the_page_is_the_same_twice(tmp_path):
     rows = [
         {
             "cell": cell,
-            "values": {"accuracy": (7 * i % 100) / 100, "wrong": 0.1, "n": 9, "balance": 1.0},
+            "values": {
+                "accuracy": (7 * i % 100) / 100,
+                "wrong": 0.1,
+                "corrupted": 0.0,
+                "n": 9,
+                "balance": 1.0,
+            },
             "seconds": 1.0,
         }
         for i, cell in enumerate(cells("standard"))
     ]
     text, _ = rendered_twice(EXPERIMENT, frame(rows), tmp_path)
-    for head in ("## Logistic regression", "## From scratch", "## Brief", "## Against random"):
+    for head in ("## Logistic regression", "## Fine-tuned", "## From scratch", "## Brief"):
         assert head in text
+    assert "## Against random" in text
+    assert text.count("corrupted images, %") == 1
