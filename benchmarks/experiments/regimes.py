@@ -50,7 +50,7 @@ LINEAR, NEIGHBOURS, TUNED, SCRATCH, BRIEF = (
 )  # fmt: skip
 ON_EMBEDDINGS = (LINEAR, NEIGHBOURS)
 AUGMENTED = (TUNED, SCRATCH)
-STEPS: Mapping[str, int] = {TUNED: 400, SCRATCH: 6000, BRIEF: 600}
+STEPS: Mapping[str, int] = {TUNED: 300, SCRATCH: 6000, BRIEF: 600}
 NETWORK: Mapping[str, str] = {
     TUNED: "The CLIP model's image tower with a new linear layer, all of it trained",
     SCRATCH: "resnet-wide", BRIEF: "resnet",

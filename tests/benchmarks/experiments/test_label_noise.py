@@ -12,9 +12,11 @@ from benchmarks.experiments.label_noise import (
     cleanlab_count,
     measures,
     nearest,
+    percent_range,
     share_table,
     simifeat,
     suspect_table,
+    told_the_truth,
     verdict_table,
     with_witness,
 )
@@ -73,6 +75,19 @@ def test_cleanlab_counts_confident_disagreement():
     assert cleanlab_count(given, prob) == pytest.approx(0.1, abs=0.02)
 
 
+def test_the_control_learns_the_right_labels():
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 4
+    emb = (np.eye(4)[y] + 0.1 * rng.standard_normal((200, 4))).astype(np.float32)
+    given = y.copy()
+    given[:120] = (y[:120] + 1) % 4  # too many to learn from
+    credible, called, share = told_the_truth(emb, y, given, 0)
+    assert (credible[:120] < 0).all()
+    assert (credible[120:] > 0).all()
+    assert called is None
+    assert share is None
+
+
 def test_tables():
     record = {
         "labels": "pair 20", "seed": 1, "true_share": 0.2, "low": 0.1, "high": 0.3,
@@ -91,7 +106,9 @@ def test_what_is_met_is_counted():
         "source": "mini", "labels": "random 1", "true_share": 0.2, "low": 0.1, "high": 0.3,
         "ours: share": 0.21, "cleanlab, self-confidence: share": 0.25, "ours: auc": 0.9,
         "cleanlab, self-confidence: auc": 0.895, "cleanlab, Datalab: auc": 0.8,
+        "told the right labels: auc": 0.9004,
     }  # fmt: skip
     far = {**record, "labels": "pair 20", "ours: share": 0.26, "high": 0.19, "ours: auc": 0.95}
     met = verdict_table(pd.DataFrame([record, far])).loc["mini"]
-    assert met.tolist() == ["2", "1", "1", "1", "1", "1", "0"]
+    assert met.tolist() == ["2", "1", "1", "1", "1", "1", "0", "1"]
+    assert percent_range(pd.DataFrame([record, far])) == "0.5 to 0.5"
