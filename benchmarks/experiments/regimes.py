@@ -65,6 +65,8 @@ LABELS = (
 RATIOS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 FEW_RATIOS = (0.3, 0.7)
 METHODS = ("random", "default", "short", "paper")
+THRESHOLDS = ("none put last", "put last below 0.9")
+"""Variants of the default, which one ratio of the training from scratch decides between."""
 RIVALS: Mapping[str, Callable[[TrainingTask, int], Indices]] = {
     "random": keep_random,
     "Herding": lambda task, n: herding_indices(task.emb_nd, task.given_n, n),
@@ -101,6 +103,8 @@ def cells(size: Size) -> list[Cell]:
             found.append(_cell(regime, given, 1.0, ALL, seed, per_class, size))
             for ratio, method in product(few_ratios, METHODS[:3]):
                 found.append(_cell(regime, given, ratio, method, seed, per_class, size))
+            for method in THRESHOLDS if regime == SCRATCH else ():
+                found.append(_cell(regime, given, 0.3, method, seed, per_class, size))
     for seed, given in product(seeds, (*few_labels, CORRUPTED)):
         found.append(_cell(TUNED, given, 1.0, ALL, seed, per_class, size))
         for ratio, method in product(few_ratios, METHODS):

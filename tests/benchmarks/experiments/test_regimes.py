@@ -19,6 +19,7 @@ from benchmarks.experiments.regimes import (
     ON_EMBEDDINGS,
     RATIOS,
     SCRATCH,
+    THRESHOLDS,
     TUNED,
     against_random,
     cells,
@@ -45,6 +46,7 @@ def test_each_regime_has_what_decides():
     trained = {(c["regime"], c["method"]) for c in cells("standard") if c["steps"]}
     assert trained == {
         *product((SCRATCH, BRIEF), ("all", "random", "default", "short")),
+        *product((SCRATCH,), THRESHOLDS),
         *product((TUNED,), ("all", *METHODS)),
     }
     assert {c["regime"] for c in cells("standard") if c["labels"] == CORRUPTED} == {TUNED}
