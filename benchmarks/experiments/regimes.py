@@ -39,11 +39,13 @@ from benchmarks.training.subsets import (
     Material,
     fitted_selector,
     n_chosen,
+    settings_of,
     spelled_out,
     subset_facts,
 )
 from benchmarks.training.tower import ImageTower
 from benchmarks.training.training import accuracy, train
+from clip_al import ClipSelector
 
 LINEAR, NEIGHBOURS, TUNED, SCRATCH, BRIEF = (
     "logistic regression", "nearest neighbours", "fine-tuned", "from scratch", "brief",
@@ -65,8 +67,8 @@ LABELS = (
 RATIOS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 FEW_RATIOS = (0.3, 0.7)
 METHODS = ("random", "default", "short", "paper")
-THRESHOLDS = ("none put last", "put last below 0.9")
-"""Variants of the default, which one ratio of the training from scratch decides between."""
+THRESHOLDS: Mapping[str, float] = {"none put last": 0.0, "put last below 0.9": 0.9}
+"""The default with another `min_label_probability`, at one ratio of the training from scratch."""
 RIVALS: Mapping[str, Callable[[TrainingTask, int], Indices]] = {
     "random": keep_random,
     "Herding": lambda task, n: herding_indices(task.emb_nd, task.given_n, n),
@@ -123,11 +125,15 @@ def _cell(
     size: Size,
 ) -> Cell:
     steps = STEPS.get(regime, 0)
+    settings = {}
+    if method in THRESHOLDS:
+        changed = {**settings_of("default"), "min_label_probability": THRESHOLDS[method]}
+        settings = {"settings": changed}
     return {
         "pool": "cifar10", "per_class": per_class,
         "test_per_class": 40 if size == "quick" else None, "regime": regime, "labels": labels,
         "ratio": ratio, "method": method, "seed": seed,
-        "steps": 40 if size == "quick" and steps else steps,
+        "steps": 40 if size == "quick" and steps else steps, **settings,
     }  # fmt: skip
 
 
@@ -180,6 +186,13 @@ def choose(method: str, task: TrainingTask, ratio: float) -> Indices:
         return np.arange(n)
     if method in RIVALS:
         return np.sort(RIVALS[method](task, n_chosen(ratio, n)))
+    if method in THRESHOLDS:
+        selector = ClipSelector(
+            class_embeddings=task.class_emb_kd,
+            random_state=task.seed,
+            min_label_probability=THRESHOLDS[method],
+        )
+        return np.sort(selector.fit(task.emb_nd, task.given_n).select(ratio).indices)
     return np.sort(fitted_selector(method, task).select(ratio).indices)
 
 

@@ -37,8 +37,6 @@ OURS: Mapping[str, Callable[[int], dict[str, Any]]] = {
     "default": lambda _: {},
     "short": lambda _: SHORT,
     "paper": lambda _: {"preset": "paper"},
-    "none put last": lambda _: {"min_label_probability": 0.0},
-    "put last below 0.9": lambda _: {"min_label_probability": 0.9},
     "text alone": lambda _: {**SHORT, "text_weight": 1.0},
     "adapter": lambda _: {**SHORT, "adapter": True, "text_weight": 1.0},
     "adapter and mean images": lambda _: {**SHORT, "adapter": True},
@@ -58,8 +56,7 @@ OURS: Mapping[str, Callable[[int], dict[str, Any]]] = {
 """Our variants: the parameters of `ClipSelector` that differ from its defaults, given a seed.
 
 "default" and "short" have no adapter, and weigh texts against mean images as held-out labels
-say. "none put last" and "put last below 0.9" are the default with another threshold. The others
-change "short" in one thing; it was the default when they were chosen.
+say. The others change "short" in one thing; it was the default when they were chosen.
 """
 
 QUICK: Cell = {

@@ -61,7 +61,7 @@ def test_on_embeddings_the_nearer_class_is_named(regime):
     assert found.tolist() == y[30:].tolist()
 
 
-@pytest.mark.parametrize("method", ["random", "default", "Herding", "all"])
+@pytest.mark.parametrize("method", ["random", "default", "none put last", "Herding", "all"])
 def test_a_cell_says_what_was_chosen_and_what_it_is_worth(method):
     cell = next(c for c in cells("quick") if c["labels"] != "right")
     cell = {**cell, **TINY, "method": method, "ratio": 1.0 if method == "all" else 0.5}
