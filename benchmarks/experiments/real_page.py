@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import t as student
-from scipy.stats import ttest_1samp
 
 from benchmarks.harness.pages import Page
+from benchmarks.harness.paired import half_width, holm, p_value
 
 AGAINST, OURS, HERDING = "margin", "uncertainty coverage", "Uncertainty Herding"
 CONCEPTS, DIRECTIONS = "CBD + margin", "CBD + margin, random directions"
@@ -92,37 +91,6 @@ def differences(
             both = table[[method, other]].dropna()
             found[str(setting)] = 100.0 * (both[method] - both[other]).to_numpy(float)
     return found
-
-
-def half_width(difference: NDArray[np.float64]) -> float:
-    """Return half of the 95 % interval of a mean; nan for one split."""
-    n = len(difference)
-    if n < 2:
-        return float("nan")
-    return float(student.ppf(0.975, n - 1) * difference.std(ddof=1) / np.sqrt(n))
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """Return p values corrected for their number.
-
-    Examples
-    --------
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    order = np.argsort(p_values, kind="stable")
-    corrected, highest = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        corrected[place] = highest
-    return corrected
-
-
-def p_value(difference: NDArray[np.float64]) -> float:
-    """Return the two-sided p of a paired t test; 1 where all are equal."""
-    if len(difference) < 2 or not difference.any():
-        return 1.0
-    return float(ttest_1samp(difference, 0.0).pvalue)
 
 
 def lead_table(records: pd.DataFrame, value: str) -> pd.DataFrame:

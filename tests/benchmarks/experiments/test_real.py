@@ -8,9 +8,10 @@ import pytest
 
 from benchmarks.data import real_clip
 from benchmarks.experiments import real
-from benchmarks.experiments.real_page import differences, first_batch_table, holm, paired_table
+from benchmarks.experiments.real_page import differences, first_batch_table, paired_table
 from benchmarks.harness.cells import Options, UnavailableError
 from benchmarks.harness.pages import Page
+from benchmarks.harness.paired import holm
 from tests.reference import random_unit
 
 
