@@ -12,10 +12,10 @@ from benchmarks.experiments.label_noise import (
     cleanlab_count,
     measures,
     nearest,
-    percent_range,
     share_table,
     simifeat,
     suspect_table,
+    told_in_words,
     told_the_truth,
     verdict_table,
     with_witness,
@@ -111,4 +111,8 @@ def test_what_is_met_is_counted():
     far = {**record, "labels": "pair 20", "ours: share": 0.26, "high": 0.19, "ours: auc": 0.95}
     met = verdict_table(pd.DataFrame([record, far])).loc["mini"]
     assert met.tolist() == ["2", "1", "1", "1", "1", "1", "0", "1"]
-    assert percent_range(pd.DataFrame([record, far])) == "0.5 to 0.5"
+    words = told_in_words(pd.DataFrame([record, far]))
+    assert "0.5 to 0.5 points" in words
+    assert "not in one linear look" in words
+    reached = {**record, "told the right labels: auc": 0.92}
+    assert "linear" not in told_in_words(pd.DataFrame([record, reached]))
