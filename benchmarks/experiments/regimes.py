@@ -16,9 +16,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import t as student
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -30,9 +28,18 @@ from benchmarks.data.corruptions import corrupt_share
 from benchmarks.data.label_flips import flip_labels
 from benchmarks.data.people_labels import PEOPLE, people_labels
 from benchmarks.data.pools import embed_classes, embed_images, encoder_of, load_pool
-from benchmarks.experiments.subset_pages import percent
+from benchmarks.experiments.regimes_page import (
+    BRIEF,
+    CORRUPTED,
+    LINEAR,
+    NEIGHBOURS,
+    RIGHT,
+    SCRATCH,
+    TUNED,
+    WITH_WRONG,
+    render,
+)
 from benchmarks.harness.cells import Cell, Experiment, Options, Size, Values
-from benchmarks.harness.pages import Page, spread_table
 from benchmarks.training.networks import Network, make_network
 from benchmarks.training.subsets import (
     ALL,
@@ -47,23 +54,12 @@ from benchmarks.training.tower import ImageTower
 from benchmarks.training.training import accuracy, train
 from clip_al import ClipSelector
 
-LINEAR, NEIGHBOURS, TUNED, SCRATCH, BRIEF = (
-    "logistic regression", "nearest neighbours", "fine-tuned", "from scratch", "brief",
-)  # fmt: skip
 ON_EMBEDDINGS = (LINEAR, NEIGHBOURS)
 AUGMENTED = (TUNED, SCRATCH)
 STEPS: Mapping[str, int] = {TUNED: 300, SCRATCH: 6000, BRIEF: 600}
-NETWORK: Mapping[str, str] = {
-    TUNED: "The CLIP model's image tower with a new linear layer, all of it trained",
-    SCRATCH: "resnet-wide", BRIEF: "resnet",
-}  # fmt: skip
-RIGHT = "right"
-CORRUPTED = "right, 20 % of the images corrupted"
+NETWORK: Mapping[str, str] = {SCRATCH: "resnet-wide", BRIEF: "resnet"}
 CORRUPTED_SHARE = 0.2
-LABELS = (
-    RIGHT, "people's, aggregate", "people's, random 1",
-    "symmetric 20 %", "symmetric 50 %", "pair 20 %",
-)  # fmt: skip
+LABELS = (RIGHT, *WITH_WRONG)
 RATIOS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 FEW_RATIOS = (0.3, 0.7)
 METHODS = ("random", "default", "short", "paper")
@@ -77,11 +73,6 @@ RIVALS: Mapping[str, Callable[[TrainingTask, int], Indices]] = {
     "cleanlab pruning": keep_credible,
 }
 """Methods that need no network; where the paper takes a network's features, the embeddings."""
-TABLES = (
-    ("accuracy", "accuracy, by % kept"),
-    ("wrong", "wrong labels, %"),
-    ("corrupted", "corrupted images, %"),
-)
 
 
 @spelled_out
@@ -260,75 +251,6 @@ def cost_s(cell: Cell) -> float:
         return 3.0
     per_step = {TUNED: 0.6, SCRATCH: 0.1, BRIEF: 0.0142}[cell["regime"]]
     return float(per_step * cell["steps"] + 1)
-
-
-def render(records: pd.DataFrame, page: Page) -> None:
-    """Write, for each regime and kind of labels, accuracies and differences to random."""
-    table = records.assign(share=(100 * records["ratio"]).round().astype(int))
-    page.text(
-        "CIFAR-10, the 25,000 training images that the mini model never saw; accuracy in % on "
-        "the test images, whose labels are right. Each seed draws the labels that are flipped, "
-        "random images, and the weights; people's labels and right ones are the same for each."
-    )
-    for regime, part in table.groupby("regime", sort=False):
-        page.heading(f"{regime[0].upper()}{regime[1:]}")
-        page.text(_describe(str(regime), part))
-        for labels, chosen in part[part["method"] != ALL].groupby("labels", sort=False):
-            page.text(f"Labels: {labels}. Wrong labels in what was chosen stand below.")
-            for value, head in TABLES:
-                if (value == "wrong" and labels in (RIGHT, CORRUPTED)) or (
-                    value == "corrupted" and labels != CORRUPTED
-                ):
-                    continue
-                page.table(spread_table(chosen, rows="method", columns="share", value=value), head)
-    page.heading("Against random images")
-    page.text(
-        "Difference of accuracy in points, mean over ratios and seeds, with its 95 % interval "
-        "over seeds and ratios (they are not independent, so it is too narrow rather than too "
-        "wide), the least difference at one ratio, and at how many ratios it is above 0."
-    )
-    page.table(against_random(table), "regime; labels; chosen by")
-
-
-def _describe(regime: str, part: pd.DataFrame) -> str:
-    """Say what is trained, and what all images give."""
-    if regime in ON_EMBEDDINGS:
-        return f"{on_embeddings.__doc__ or ''}".split("\n\n")[1].replace("\n    ", " ").strip()
-    how = "augmented" if regime in AUGMENTED else "without augmentation"
-    steps = ", ".join(f"{n:,}" for n in sorted(set(part["steps"])))
-    everything = part[part["method"] == ALL].groupby("labels")["accuracy"].mean()
-    whole = "; ".join(f"{labels}: {percent(value)}" for labels, value in everything.items())
-    return (
-        f"{NETWORK[regime]}, {steps} batches of 64, {how}. Trained on all images: {whole or '–'}."
-    )
-
-
-def against_random(table: pd.DataFrame) -> pd.DataFrame:
-    """Return each method's difference to random images, a row for each regime and labels."""
-    rows = {}
-    for (regime, labels), part in table.groupby(["regime", "labels"], sort=False):
-        wide = part.pivot_table(index=["share", "seed"], columns="method", values="accuracy")
-        if "random" not in wide:
-            continue
-        for method in [name for name in wide if name not in ("random", ALL)]:
-            gain = 100 * (wide[method] - wide["random"]).dropna()
-            if gain.empty:
-                continue
-            by_ratio = gain.groupby("share").mean()
-            rows[f"{regime}; {labels}; {method}"] = {
-                "vs. random": _interval(gain.to_numpy()),
-                "least": f"{by_ratio.min():+.1f} at {by_ratio.idxmin()} %",
-                "above 0": f"{int((by_ratio > 0).sum())} of {len(by_ratio)}",
-            }
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def _interval(gain: NDArray[np.float64]) -> str:
-    n = len(gain)
-    if n < 2:
-        return f"{gain.mean():+.1f}"
-    half = student.ppf(0.975, n - 1) * gain.std(ddof=1) / np.sqrt(n)
-    return f"{gain.mean():+.1f} ± {half:.1f}"
 
 
 EXPERIMENT = Experiment(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks.experiments import regimes
@@ -21,10 +22,10 @@ from benchmarks.experiments.regimes import (
     SCRATCH,
     THRESHOLDS,
     TUNED,
-    against_random,
     cells,
     on_embeddings,
 )
+from benchmarks.experiments.regimes_page import against_random, aims_in_words, aims_table
 from benchmarks.harness.cells import SIZES, Options, frame
 from tests.benchmarks.experiment_checks import check_cells, rendered_twice
 
@@ -134,6 +135,48 @@ def test_differences_are_paired_by_ratio_and_seed():
     assert row["vs. random"] == "+4.0 ± 25.4"
     assert row["least"] == "+4.0 at 30 %"
     assert row["above 0"] == "1 of 1"
+
+
+def record(method, accuracy, seed=0, labels="right", regime=TUNED):
+    return {
+        "regime": regime, "labels": labels, "share": 30, "method": method, "seed": seed,
+        "accuracy": accuracy,
+    }  # fmt: skip
+
+
+def test_what_is_aimed_at_is_counted_by_cell():
+    rows = [
+        *(record("random", value, seed) for seed, value in enumerate([0.5, 0.6, 0.7])),
+        *(record("default", value, seed) for seed, value in enumerate([0.51, 0.62, 0.73])),
+        *(record("paper", value, seed) for seed, value in enumerate([0.52, 0.62, 0.72])),
+        record("Herding", 0.99),  # of one seed: not comparable with means of three
+        record("random", 0.5, labels="pair 20 %"),
+        record("default", 0.49, labels="pair 20 %"),
+        record("all", 0.9, labels="pair 20 %"),
+        record("random", 0.5, regime=BRIEF),
+        record("default", 0.9, regime=BRIEF),
+    ]
+    aims = aims_table(pd.DataFrame(rows))
+    assert aims.index.tolist() == ["fine-tuned; right; 30", "fine-tuned; pair 20 %; 30"]
+    right, pair = aims.to_dict("records")
+    assert right["gain"] == pytest.approx(2.0)
+    assert right["half"] == pytest.approx(4.303 / 3**0.5, rel=1e-3)
+    assert right["p"] == pytest.approx(0.0742, rel=1e-2)  # the only one that is tested
+    assert right["behind"] == 0
+    assert pair["gain"] == pytest.approx(-1.0)
+    assert np.isnan(pair["p"])
+    assert pair["best"] == "random"
+    assert pair["behind"] == pytest.approx(1.0)
+    words = aims_in_words(aims)
+    assert "Of 2 cells it is first or that near in 1 (50 %)" in words
+    assert "Of 1 with several seeds the interval is above -0.3 in 0" in words
+    assert "of 1 with one seed the difference itself in 0" in words
+
+
+def test_without_a_cell_of_both_nothing_is_said_to_be_met():
+    aims = aims_table(pd.DataFrame([record("random", 0.5)]))
+    assert aims.empty
+    assert "No cell with both" in aims_in_words(aims)
 
 
 def test_the_page_is_the_same_twice(tmp_path):
