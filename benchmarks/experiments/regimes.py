@@ -63,7 +63,7 @@ LABELS = (RIGHT, *WITH_WRONG)
 RATIOS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 FEW_RATIOS = (0.3, 0.7)
 METHODS = ("random", "default", "short", "paper")
-THRESHOLDS: Mapping[str, float] = {"none put last": 0.0, "put last below 0.5": 0.5}
+THRESHOLDS: Mapping[str, float] = {"none put last": 0.0, "put last below 0.98": 0.98}
 """The default with another `min_label_probability`, at one ratio of the training from scratch."""
 RIVALS: Mapping[str, Callable[[TrainingTask, int], Indices]] = {
     "random": keep_random,

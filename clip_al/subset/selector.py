@@ -56,7 +56,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "alignment": "contrastive",
         "scale": "class",
         "noise_aware": True,
-        "min_label_probability": 0.98,
+        "min_label_probability": 0.5,
         "alpha": "ratio",
         "class_balance": "proportional",
         "solver": "exact",
@@ -151,8 +151,9 @@ class ClipSelector(BaseEstimator):
         both.
     min_label_probability : float, optional
         In [0, 1]. Images whose label is less likely to be right are chosen after all others, the
-        likeliest first; alignment and diversity weigh the rest. 0.98 by default, 0 (none is put
-        behind) with the other presets; see decisions/0016.
+        likeliest first; alignment and diversity weigh the rest. 0.5 by default, 0 (none is put
+        behind) with the other presets. A higher one keeps fewer wrong labels and less that
+        differs, which costs accuracy; see decisions/0016.
     alpha : float or "ratio", optional
         Weight of SDS: a number, or, by default, the share that is chosen, as printed. 0 with
         ``preset="short"``.

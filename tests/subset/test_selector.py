@@ -181,14 +181,14 @@ def test_weights_of_diversity(images, y, T, changes, expected):
 def test_labels_that_look_wrong_come_last(images, y, T, wrong):
     selector = make(T, ratio=0.6).fit(images, y)
     scores, settings = selector.selection_.scores, selector.selection_.settings
-    credible = scores["label_probability"] >= 0.98
+    credible = scores["label_probability"] >= 0.5
     assert 0.6 * N < credible.sum() < N
     assert credible[selector.selection_.indices].all()
     kept = np.flatnonzero(credible)
     sas, sds = (standardize_scores(scores[name][kept], y[kept]) for name in ("sas", "sds"))
     total = sas + 0.6 * (sds * scores["label_probability"][kept]).astype(float)
     np.testing.assert_allclose(scores["total"][kept], total, atol=1e-5)
-    assert settings["min_label_probability"] == 0.98
+    assert settings["min_label_probability"] == 0.5
     # All credible images are chosen before any other; of these the likeliest come first.
     whole = make(T, ratio=0.95, class_balance="none").fit_select(images, y)
     assert whole.mask[credible].all()

@@ -266,7 +266,7 @@ def score(
     n_neighbors: float | None = None,
     exact_up_to: int | str | None = "auto",
     scale: str = "class",
-    min_label_probability: float = 0.98,
+    min_label_probability: float = 0.5,
     alpha: float = 0.3,
     noise: LabelNoise | None = None,
     noise_model: str = "confusion",
