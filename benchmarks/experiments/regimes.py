@@ -43,16 +43,17 @@ from benchmarks.harness.cells import Cell, Experiment, Options, Size, Values
 from benchmarks.training.networks import Network, make_network
 from benchmarks.training.subsets import (
     ALL,
+    OURS,
     Material,
     fitted_selector,
     n_chosen,
     settings_of,
-    spelled_out,
     subset_facts,
 )
 from benchmarks.training.tower import ImageTower
 from benchmarks.training.training import accuracy, train
 from clip_al import ClipSelector
+from clip_al.subset.selector import PRESETS
 
 ON_EMBEDDINGS = (LINEAR, NEIGHBOURS)
 AUGMENTED = (TUNED, SCRATCH)
@@ -75,7 +76,6 @@ RIVALS: Mapping[str, Callable[[TrainingTask, int], Indices]] = {
 """Methods that need no network; where the paper takes a network's features, the embeddings."""
 
 
-@spelled_out
 def cells(size: Size) -> list[Cell]:
     """Return the cells, seed by seed, the quickest regime first."""
     per_class = {"quick": 60, "standard": None, "full": None}[size]
@@ -116,16 +116,25 @@ def _cell(
     size: Size,
 ) -> Cell:
     steps = STEPS.get(regime, 0)
-    settings = {}
-    if method in THRESHOLDS:
-        changed = {**settings_of("default"), "min_label_probability": THRESHOLDS[method]}
-        settings = {"settings": changed}
+    settings = {"settings": _settings(method)} if method in (*OURS, *THRESHOLDS) else {}
     return {
         "pool": "cifar10", "per_class": per_class,
         "test_per_class": 40 if size == "quick" else None, "regime": regime, "labels": labels,
         "ratio": ratio, "method": method, "seed": seed,
         "steps": 40 if size == "quick" and steps else steps, **settings,
     }  # fmt: skip
+
+
+def _settings(method: str) -> Cell:
+    """Return all settings of one of our methods, what the preset says included.
+
+    So that a preset that changes makes new cells.
+    """
+    given = settings_of("default" if method in THRESHOLDS else method)
+    if method in THRESHOLDS:
+        given["min_label_probability"] = THRESHOLDS[method]
+    preset = PRESETS[given["preset"]]
+    return {name: preset.get(name) if value is None else value for name, value in given.items()}
 
 
 def given_labels(cell: Cell, y: NDArray[np.int64], n_classes: int, options: Options) -> Any:
