@@ -27,6 +27,7 @@ from benchmarks.experiments.regimes import (
 )
 from benchmarks.experiments.regimes_page import against_random, aims_in_words, aims_table
 from benchmarks.harness.cells import SIZES, Options, frame
+from clip_al.subset.selector import PRESETS
 from tests.benchmarks.experiment_checks import check_cells, rendered_twice
 
 TINY = {"pool": "digits", "per_class": 12, "test_per_class": 5}
@@ -51,6 +52,20 @@ def test_each_regime_has_what_decides():
         *product((TUNED,), ("all", *METHODS)),
     }
     assert {c["regime"] for c in cells("standard") if c["labels"] == CORRUPTED} == {TUNED}
+
+
+def test_a_new_default_is_a_new_cell(monkeypatch):
+    def of(method):
+        return next(c for c in cells("standard") if c["method"] == method)
+
+    before = of("default")
+    preset = {**PRESETS["default"], "min_label_probability": 0.7}
+    monkeypatch.setitem(PRESETS, "default", preset)
+    assert before["settings"]["min_label_probability"] == 0.5
+    assert of("default")["settings"]["min_label_probability"] == 0.7
+    assert of("none put last")["settings"]["min_label_probability"] == 0
+    assert of("short")["settings"]["alpha"] == 0
+    assert "settings" not in of("random")
 
 
 @pytest.mark.parametrize("regime", [LINEAR, NEIGHBOURS])
