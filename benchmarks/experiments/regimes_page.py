@@ -61,7 +61,7 @@ def render(records: pd.DataFrame, page: Page) -> None:
         page.heading(f"{name[0].upper()}{name[1:]}")
         page.text(_describe(name, part))
         for labels, chosen in part[part["method"] != ALL].groupby("labels", sort=False):
-            page.text(f"Labels: {labels}. Wrong labels in what was chosen stand below.")
+            page.text(f"Labels: {labels}.")
             for value, head, where in TABLES:
                 if labels in where:
                     shown = spread_table(chosen, rows="method", columns="share", value=value)
