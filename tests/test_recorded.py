@@ -114,6 +114,7 @@ def selections():
             class_names=names,
             class_embeddings=T,
             noise_model="symmetric",
+            min_label_probability=0.0,  # the release put no image last
             random_state=0,
             **settings,
         ).fit_select(Z, y)
