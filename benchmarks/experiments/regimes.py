@@ -10,7 +10,6 @@ people's (CIFAR-10N), or flipped; or they are right and some of the images are c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -24,13 +23,13 @@ from benchmarks.baselines.herding import herding_indices
 from benchmarks.baselines.moderate import moderate_indices
 from benchmarks.baselines.tasks import Indices, TrainingTask
 from benchmarks.baselines.to_train import keep_credible, keep_near_prototypes, keep_random
-from benchmarks.data.corruptions import corrupt_share
 from benchmarks.data.label_flips import flip_labels
 from benchmarks.data.people_labels import PEOPLE, people_labels
 from benchmarks.data.pools import embed_classes, embed_images, encoder_of, load_pool
 from benchmarks.experiments.regimes_page import (
     BRIEF,
     CORRUPTED,
+    CORRUPTED_SHARE,
     LINEAR,
     NEIGHBOURS,
     RIGHT,
@@ -45,6 +44,7 @@ from benchmarks.training.subsets import (
     ALL,
     OURS,
     Material,
+    corrupted,
     fitted_selector,
     n_chosen,
     settings_of,
@@ -59,7 +59,6 @@ ON_EMBEDDINGS = (LINEAR, NEIGHBOURS)
 AUGMENTED = (TUNED, SCRATCH)
 STEPS: Mapping[str, int] = {TUNED: 300, SCRATCH: 6000, BRIEF: 600}
 NETWORK: Mapping[str, str] = {SCRATCH: "resnet-wide", BRIEF: "resnet"}
-CORRUPTED_SHARE = 0.2
 LABELS = (RIGHT, *WITH_WRONG)
 RATIOS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 FEW_RATIOS = (0.3, 0.7)
@@ -222,22 +221,19 @@ def run(cell: Cell, options: Options) -> Values:
         cell["pool"], cell["per_class"], cell["test_per_class"], options
     )
     given_n = given_labels(cell, pool.y, len(pool.classes), options)
-    corrupted_n = np.zeros(len(given_n), dtype=bool)
+    material = Material(pool, emb_nd, class_emb_kd, given_n, np.zeros(len(given_n), dtype=bool))
     if cell["labels"] == CORRUPTED:
-        images, corrupted_n = corrupt_share(pool.images, CORRUPTED_SHARE, cell["seed"])
-        pool, emb_nd = replace(pool, images=images), emb_nd.copy()
-        emb_nd[corrupted_n] = embed_images(images[corrupted_n], encoder_of(options))
-    material = Material(pool, emb_nd, class_emb_kd, given_n, corrupted_n)
+        material = corrupted(material, CORRUPTED_SHARE, cell["seed"], encoder_of(options))
     indices = choose(cell["method"], _task(cell, material), cell["ratio"])
     regime = cell["regime"]
     if regime in ON_EMBEDDINGS:
-        predicted_t = on_embeddings(regime, emb_nd[indices], given_n[indices], test_emb_td)
+        predicted_t = on_embeddings(regime, material.emb_nd[indices], given_n[indices], test_emb_td)
         found = float((predicted_t == pool.y_test).mean())
     else:
         network = _network(regime, len(pool.classes), cell["seed"], options)
         train(
             network,
-            pool.images[indices],
+            material.pool.images[indices],
             given_n[indices],
             n_steps=cell["steps"],
             seed=cell["seed"],

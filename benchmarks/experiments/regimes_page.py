@@ -28,7 +28,8 @@ WHAT: Mapping[str, str] = {
 }
 """What is trained in each regime, and how far."""
 RIGHT = "right"
-CORRUPTED = "right, 20 % of the images corrupted"
+CORRUPTED_SHARE = 0.2
+CORRUPTED = f"right, {100 * CORRUPTED_SHARE:.0f} % of the images corrupted"
 WITH_WRONG = (
     "people's, aggregate", "people's, random 1",
     "symmetric 20 %", "symmetric 50 %", "pair 20 %",

@@ -186,14 +186,25 @@ def load_condition(condition: Condition, options: Options) -> Material:
     )
     encoder = ClipEncoder(options.model, options.pretrained)
     class_emb_kd = embed_classes(pool.classes, encoder)
-    emb_nd, corrupted_n = embed_images(pool.images, encoder), np.zeros(len(pool.y), dtype=bool)
+    material = Material(
+        pool,
+        embed_images(pool.images, encoder),
+        class_emb_kd,
+        given_n,
+        np.zeros(len(pool.y), dtype=bool),
+    )
     if condition.corrupted_share:
-        images, corrupted_n = corrupt_share(pool.images, condition.corrupted_share, condition.seed)
-        pool = replace(pool, images=images)
-        # The others are encoded already, in any condition with this seed.
-        emb_nd = emb_nd.copy()
-        emb_nd[corrupted_n] = embed_images(images[corrupted_n], encoder)
-    return Material(pool, emb_nd, class_emb_kd, given_n, corrupted_n)
+        return corrupted(material, condition.corrupted_share, condition.seed, encoder)
+    return material
+
+
+def corrupted(material: Material, share: float, seed: int, encoder: ClipEncoder) -> Material:
+    """Return a material with a share of its images corrupted, and these encoded anew."""
+    images, corrupted_n = corrupt_share(material.pool.images, share, seed)
+    emb_nd = material.emb_nd.copy()
+    emb_nd[corrupted_n] = embed_images(images[corrupted_n], encoder)
+    pool = replace(material.pool, images=images)
+    return replace(material, pool=pool, emb_nd=emb_nd, corrupted_n=corrupted_n)
 
 
 @lru_cache(maxsize=2)
