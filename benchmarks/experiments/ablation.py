@@ -1,7 +1,7 @@
 """What does each part of the selection do? Adapter, terms of the loss, text, θ, actual ratio.
 
 The paper's Tables 5 (adapter and terms), 9 (θ), 10 (mean images in place of texts) and 11
-(actual ratios), for the method as printed and for our default.
+(actual ratios), for the method as printed, for `preset="short"`, and for our default.
 
 Parts of the experiment are told apart by the field "part": "terms", "prototypes", "names",
 "descent" and "loss".
@@ -47,22 +47,24 @@ TUNING: dict[str, dict[str, tuple[Any, Any]]] = {
         "": (True, 1.0), ", w/o adapter": (False, 1.0),
         ", cross-fit adapter": ("cross-fit", 1.0), ", mean images": (True, 0.0),
     },
-    "default": {
+    "short": {
         "": (False, "auto"), ", text alone": (False, 1.0), ", adapter": (True, 1.0),
         ", cross-fit adapter": ("cross-fit", 1.0), ", mean images": (False, 0.0),
     },
+    "default": {"": (False, "auto")},
 }  # fmt: skip
 """The adapter, and the weight of texts against mean images."""
 TERMS = {
     "paper": {"": (True, True), ", w/o SAS": (False, True), ", w/o SDS": (True, False)},
-    "default": {"": (True, False), ", SAS + SDS": (True, True), ", SDS alone": (False, True)},
+    "short": {"": (True, False), ", SAS + SDS": (True, True), ", SDS alone": (False, True)},
+    "default": {"": (True, True), ", w/o SAS": (False, True), ", w/o SDS": (True, False)},
 }
 """Which terms are used, SAS and SDS; where both are, α is the ratio."""
 UNTRAINED = (
-    "paper, cross-fit adapter", "paper, mean images", "default, text alone, SAS + SDS",
-    "default, text alone, SDS alone", "default, adapter, SAS + SDS", "default, adapter, SDS alone",
+    "paper, cross-fit adapter", "paper, mean images", "short, text alone, SAS + SDS",
+    "short, text alone, SDS alone", "short, adapter, SAS + SDS", "short, adapter, SDS alone",
     "paper, w/o adapter, w/o SAS", "paper, w/o adapter, w/o SDS",
-    "default, cross-fit adapter, SAS + SDS", "default, cross-fit adapter, SDS alone",
+    "short, cross-fit adapter, SAS + SDS", "short, cross-fit adapter, SDS alone",
     "paper, cross-fit adapter, w/o SAS", "paper, cross-fit adapter, w/o SDS",
 )  # fmt: skip
 """Rows for which the standard size trains no network: wrong labels and balance only."""
@@ -107,10 +109,16 @@ def cells(size: Size) -> list[Cell]:
                     "preset": preset, "adapter": TUNING[preset][""][0], "text_weight": weight,
                     "ratios": [0.2, 0.3],
                 }
-                for preset in ("paper", "default")
+                for preset in ("paper", "short")
                 for name, weight in TEXT_WEIGHTS.items()
             ]  # fmt: skip
-    return found + name_cells(size) + descent_cells(size)
+    return [_spelled_out(cell) for cell in found + name_cells(size) + descent_cells(size)]
+
+
+def _spelled_out(cell: Cell) -> Cell:
+    """Add what the preset of a cell says, so that a preset that changes makes new cells."""
+    preset = cell.get("preset")
+    return cell if preset is None else {**cell, "settings": dict(PRESETS[preset])}
 
 
 def term_rows() -> dict[str, dict[str, Any]]:
@@ -118,7 +126,7 @@ def term_rows() -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {
         "random": {"preset": None, "adapter": None, "sas": None, "sds": None, "text_weight": None}
     }
-    for preset in ("paper", "default"):
+    for preset in TUNING:
         for tuned, (adapter, weight) in TUNING[preset].items():
             for used, (sas, sds) in TERMS[preset].items():
                 if used and "mean images" in tuned:
@@ -137,13 +145,13 @@ def name_cells(size: Size) -> list[Cell]:
     return [
         {
             "part": "names", **_condition(per_class, 0.2, seed), "noise_kind": kind,
-            "method": f"default{tuned}", "preset": "default", "adapter": adapter,
+            "method": f"short{tuned}", "preset": "short", "adapter": adapter,
             "text_weight": weight, "unknown": unknown, "ratio": 0.5,
         }
         for seed in seeds
         for kind in ("symmetric", "pair")
         for unknown in UNKNOWN
-        for tuned, (adapter, weight) in TUNING["default"].items()
+        for tuned, (adapter, weight) in TUNING["short"].items()
         if "cross-fit" not in tuned
     ]  # fmt: skip
 
@@ -157,7 +165,7 @@ def descent_cells(size: Size) -> list[Cell]:
     found = []
     for seed in seeds:
         shared = _condition(per_class, 0.0, seed)
-        for preset in ("paper", "default"):
+        for preset in ("paper", "short"):
             adapter, weight = TUNING[preset][""]
             scored = {**shared, "preset": preset, "adapter": adapter, "text_weight": weight}
             found += [

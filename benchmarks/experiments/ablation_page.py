@@ -17,8 +17,9 @@ def render(records: pd.DataFrame, page: Page) -> None:
     parts = dict(tuple(records.groupby("part", sort=False)))
     page.text(
         "CIFAR-10 images that the embedded model never saw; symmetric noise. “paper” is the "
-        "method as printed (cosine, scores as they come, no quotas, descent), “default” that of "
-        "`ClipSelector`. ± is the standard deviation over seeds."
+        "method as printed (cosine, scores as they come, no quotas, descent), “short” is "
+        '`preset="short"`, alignment alone, and “default” that of `ClipSelector`: SAS + SDS, with '
+        "labels that are more likely wrong than right last. ± is the standard deviation over seeds."
     )
     for part, show in SHOWN.items():
         if part in parts:
@@ -53,9 +54,8 @@ def show_terms(records: pd.DataFrame, page: Page) -> None:
             "a paired t test over seeds, and in how many seeds the row was better."
         )
         trained = of_noise.assign(accuracy=of_noise["accuracy"].astype(float))
-        against = [
-            name for name in ("random", "paper", "default") if name in set(trained["method"])
-        ]
+        known = set(trained["method"])
+        against = [name for name in ("random", "paper", "short", "default") if name in known]
         page.table(comparison_table(trained, value="accuracy", against=against), "chosen by")
 
 
@@ -112,7 +112,7 @@ def show_descent(records: pd.DataFrame, page: Page) -> None:
         f"The descent at {n:.0f} images and ratios of {rows['ratios'].min():.0%} to "
         f"{rows['ratios'].max():.0%}, averaged over them; {rows['seed'].nunique()} seeds. "
         "Missed: how many images more or fewer than asked for. Overlap: Jaccard, with the exact "
-        "solution of the same scores, in percent. “default” has quotas for each class."
+        "solution of the same scores, in percent. “short” has quotas for each class."
     )
     rows["solver and θ"] = [
         method if np.isnan(theta) else f"{method}, θ = {theta:g}"

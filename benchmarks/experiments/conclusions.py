@@ -7,6 +7,7 @@ them, and holds no figure of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +22,7 @@ from benchmarks.training.labelling import OURS, RANDOM_WORDS
 BASELINES_TO_LABEL = tuple(name for name in TO_LABEL if name != "random")
 BASELINES_TO_TRAIN = tuple(name for name in TO_TRAIN if name != "random")
 KEY_TO_TRAIN = ("random", "Moderate-DS", "EL2N", "Herding", "cleanlab pruning", "paper")
-DEFAULT = "default"
+PRESETS = ("default", "short")
 PAGES = {
     "linear_rounds": "labelling with a linear head",
     "fine_tuning": "labelling, a network fine-tuned",
@@ -119,28 +120,30 @@ def mean_over(settings: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def show_training(tables: Tables, page: Page) -> None:
-    """Show the default selector against the key baselines, and at how many ratios it is better."""
+    """Show our presets against the key baselines, and at how many ratios they are better."""
     if "ratios" not in tables:
         return
     ratios = tables["ratios"]
-    page.heading("Which labelled images to train on")
+    page.heading("Which labelled images to train on, in a brief training")
     page.text(
-        '`preset="short"`, the default when this was run (“default” in the tables), vs. others; '
-        "accuracy of a network trained on the subset, averaged over the ratios that both have. In "
-        "brackets, at how many ratios its mean is higher."
+        '`ClipSelector()`, “default”, and its `preset="short"` vs. others; accuracy of a network '
+        "trained on the subset for a few hundred batches without augmentation, averaged over the "
+        "ratios that both have. In brackets, at how many ratios its mean is higher. Trainings that "
+        "end stand [on a page of their own](regimes.md)."
     )
     main = ratios[ratios["network"] == "resnet"]
     rows, names = [], []
-    for noise, records in main.groupby("noise"):
-        names.append(f"{noise:.0%} of the labels wrong" if noise else "clean labels")
+    for (noise, records), ours in product(main.groupby("noise"), PRESETS):
+        labels = f"{noise:.0%} of the labels wrong" if noise else "clean labels"
+        names.append(f"{ours}; {labels}")
         rows.append(
             {
                 f"vs. {other}": text
                 for other in KEY_TO_TRAIN
-                if (text := against(records, other)) is not None
+                if (text := against(records, ours, other)) is not None
             }
         )
-    page.table(pd.DataFrame(rows, index=names).fillna("–"), "labels")
+    page.table(pd.DataFrame(rows, index=names).fillna("–"), "preset; labels")
     if "noise_left" in tables:
         page.text(
             "Wrong labels in the subset, in %, averaged over seeds, beside the least possible, "
@@ -149,16 +152,16 @@ def show_training(tables: Tables, page: Page) -> None:
         page.table(wrong_left(tables["noise_left"]), "kind and share of noise, share kept")
 
 
-def against(records: pd.DataFrame, other: str) -> str | None:
-    """Return the default vs. another method over shared ratios, and where it is better."""
-    both = records[records["method"].isin([DEFAULT, other])]
+def against(records: pd.DataFrame, ours: str, other: str) -> str | None:
+    """Return one method vs. another over shared ratios, and where it is better."""
+    both = records[records["method"].isin([ours, other])]
     counts = both.groupby("ratio")["method"].nunique()
     both = both[both["ratio"].isin(counts[counts == 2].index)]
     if both.empty:
         return None
     means = both.pivot_table(index="ratio", columns="method", values="accuracy")
-    better = int((means[DEFAULT] > means[other]).sum())
-    found = compare(both, DEFAULT, other, value="accuracy")
+    better = int((means[ours] > means[other]).sum())
+    found = compare(both, ours, other, value="accuracy")
     text = f"{100 * found.mean:+.1f}"
     if found.n > 1:
         text += f" ± {100 * found.deviation:.1f}, p {format_p(found.p)}"
@@ -171,7 +174,7 @@ def wrong_left(records: pd.DataFrame) -> pd.DataFrame:
     rows["wrong"] = rows["wrong"].astype(float)
     keys = ["noise_kind", "noise", "ratios"]
     table = rows.pivot_table(index=keys, columns="method", values="wrong", sort=False)
-    shown = [m for m in ("random", "cleanlab pruning", "paper", DEFAULT) if m in table.columns]
+    shown = [m for m in ("random", "cleanlab pruning", "paper", *PRESETS) if m in table.columns]
     cells = (100 * table[shown]).map("{:.2f}".format)
     cells["least possible"] = [
         f"{100 * max(0.0, 1 - (1 - noise) / ratio):.2f}" for _, noise, ratio in cells.index

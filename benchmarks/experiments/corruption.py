@@ -25,6 +25,7 @@ METHODS = (
     "random",
     "Moderate-DS",
     "cleanlab pruning",
+    "short",
     "default",
     "paper",
 )
@@ -66,14 +67,15 @@ def render(records: pd.DataFrame, page: Page) -> None:
     table = prepare(records)
     page.text(describe_setting(table))
     page.text("Labels are right; test images are not corrupted.")
-    page.heading("The default against the baselines")
+    page.heading("Ours against the baselines")
     page.text(
         "At how many of the ratios the mean accuracy is higher, and the mean difference in "
         "points over all of these ratios."
     )
     headed = table.assign(condition=table["corrupted_share"].map(_title))
-    others = (*KEY_BASELINES, "CCS", "paper")
-    page.table(verdict_table(headed, "default", others, columns="condition"), "default")
+    others = (*KEY_BASELINES, "CCS", "short", "paper")
+    for name in ("default", "short"):
+        page.table(verdict_table(headed, name, others, columns="condition"), name)
     for share, part in table.groupby("corrupted_share"):
         page.heading(_title(float(share)))
         page.text("Accuracy in %, by % of the images kept.")
@@ -104,7 +106,7 @@ def _render_plots(table: pd.DataFrame, page: Page) -> None:
                 y=value,
                 lines="method",
                 labels=("images corrupted, %", label),
-                bold=("default",),
+                bold=("short", "default"),
             )
             text = f"{share} % of the images kept: {label}, by share of corrupted images"
             page.plot(figure, f"{value}-{share}", text)

@@ -38,7 +38,7 @@ from benchmarks.training.subsets import (
 from benchmarks.training.training import BATCH_SIZE, accuracy, predict, train
 from clip_al import CBDMarginSampling, CBDSampling, ClipEncoder
 
-OURS = ("default", "adapter", "paper")
+OURS = ("default", "short", "adapter", "paper")
 CBD, HYBRID = "CBD", "CBD + margin"
 AT_HAND = ", profiles at hand"
 CONCEPTS = (CBD, HYBRID, CBD + AT_HAND, HYBRID + AT_HAND)

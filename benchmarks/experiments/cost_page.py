@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from benchmarks.harness.pages import Page, comparison_table, spread
 
 CHOOSE, RATIO, LABEL, ENCODE = "choose", "ratio", "label", "encode"
-DEFAULT, OURS = "default", ("default", "adapter", "paper")
+DEFAULT, OURS = "default", ("default", "short", "adapter", "paper")
 EVERYTHING = "all"
 
 

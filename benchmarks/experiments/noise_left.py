@@ -42,7 +42,7 @@ CREDIBILITY = "cleanlab pruning"
 """The baseline whose ranking is by how credible the label is."""
 BASELINES = ("Moderate-DS", "Herding", "EL2N", *RANKED[1:])
 FLOOR = "least possible"
-PLOTTED = ("random", *BASELINES, "default", "paper")
+PLOTTED = ("random", *BASELINES, "short", "default", "paper")
 
 
 @spelled_out
@@ -54,7 +54,7 @@ def cells(size: Size) -> list[Cell]:
     proxy = Proxy("resnet", proxy_steps=500, early_steps=150, n_early=2, n_checkpoints=1)
     if size == "quick":
         noises, ratios, n_seeds, per_class = (NOISES[0], NOISES[3]), (0.2, 0.5, 0.8), 2, 100
-        ours, baselines = ("default", "paper", "adapter"), ("random", CREDIBILITY, "EL2N")
+        ours, baselines = ("default", "short", "paper"), ("random", CREDIBILITY, "EL2N")
         proxy = Proxy("resnet", proxy_steps=60, early_steps=30, n_early=1, n_checkpoints=1)
     if size == "full":
         n_seeds, per_class, baselines = 5, None, tuple(TO_TRAIN)
@@ -201,13 +201,13 @@ def wrong_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def wrong_plot(rows: pd.DataFrame) -> Any:
-    """Plot wrong labels against the ratio, not for every variant; default and floor in bold."""
+    """Plot wrong labels against the ratio, not for every variant; ours and the floor in bold."""
     shown = rows[rows["method"].isin(PLOTTED)]
     floor = rows.drop_duplicates(["ratio", "seed"]).assign(method=FLOOR)
     floor["wrong"] = floor["least"]
     return line_plot(
         pd.concat([shown, floor]), x="ratio", y="wrong", lines="method",
-        labels=("share kept", "wrong labels in the subset, %"), bold=["default", FLOOR],
+        labels=("share kept", "wrong labels in the subset, %"), bold=["short", "default", FLOOR],
     )  # fmt: skip
 
 

@@ -53,7 +53,6 @@ from benchmarks.training.subsets import (
 from benchmarks.training.tower import ImageTower
 from benchmarks.training.training import accuracy, train
 from clip_al import ClipSelector
-from clip_al.subset.selector import PRESETS
 
 ON_EMBEDDINGS = (LINEAR, NEIGHBOURS)
 AUGMENTED = (TUNED, SCRATCH)
@@ -93,7 +92,7 @@ def cells(size: Size) -> list[Cell]:
             continue
         for given in few_labels:
             found.append(_cell(regime, given, 1.0, ALL, seed, per_class, size))
-            for ratio, method in product(few_ratios, METHODS[:3]):
+            for ratio, method in product(few_ratios, METHODS):
                 found.append(_cell(regime, given, ratio, method, seed, per_class, size))
             for method in THRESHOLDS if regime == SCRATCH else ():
                 found.append(_cell(regime, given, 0.3, method, seed, per_class, size))
@@ -125,15 +124,9 @@ def _cell(
 
 
 def _settings(method: str) -> Cell:
-    """Return all settings of one of our methods, what the preset says included.
-
-    So that a preset that changes makes new cells.
-    """
-    given = settings_of("default" if method in THRESHOLDS else method)
     if method in THRESHOLDS:
-        given["min_label_probability"] = THRESHOLDS[method]
-    preset = PRESETS[given["preset"]]
-    return {name: preset.get(name) if value is None else value for name, value in given.items()}
+        return {**settings_of("default"), "min_label_probability": THRESHOLDS[method]}
+    return settings_of(method)
 
 
 def given_labels(cell: Cell, y: NDArray[np.int64], n_classes: int, options: Options) -> Any:

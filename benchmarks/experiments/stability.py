@@ -25,7 +25,7 @@ NAMES = (
     "plane", "car", "fowl", "house cat", "stag", "hound", "toad", "steed", "boat", "lorry",
 )  # fmt: skip
 """Other words, some of them narrower, for the classes of CIFAR-10."""
-METHODS = ("default", "paper", "adapter", "cross-fit adapter")
+METHODS = ("default", "short", "paper", "adapter", "cross-fit adapter")
 
 
 @spelled_out

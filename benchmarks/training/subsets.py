@@ -28,6 +28,7 @@ from benchmarks.training.training import accuracy, train
 from benchmarks.training.training_record import record_training
 from clip_al import ClipEncoder, ClipSelector, DatasetAdapter
 from clip_al.subset.selection_checks import check_ratio
+from clip_al.subset.selector import PRESETS
 
 PROXY_SEED = 1000
 """Added to a condition's seed, so that no proxy starts from the weights of the tested network."""
@@ -80,8 +81,15 @@ GIVEN = {
 
 
 def settings_of(method: str) -> dict[str, Any]:
-    """Return all settings of one of our variants, as plain values."""
+    """Return all settings of one of our variants, as plain values, what its preset says included.
+
+    So that a preset that changes makes new cells.
+    """
     settings = ClipSelector(**OURS[method](0)).get_params(deep=False)
+    preset = PRESETS[settings["preset"]]
+    settings = {
+        name: preset.get(name) if value is None else value for name, value in settings.items()
+    }
     adapter = settings["adapter"]
     if isinstance(adapter, DatasetAdapter):
         settings["adapter"] = adapter.get_params()

@@ -102,11 +102,11 @@ def test_only_shared_ratios_are_compared(folder):
     clean = ratios[ratios["noise"] == 0.0]
     shared = clean[clean["ratio"] == 0.3]
     mean = shared.groupby("method")["accuracy"].mean()
-    text = conclusions.against(clean, "paper")
+    text = conclusions.against(clean, "default", "paper")
     assert text.startswith(f"{100 * (mean['default'] - mean['paper']):+.1f} ±")
     assert text.endswith("(1 of 1)")
-    assert conclusions.against(clean, "random").endswith("(2 of 2)")
-    assert conclusions.against(clean, "EL2N") is None
+    assert conclusions.against(clean, "default", "random").endswith("(2 of 2)")
+    assert conclusions.against(clean, "default", "EL2N") is None
 
 
 def test_wrong_labels_stand_beside_the_least_possible(folder):

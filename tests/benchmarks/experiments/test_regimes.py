@@ -47,9 +47,8 @@ def test_each_regime_has_what_decides():
     assert on_emb >= {(a, b, c) for a in LABELS for b in RATIOS for c in METHODS}
     trained = {(c["regime"], c["method"]) for c in cells("standard") if c["steps"]}
     assert trained == {
-        *product((SCRATCH, BRIEF), ("all", "random", "default", "short")),
+        *product((TUNED, SCRATCH, BRIEF), ("all", *METHODS)),
         *product((SCRATCH,), THRESHOLDS),
-        *product((TUNED,), ("all", *METHODS)),
     }
     assert {c["regime"] for c in cells("standard") if c["labels"] == CORRUPTED} == {TUNED}
 
