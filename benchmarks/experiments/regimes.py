@@ -4,7 +4,8 @@ Which subset is best depends on the training. Regimes: logistic regression and n
 neighbours on the CLIP embeddings of the chosen images; the CLIP model's image tower with a new
 linear layer, all of it fine-tuned; a network from random weights, augmented, until its curve
 is flat; and the brief training without augmentation of the older pages. Labels are right,
-people's (CIFAR-10N), or flipped; or they are right and some of the images are corrupted.
+people's (CIFAR-10N), or flipped; or they are right and some of the images are corrupted, or
+grey: a rare look, of which a CLIP model that is biased towards the common one would drop some.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from benchmarks.baselines.herding import herding_indices
 from benchmarks.baselines.moderate import moderate_indices
 from benchmarks.baselines.tasks import Indices, TrainingTask
 from benchmarks.baselines.to_train import keep_credible, keep_near_prototypes, keep_random
+from benchmarks.data.corruptions import grey
 from benchmarks.data.label_flips import flip_labels
 from benchmarks.data.people_labels import PEOPLE, people_labels
 from benchmarks.data.pools import embed_classes, embed_images, encoder_of, load_pool
@@ -30,6 +32,8 @@ from benchmarks.experiments.regimes_page import (
     BRIEF,
     CORRUPTED,
     CORRUPTED_SHARE,
+    GREY,
+    GREY_SHARE,
     LINEAR,
     NEIGHBOURS,
     RIGHT,
@@ -47,6 +51,7 @@ from benchmarks.training.subsets import (
     corrupted,
     fitted_selector,
     n_chosen,
+    partly_grey,
     settings_of,
     subset_facts,
 )
@@ -84,7 +89,9 @@ def cells(size: Size) -> list[Cell]:
     rivals = [name for name in RIVALS if name not in METHODS]
     chosen = [*product(METHODS, ratios), *product(rivals, few_ratios)]
     found: list[Cell] = []
-    for seed, given, (method, ratio), regime in product(seeds, labels, chosen, ON_EMBEDDINGS):
+    for seed, given, (method, ratio), regime in product(
+        seeds, (*labels, GREY), chosen, ON_EMBEDDINGS
+    ):
         found.append(_cell(regime, given, ratio, method, seed, per_class, size))
     few_labels = (RIGHT, "people's, random 1") if size == "standard" else labels
     for regime, seed in product((BRIEF, SCRATCH), seeds):
@@ -96,11 +103,12 @@ def cells(size: Size) -> list[Cell]:
                 found.append(_cell(regime, given, ratio, method, seed, per_class, size))
             for method in THRESHOLDS if regime == SCRATCH else ():
                 found.append(_cell(regime, given, 0.3, method, seed, per_class, size))
-    for seed, given in product(seeds, (*few_labels, CORRUPTED)):
+    few_labels = (*few_labels, CORRUPTED, GREY)
+    for seed, given in product(seeds, few_labels):
         found.append(_cell(TUNED, given, 1.0, ALL, seed, per_class, size))
         for ratio, method in product(few_ratios, METHODS):
             found.append(_cell(TUNED, given, ratio, method, seed, per_class, size))
-    order = (*labels, CORRUPTED)
+    order = (*labels, CORRUPTED, GREY)
     return sorted(found, key=lambda c: (c["seed"], c["steps"], order.index(c["labels"])))
 
 
@@ -132,7 +140,7 @@ def _settings(method: str) -> Cell:
 def given_labels(cell: Cell, y: NDArray[np.int64], n_classes: int, options: Options) -> Any:
     """Return the labels (n,) that the methods see."""
     labels = cell["labels"]
-    if labels in (RIGHT, CORRUPTED):
+    if labels in (RIGHT, CORRUPTED, GREY):
         return y
     if labels in PEOPLE:
         return people_labels(labels, cell["pool"], options.data)
@@ -143,14 +151,13 @@ def given_labels(cell: Cell, y: NDArray[np.int64], n_classes: int, options: Opti
 @lru_cache(maxsize=2)
 def _load(
     pool_name: str, per_class: int | None, test_per_class: int | None, options: Options
-) -> tuple[Any, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Return a pool, its embeddings, those of its test images, and of its classes."""
+) -> tuple[Any, NDArray[np.float32], NDArray[np.float32]]:
+    """Return a pool, its embeddings, and those of its classes."""
     pool = load_pool(
         pool_name, data=options.data, per_class=per_class, test_per_class=test_per_class, seed=0
     )
     encoder = encoder_of(options)
-    emb_nd, test_emb_td = (embed_images(part, encoder) for part in (pool.images, pool.test_images))
-    return pool, emb_nd, test_emb_td, embed_classes(pool.classes, encoder)
+    return pool, embed_images(pool.images, encoder), embed_classes(pool.classes, encoder)
 
 
 _tasks: dict[str, TrainingTask] = {}
@@ -189,12 +196,9 @@ def choose(method: str, task: TrainingTask, ratio: float) -> Indices:
 
 
 def on_embeddings(
-    regime: str,
-    emb_bd: NDArray[np.float32],
-    given_b: NDArray[np.int64],
-    test_emb_td: NDArray[np.float32],
-) -> NDArray[np.int64]:
-    """Train on embeddings to the end; return the classes of the test images.
+    regime: str, emb_bd: NDArray[np.float32], given_b: NDArray[np.int64]
+) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:
+    """Train on embeddings to the end; return what names the classes of other embeddings.
 
     Logistic regression on embeddings scaled to unit variance in the mean, so that its
     penalty means the same for each model; five nearest neighbours by cosine, weighted by it.
@@ -204,37 +208,53 @@ def on_embeddings(
         scale = 1.0
     else:
         model, scale = LogisticRegression(C=0.1, max_iter=500), float(1 / emb_bd.std(axis=0).mean())
-    predicted: NDArray[np.int64] = model.fit(scale * emb_bd, given_b).predict(scale * test_emb_td)
-    return predicted
+    model.fit(scale * emb_bd, given_b)
+
+    def predict(emb_td: NDArray[np.float32]) -> NDArray[np.int64]:
+        predicted: NDArray[np.int64] = model.predict(scale * emb_td)
+        return predicted
+
+    return predict
 
 
 def run(cell: Cell, options: Options) -> Values:
-    """Choose, look, train and test; `subset_facts` and "accuracy" on right labels."""
-    pool, emb_nd, test_emb_td, class_emb_kd = _load(
+    """Choose, look, train and test; `subset_facts` and "accuracy" on right labels.
+
+    Where some of the images are grey "accuracy, grey" is that on all test images made grey.
+    """
+    pool, emb_nd, class_emb_kd = _load(
         cell["pool"], cell["per_class"], cell["test_per_class"], options
     )
     given_n = given_labels(cell, pool.y, len(pool.classes), options)
     material = Material(pool, emb_nd, class_emb_kd, given_n, np.zeros(len(given_n), dtype=bool))
     if cell["labels"] == CORRUPTED:
         material = corrupted(material, CORRUPTED_SHARE, cell["seed"], encoder_of(options))
+    if cell["labels"] == GREY:
+        material = partly_grey(material, GREY_SHARE, cell["seed"], encoder_of(options))
     indices = choose(cell["method"], _task(cell, material), cell["ratio"])
-    regime = cell["regime"]
-    if regime in ON_EMBEDDINGS:
-        predicted_t = on_embeddings(regime, material.emb_nd[indices], given_n[indices], test_emb_td)
-        found = float((predicted_t == pool.y_test).mean())
+    tests = {"accuracy": pool.test_images}
+    if cell["labels"] == GREY:
+        tests["accuracy, grey"] = grey(pool.test_images)
+    if cell["regime"] in ON_EMBEDDINGS:
+        predict = on_embeddings(cell["regime"], material.emb_nd[indices], given_n[indices])
+        encoder = encoder_of(options)
+        found = {
+            name: float((predict(embed_images(images, encoder)) == pool.y_test).mean())
+            for name, images in tests.items()
+        }
     else:
-        network = _network(regime, len(pool.classes), cell["seed"], options)
+        network = _network(cell["regime"], len(pool.classes), cell["seed"], options)
         train(
             network,
             material.pool.images[indices],
             given_n[indices],
             n_steps=cell["steps"],
             seed=cell["seed"],
-            augmented=regime in AUGMENTED,
+            augmented=cell["regime"] in AUGMENTED,
             device=options.device,
         )
-        found = accuracy(network, pool.test_images, pool.y_test)
-    return {**subset_facts(indices, material), "accuracy": found}
+        found = {name: accuracy(network, images, pool.y_test) for name, images in tests.items()}
+    return {**subset_facts(indices, material), **found}
 
 
 def _network(regime: str, n_classes: int, seed: int, options: Options) -> Network:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from benchmarks.baselines.tasks import Indices, TrainingTask
 from benchmarks.baselines.to_train import TO_TRAIN
-from benchmarks.data.corruptions import corrupt_share
+from benchmarks.data.corruptions import corrupt_share, grey
 from benchmarks.data.label_flips import flip_labels
 from benchmarks.data.pools import Pool, embed_classes, embed_images, load_pool
 from benchmarks.harness.cells import Cell, Options, Size, Values
@@ -32,6 +32,7 @@ from clip_al.subset.selector import PRESETS
 
 PROXY_SEED = 1000
 """Added to a condition's seed, so that no proxy starts from the weights of the tested network."""
+GREY_SEED = 107  # kept apart from the seeds of everything that looks at the images
 
 SHORT = {"preset": "short"}
 OURS: Mapping[str, Callable[[int], dict[str, Any]]] = {
@@ -164,7 +165,7 @@ class Material:
     given_n : ndarray of shape (n,), int64
         Labels, of which some are wrong.
     corrupted_n : ndarray of shape (n,), bool
-        Which images are corrupted.
+        Which images are corrupted, or grey where a share of them was made so.
     """
 
     pool: Pool
@@ -208,11 +209,30 @@ def load_condition(condition: Condition, options: Options) -> Material:
 
 def corrupted(material: Material, share: float, seed: int, encoder: ClipEncoder) -> Material:
     """Return a material with a share of its images corrupted, and these encoded anew."""
-    images, corrupted_n = corrupt_share(material.pool.images, share, seed)
+    return _changed(material, *corrupt_share(material.pool.images, share, seed), encoder)
+
+
+def partly_grey(material: Material, share: float, seed: int, encoder: ClipEncoder) -> Material:
+    """Return a material with a share of its images grey; they count as `corrupted_n`."""
+    images = material.pool.images.copy()
+    rng = np.random.default_rng((GREY_SEED, seed))
+    grey_n = np.zeros(len(images), dtype=np.bool_)
+    grey_n[rng.permutation(len(images))[: round(share * len(images))]] = True
+    images[grey_n] = grey(images[grey_n])
+    return _changed(material, images, grey_n, encoder)
+
+
+def _changed(
+    material: Material,
+    images: NDArray[np.uint8],
+    changed_n: NDArray[np.bool_],
+    encoder: ClipEncoder,
+) -> Material:
+    """Return a material with other images, those that changed encoded anew."""
     emb_nd = material.emb_nd.copy()
-    emb_nd[corrupted_n] = embed_images(images[corrupted_n], encoder)
+    emb_nd[changed_n] = embed_images(images[changed_n], encoder)
     pool = replace(material.pool, images=images)
-    return replace(material, pool=pool, emb_nd=emb_nd, corrupted_n=corrupted_n)
+    return replace(material, pool=pool, emb_nd=emb_nd, corrupted_n=changed_n)
 
 
 @lru_cache(maxsize=2)

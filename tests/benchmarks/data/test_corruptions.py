@@ -12,6 +12,7 @@ from benchmarks.data.corruptions import (
     FOG_GRIDS,
     corrupt,
     corrupt_share,
+    grey,
 )
 from clip_al.errors import InvalidInputError
 
@@ -224,3 +225,14 @@ def test_bad_arguments_are_named():
         corrupt_share(images, 1.5, 0)
     with pytest.raises(InvalidInputError, match="`seed` must be at least 0; got -1"):
         corrupt(images, "fog", -1)
+
+
+def test_grey_is_the_luma_of_each_pixel():
+    images = some_images(n=3, h=8, w=9)
+    before = images.copy()
+    found = grey(images)
+    assert found.dtype == np.uint8
+    for at in np.ndindex(3, 8, 9):
+        red, green, blue = (int(value) for value in images[at])
+        assert found[at].tolist() == [round(0.299 * red + 0.587 * green + 0.114 * blue)] * 3
+    np.testing.assert_array_equal(images, before)

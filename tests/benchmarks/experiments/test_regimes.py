@@ -13,6 +13,7 @@ from benchmarks.experiments.regimes import (
     BRIEF,
     CORRUPTED,
     EXPERIMENT,
+    GREY,
     LABELS,
     LINEAR,
     METHODS,
@@ -27,6 +28,7 @@ from benchmarks.experiments.regimes import (
 )
 from benchmarks.experiments.regimes_page import against_random, aims_in_words, aims_table
 from benchmarks.harness.cells import SIZES, Options, frame
+from benchmarks.training import subsets
 from clip_al.subset.selector import PRESETS
 from tests.benchmarks.experiment_checks import check_cells, rendered_twice
 
@@ -51,6 +53,10 @@ def test_each_regime_has_what_decides():
         *product((SCRATCH,), THRESHOLDS),
     }
     assert {c["regime"] for c in cells("standard") if c["labels"] == CORRUPTED} == {TUNED}
+    assert {c["regime"] for c in cells("standard") if c["labels"] == GREY} == {
+        TUNED,
+        *ON_EMBEDDINGS,
+    }
 
 
 def test_a_new_default_is_a_new_cell(monkeypatch):
@@ -72,8 +78,8 @@ def test_on_embeddings_the_nearer_class_is_named(regime):
     rng = np.random.default_rng(0)
     y = np.arange(60) % 3
     emb = (np.eye(3, 8)[y] + 0.1 * rng.standard_normal((60, 8))).astype(np.float32)
-    found = on_embeddings(regime, emb[:30], y[:30], emb[30:])
-    assert found.tolist() == y[30:].tolist()
+    predict = on_embeddings(regime, emb[:30], y[:30])
+    assert predict(emb[30:]).tolist() == y[30:].tolist()
 
 
 @pytest.mark.parametrize("method", ["random", "default", "none put last", "Herding", "all"])
@@ -126,6 +132,26 @@ def test_all_of_the_tower_is_fine_tuned_on_images_of_which_a_fifth_is_corrupted(
     EXPERIMENT.run(plain, Options())
     changed = (corrupted != seen["images"]).any(axis=(1, 2, 3))
     assert changed.mean() == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("regime", [LINEAR, TUNED])
+def test_a_tenth_of_the_images_is_grey_and_grey_ones_are_tested_too(regime, monkeypatch):
+    seen = {}
+
+    def subset_facts(indices, material):
+        seen["images"] = material.pool.images[material.corrupted_n]
+        return subsets.subset_facts(indices, material)
+
+    monkeypatch.setattr(regimes, "subset_facts", subset_facts)
+    cell = next(c for c in cells("quick") if c["regime"] == regime and c["labels"] == GREY)
+    cell = {**cell, **TINY, "pool": "cifar10", "method": "all", "ratio": 1.0, "steps": 6}
+    values = EXPERIMENT.run(cell, Options())
+    assert len(seen["images"]) == 12
+    assert (seen["images"] == seen["images"][..., :1]).all()
+    assert values["corrupted"] == pytest.approx(0.1)
+    assert values["wrong"] == 0
+    assert 0.1 < values["accuracy, grey"] <= 1
+    assert values["accuracy, grey"] != values["accuracy"]
 
 
 def test_differences_are_paired_by_ratio_and_seed():
@@ -199,6 +225,7 @@ def test_the_page_is_the_same_twice(tmp_path):
             "cell": cell,
             "values": {
                 "accuracy": (7 * i % 100) / 100,
+                "accuracy, grey": 0.5,
                 "wrong": 0.1,
                 "corrupted": 0.0,
                 "n": 9,
@@ -213,3 +240,4 @@ def test_the_page_is_the_same_twice(tmp_path):
         assert head in text
     assert "## Against random" in text
     assert text.count("corrupted images, %") == 1
+    assert text.count("| grey images, %") == 3  # a regime each
