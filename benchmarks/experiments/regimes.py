@@ -69,6 +69,8 @@ FEW_RATIOS = (0.3, 0.7)
 METHODS = ("random", "default", "short", "paper")
 THRESHOLDS: Mapping[str, float] = {"none put last": 0.0, "put last below 0.98": 0.98}
 """The default with another `min_label_probability`, at one ratio of the training from scratch."""
+FEW_RIVALS = ("Moderate-DS", "cleanlab pruning")
+"""Those that are held against it there, too."""
 RIVALS: Mapping[str, Callable[[TrainingTask, int], Indices]] = {
     "random": keep_random,
     "Herding": lambda task, n: herding_indices(task.emb_nd, task.given_n, n),
@@ -101,7 +103,7 @@ def cells(size: Size) -> list[Cell]:
             found.append(_cell(regime, given, 1.0, ALL, seed, per_class, size))
             for ratio, method in product(few_ratios, METHODS):
                 found.append(_cell(regime, given, ratio, method, seed, per_class, size))
-            for method in THRESHOLDS if regime == SCRATCH else ():
+            for method in (*THRESHOLDS, *FEW_RIVALS) if regime == SCRATCH else ():
                 found.append(_cell(regime, given, 0.3, method, seed, per_class, size))
     few_labels = (*few_labels, CORRUPTED, GREY)
     for seed, given in product(seeds, few_labels):
