@@ -241,15 +241,16 @@ however they are chosen. Replaying earlier images (`replay=`) gains more than an
 
 **Your labels may be wrong.** Use `ClipSelector()`, or `preset="short"` in a training as short as
 these, with a ratio below the share of labels that are right: nearly all wrong labels are left out,
-and the network is far better than on as many images at random, and better than on all of them. No
-ratio above that share can help much. Pruning by cleanlab is close where errors are spread evenly
-and it is given the probabilities of the same CLIP model, as it is here; it is worse where classes
-are confused with each other, and it loses classes. Methods that first train a network on the wrong
-labels (EL2N, GraNd, Forgetting, CG-Score …) prefer the wrong ones.
+and the network is far better than on as many images at random. No ratio above that share can help
+much. In trainings as short as these the default is behind `preset="short"`, and mostly behind
+pruning by cleanlab, which is close to the preset where errors are spread evenly and it is given the
+probabilities of the same CLIP model, as it is here; pruning loses classes, and keeps more wrong
+labels than the preset where classes are confused with each other. Methods that first train a
+network on the wrong labels (EL2N, GraNd, Forgetting, CG-Score …) prefer the wrong ones.
 
 **Your labels are right.** In trainings as short as these, a subset by `preset="short"` is better
 than one at random of the same size, most of all a small one, and two thirds of the images do as
-well as all. In longer trainings it was behind random images, and the default weighs diversity:
+well as all; the default is behind random images. In trainings that end it is the other way round:
 [what to train on, by what is trained](regimes.md).
 
 **Do not use** `preset="paper"` on wrong labels: as printed, the method keeps them. In trainings as
