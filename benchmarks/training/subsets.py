@@ -84,7 +84,8 @@ GIVEN = {
 def settings_of(method: str) -> dict[str, Any]:
     """Return all settings of one of our variants, as plain values, what its preset says included.
 
-    So that a preset that changes makes new cells.
+    So that a preset that changes makes new cells; but for `exact_up_to="auto"`, which stays as it
+    is: with how many images it compares is only in the version of clip_al that a record names.
     """
     settings = ClipSelector(**OURS[method](0)).get_params(deep=False)
     preset = PRESETS[settings["preset"]]
