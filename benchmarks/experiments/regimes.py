@@ -10,7 +10,7 @@ grey: a rare look, of which a CLIP model that is biased towards the common one w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -30,15 +30,18 @@ from benchmarks.data.people_labels import PEOPLE, people_labels
 from benchmarks.data.pools import embed_classes, embed_images, encoder_of, load_pool
 from benchmarks.experiments.regimes_page import (
     BRIEF,
+    CNN,
     CORRUPTED,
     CORRUPTED_SHARE,
     GREY,
     GREY_SHARE,
+    LARGER,
     LINEAR,
     NEIGHBOURS,
     RIGHT,
     SCRATCH,
     TUNED,
+    VIT,
     WITH_WRONG,
     render,
 )
@@ -60,13 +63,21 @@ from benchmarks.training.training import accuracy, train
 from clip_al import ClipSelector
 
 ON_EMBEDDINGS = (LINEAR, NEIGHBOURS)
-AUGMENTED = (TUNED, SCRATCH)
-STEPS: Mapping[str, int] = {TUNED: 300, SCRATCH: 6000, BRIEF: 600}
-NETWORK: Mapping[str, str] = {SCRATCH: "resnet-wide", BRIEF: "resnet"}
+OTHER_NETWORKS = (CNN, VIT, LARGER)
+AUGMENTED = (TUNED, SCRATCH, *OTHER_NETWORKS)
+STEPS: Mapping[str, int] = {
+    TUNED: 300, SCRATCH: 6000, LARGER: 12000, CNN: 6000, VIT: 6000, BRIEF: 600,
+}  # fmt: skip
+NETWORK: Mapping[str, str] = {
+    SCRATCH: "resnet-wide", LARGER: "resnet-wide-fine", CNN: "cnn-wide", VIT: "vit",
+    BRIEF: "resnet",
+}  # fmt: skip
 LABELS = (RIGHT, *WITH_WRONG)
 RATIOS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 FEW_RATIOS = (0.3, 0.7)
 METHODS = ("random", "default", "short", "paper")
+DECIDING = ("random", "default")
+"""Those between which a cell decides where no rival is trained."""
 THRESHOLDS: Mapping[str, float] = {"none put last": 0.0, "put last below 0.98": 0.98}
 """The default with another `min_label_probability`, at one ratio of the training from scratch."""
 FEW_RIVALS = ("Moderate-DS", "cleanlab pruning")
@@ -105,6 +116,8 @@ def cells(size: Size) -> list[Cell]:
                 found.append(_cell(regime, given, ratio, method, seed, per_class, size))
             for method in (*THRESHOLDS, *FEW_RIVALS) if regime == SCRATCH else ():
                 found.append(_cell(regime, given, 0.3, method, seed, per_class, size))
+    if size != "quick":
+        found += _beyond(few_labels, few_ratios, seeds, per_class, size)
     few_labels = (*few_labels, CORRUPTED, GREY)
     for seed, given in product(seeds, few_labels):
         found.append(_cell(TUNED, given, 1.0, ALL, seed, per_class, size))
@@ -112,6 +125,28 @@ def cells(size: Size) -> list[Cell]:
             found.append(_cell(TUNED, given, ratio, method, seed, per_class, size))
     order = (*labels, CORRUPTED, GREY)
     return sorted(found, key=lambda c: (c["seed"], c["steps"], order.index(c["labels"])))
+
+
+def _beyond(
+    few_labels: Sequence[str],
+    few_ratios: Sequence[float],
+    seeds: Sequence[int],
+    per_class: int | None,
+    size: Size,
+) -> list[Cell]:
+    """Return what else is trained from scratch: other networks, labels and ratios."""
+    found = []
+    for seed, given, regime in product(seeds, few_labels, OTHER_NETWORKS):
+        found.append(_cell(regime, given, 1.0, ALL, seed, per_class, size))
+        for method in METHODS:
+            found.append(_cell(regime, given, 0.3, method, seed, per_class, size))
+    if size == "standard":  # the full size has them all
+        others = [given for given in LABELS if given not in few_labels]
+        ratios = [ratio for ratio in RATIOS if ratio not in few_ratios]
+        rest = [*product(others, (0.3,)), *product(few_labels, ratios)]
+        for (given, ratio), method in product(rest, DECIDING):
+            found.append(_cell(SCRATCH, given, ratio, method, seeds[0], per_class, size))
+    return found
 
 
 def _cell(
@@ -269,7 +304,7 @@ def cost_s(cell: Cell) -> float:
     """Return roughly the seconds of one core."""
     if cell["regime"] in ON_EMBEDDINGS:
         return 3.0
-    per_step = {TUNED: 0.6, SCRATCH: 0.1, BRIEF: 0.0142}[cell["regime"]]
+    per_step = {TUNED: 0.6, LARGER: 0.3, BRIEF: 0.0142}.get(cell["regime"], 0.1)
     return float(per_step * cell["steps"] + 1)
 
 

@@ -12,6 +12,7 @@ from benchmarks.experiments import regimes
 from benchmarks.experiments.regimes import (
     BRIEF,
     CORRUPTED,
+    DECIDING,
     EXPERIMENT,
     FEW_RIVALS,
     GREY,
@@ -20,7 +21,9 @@ from benchmarks.experiments.regimes import (
     METHODS,
     NEIGHBOURS,
     ON_EMBEDDINGS,
+    OTHER_NETWORKS,
     RATIOS,
+    RIGHT,
     SCRATCH,
     THRESHOLDS,
     TUNED,
@@ -50,8 +53,17 @@ def test_each_regime_has_what_decides():
     assert on_emb >= {(a, b, c) for a in LABELS for b in RATIOS for c in METHODS}
     trained = {(c["regime"], c["method"]) for c in cells("standard") if c["steps"]}
     assert trained == {
-        *product((TUNED, SCRATCH, BRIEF), ("all", *METHODS)),
+        *product((TUNED, SCRATCH, *OTHER_NETWORKS, BRIEF), ("all", *METHODS)),
         *product((SCRATCH,), (*THRESHOLDS, *FEW_RIVALS)),
+    }
+    deciding = {
+        (c["labels"], c["ratio"], c["method"])
+        for c in cells("standard")
+        if c["regime"] == SCRATCH and c["seed"] == 0
+    }
+    assert deciding >= {
+        *product(LABELS, (0.3,), DECIDING),
+        *product((RIGHT, "people's, random 1"), RATIOS, DECIDING),
     }
     assert {c["regime"] for c in cells("standard") if c["labels"] == CORRUPTED} == {TUNED}
     assert {c["regime"] for c in cells("standard") if c["labels"] == GREY} == {
