@@ -13,9 +13,9 @@ from benchmarks.harness.pages import Page, spread_table
 from benchmarks.harness.paired import half_width, holm, p_value
 from benchmarks.training.subsets import ALL
 
-LINEAR, NEIGHBOURS, TUNED, SCRATCH, LARGER, CNN, VIT, BRIEF = (
+LINEAR, NEIGHBOURS, TUNED, SCRATCH, LONGER, CNN, VIT, BRIEF = (
     "logistic regression", "nearest neighbours", "fine-tuned", "from scratch",
-    "from scratch, larger", "from scratch, cnn", "from scratch, vit", "brief",
+    "from scratch, longer", "from scratch, cnn", "from scratch, vit", "brief",
 )  # fmt: skip
 WHAT: Mapping[str, str] = {
     LINEAR: "On embeddings scaled to unit variance in the mean, so that the penalty means the "
@@ -24,8 +24,7 @@ WHAT: Mapping[str, str] = {
     TUNED: "The CLIP model's image tower with a new linear layer, all of it trained; {steps} "
     "batches of 64, augmented. Trained on all images: {whole}.",
     SCRATCH: "resnet-wide, {steps} batches of 64, augmented. Trained on all images: {whole}.",
-    LARGER: "resnet-wide-fine, which looks at each pixel where resnet-wide skips every other, at "
-    "four times the work; {steps} batches of 64, augmented. Trained on all images: {whole}.",
+    LONGER: "resnet-wide, {steps} batches of 64, augmented. Trained on all images: {whole}.",
     CNN: "cnn-wide, {steps} batches of 64, augmented. Trained on all images: {whole}.",
     VIT: "vit, {steps} batches of 64, augmented. Trained on all images: {whole}.",
     BRIEF: "resnet, {steps} batches of 64, without augmentation: far from the end. Trained on all "

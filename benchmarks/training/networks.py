@@ -115,14 +115,14 @@ class SmallResNet(Network):
     """ResNet-8: a stem, three basic blocks of widths w, 2w, 4w, and the mean; f = 4 × width.
 
     He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2, with
-    n = 1 and projected shortcuts. The stem has `stride` 2 where theirs has 1: a quarter of the
+    n = 1 and projected shortcuts. The stem has stride 2 where theirs has 1: a quarter of the
     work, for networks that are trained by the hundred on one core.
     """
 
-    def __init__(self, n_classes: int = 10, width: int = 16, stride: int = 2) -> None:
+    def __init__(self, n_classes: int = 10, width: int = 16) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(3, width, 3, stride=stride, padding=1, bias=False),
+            nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(),
             BasicBlock(width, width, 1),
@@ -236,7 +236,6 @@ NETWORKS: dict[str, Callable[[int, int], Network]] = {
     "cnn-wide": lambda k, _: SmallCNN(k, width=32),
     "resnet": lambda k, _: SmallResNet(k),
     "resnet-wide": lambda k, _: SmallResNet(k, width=32),
-    "resnet-wide-fine": lambda k, _: SmallResNet(k, width=32, stride=1),
     "vit": lambda k, size: SmallViT(k, image_size=size),
 }
 """Name to network, given the number of classes and the height of its square images."""

@@ -21,7 +21,7 @@ from benchmarks.experiments.regimes import (
     METHODS,
     NEIGHBOURS,
     ON_EMBEDDINGS,
-    OTHER_NETWORKS,
+    OTHERWISE,
     RATIOS,
     RIGHT,
     SCRATCH,
@@ -53,7 +53,7 @@ def test_each_regime_has_what_decides():
     assert on_emb >= {(a, b, c) for a in LABELS for b in RATIOS for c in METHODS}
     trained = {(c["regime"], c["method"]) for c in cells("standard") if c["steps"]}
     assert trained == {
-        *product((TUNED, SCRATCH, *OTHER_NETWORKS, BRIEF), ("all", *METHODS)),
+        *product((TUNED, SCRATCH, *OTHERWISE, BRIEF), ("all", *METHODS)),
         *product((SCRATCH,), (*THRESHOLDS, *FEW_RIVALS)),
     }
     deciding = {
