@@ -79,8 +79,14 @@ FEW_RATIOS = (0.3, 0.7)
 METHODS = ("random", "default", "short", "paper")
 DECIDING = ("random", "default")
 """Those between which a cell decides where no rival is trained."""
-THRESHOLDS: Mapping[str, float] = {"none put last": 0.0, "put last below 0.98": 0.98}
-"""The default with another `min_label_probability`, at one ratio of the training from scratch."""
+VARIANTS: Mapping[str, Callable[[float], Cell]] = {
+    "none put last": lambda _: {"min_label_probability": 0.0},
+    "put last below 0.98": lambda _: {"min_label_probability": 0.98},
+    "half the weight of SDS": lambda ratio: {"alpha": ratio / 2},
+    "a quarter of it": lambda ratio: {"alpha": ratio / 4},
+}
+"""What of the default is otherwise, given the ratio; at one ratio of trainings from scratch."""
+OF_ALPHA = ("half the weight of SDS", "a quarter of it")
 FEW_RIVALS = ("Moderate-DS", "cleanlab pruning")
 """Those that are held against it there, too."""
 RIVALS: Mapping[str, Callable[[TrainingTask, int], Indices]] = {
@@ -115,7 +121,7 @@ def cells(size: Size) -> list[Cell]:
             found.append(_cell(regime, given, 1.0, ALL, seed, per_class, size))
             for ratio, method in product(few_ratios, METHODS):
                 found.append(_cell(regime, given, ratio, method, seed, per_class, size))
-            for method in (*THRESHOLDS, *FEW_RIVALS) if regime == SCRATCH else ():
+            for method in (*VARIANTS, *FEW_RIVALS) if regime == SCRATCH else OF_ALPHA:
                 found.append(_cell(regime, given, 0.3, method, seed, per_class, size))
     if size != "quick":
         found += _beyond(few_labels, few_ratios, seeds, per_class, size)
@@ -139,7 +145,7 @@ def _beyond(
     found = []
     for seed, given, regime in product(seeds, few_labels, OTHERWISE):
         found.append(_cell(regime, given, 1.0, ALL, seed, per_class, size))
-        for method in METHODS:
+        for method in (*METHODS, *OF_ALPHA):
             found.append(_cell(regime, given, 0.3, method, seed, per_class, size))
     if size == "standard":  # the full size has them all
         others = [given for given in LABELS if given not in few_labels]
@@ -160,7 +166,7 @@ def _cell(
     size: Size,
 ) -> Cell:
     steps = STEPS.get(regime, 0)
-    settings = {"settings": _settings(method)} if method in (*OURS, *THRESHOLDS) else {}
+    settings = {"settings": _settings(method, ratio)} if method in (*OURS, *VARIANTS) else {}
     return {
         "pool": "cifar10", "per_class": per_class,
         "test_per_class": 40 if size == "quick" else None, "regime": regime, "labels": labels,
@@ -169,9 +175,9 @@ def _cell(
     }  # fmt: skip
 
 
-def _settings(method: str) -> Cell:
-    if method in THRESHOLDS:
-        return {**settings_of("default"), "min_label_probability": THRESHOLDS[method]}
+def _settings(method: str, ratio: float) -> Cell:
+    if method in VARIANTS:
+        return {**settings_of("default"), **VARIANTS[method](ratio)}
     return settings_of(method)
 
 
@@ -223,11 +229,9 @@ def choose(method: str, task: TrainingTask, ratio: float) -> Indices:
         return np.arange(n)
     if method in RIVALS:
         return np.sort(RIVALS[method](task, n_chosen(ratio, n)))
-    if method in THRESHOLDS:
+    if method in VARIANTS:
         selector = ClipSelector(
-            class_embeddings=task.class_emb_kd,
-            random_state=task.seed,
-            min_label_probability=THRESHOLDS[method],
+            class_embeddings=task.class_emb_kd, random_state=task.seed, **VARIANTS[method](ratio)
         )
         return np.sort(selector.fit(task.emb_nd, task.given_n).select(ratio).indices)
     return np.sort(fitted_selector(method, task).select(ratio).indices)

@@ -20,13 +20,14 @@ from benchmarks.experiments.regimes import (
     LINEAR,
     METHODS,
     NEIGHBOURS,
+    OF_ALPHA,
     ON_EMBEDDINGS,
     OTHERWISE,
     RATIOS,
     RIGHT,
     SCRATCH,
-    THRESHOLDS,
     TUNED,
+    VARIANTS,
     cells,
     on_embeddings,
 )
@@ -54,7 +55,8 @@ def test_each_regime_has_what_decides():
     trained = {(c["regime"], c["method"]) for c in cells("standard") if c["steps"]}
     assert trained == {
         *product((TUNED, SCRATCH, *OTHERWISE, BRIEF), ("all", *METHODS)),
-        *product((SCRATCH,), (*THRESHOLDS, *FEW_RIVALS)),
+        *product((SCRATCH,), (*VARIANTS, *FEW_RIVALS)),
+        *product((*OTHERWISE, BRIEF), OF_ALPHA),
     }
     deciding = {
         (c["labels"], c["ratio"], c["method"])
@@ -82,6 +84,7 @@ def test_a_new_default_is_a_new_cell(monkeypatch):
     assert before["settings"]["min_label_probability"] == 0.5
     assert of("default")["settings"]["min_label_probability"] == 0.7
     assert of("none put last")["settings"]["min_label_probability"] == 0
+    assert of("half the weight of SDS")["settings"]["alpha"] == 0.15
     assert of("short")["settings"]["alpha"] == 0
     assert "settings" not in of("random")
 
