@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from cleanlab import Datalab
 
 ISSUES = ("label", "outlier", "near_duplicate")
+SAME_SCORE = 4
+"""Decimals of the score of a label to which two are told apart; it is computed in float32."""
 
 
 def class_probabilities(selector: ClipSelector, Z: Embeddings) -> NDArray[np.float32]:
@@ -173,8 +175,8 @@ def unflagged(lab: Datalab, issues: Collection[str] = ISSUES) -> NDArray[np.bool
     -------
     ndarray of shape (n,), bool
         Of images that are near duplicates of each other, directly or by way of others, the one
-        without another of the issues stays; of several the one with the highest label score,
-        then the lowest index.
+        without another of the issues stays; of several the one with the highest label score to
+        four decimals, then the lowest index.
 
     Raises
     ------
@@ -188,7 +190,8 @@ def unflagged(lab: Datalab, issues: Collection[str] = ISSUES) -> NDArray[np.bool
     if "near_duplicate" not in issues:
         return ~flagged_n
     score_n = issue_scores(lab).get("cleanlab_label", np.zeros(len(flagged_n)))
-    best_first = np.lexsort((-score_n, flagged_n))
+    # Products of equal rows differ in their last bits, by where the rows stand in memory.
+    best_first = np.lexsort((-np.round(score_n, SAME_SCORE), flagged_n))
     _, first = np.unique(_duplicate_groups(lab)[best_first], return_index=True)
     kept_n = np.zeros(len(flagged_n), dtype=bool)
     kept_n[best_first[first]] = True
