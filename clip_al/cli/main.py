@@ -79,7 +79,8 @@ class _Group(TyperGroup):
         except BrokenPipeError:  # whoever read the output has read enough
             raise
         except (ClipAlError, OSError) as exc:
-            err.print(f"[bold red]Error:[/] {escape(str(exc))}", highlight=False)
+            # Wrapped by the terminal, if at all: a path that is broken cannot be pasted.
+            err.print(f"[bold red]Error:[/] {escape(str(exc))}", highlight=False, soft_wrap=True)
             raise typer.Exit(2) from exc
         except KeyboardInterrupt as exc:
             err.print("Interrupted. What was finished is kept; the same command continues.")
